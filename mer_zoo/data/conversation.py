@@ -1,0 +1,208 @@
+"""A conversation and a dataset of them, as the rest of the library sees them: validated numpy, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from mer_zoo.errors import MerZooError, nearest
+
+MODALITIES = ("text", "audio", "visual")
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One dialogue: who says what, in order, with one feature vector per utterance and modality.
+
+    Inputs:
+        id: unique name of the dialogue within its dataset.
+        speakers: one name per utterance, str, length `utt`.
+        labels: int64 `[utt]`, class indices; -1 marks an utterance without a label (context only).
+        features: modality -> float32 `[utt, width]`.
+        present: modality -> bool `[utt]`, False where the modality is missing and its row is to be read as zeros.
+            A modality not named here is present everywhere.
+        transcript: one string per utterance, or None.
+
+    Raises:
+        MerZooError: lengths disagree, a value is NaN or infinite, a speaker is missing, the dialogue is empty.
+
+    Example:
+        >>> talk = Conversation("d0", ("Ann", "Bob"), [0, -1], {"text": np.zeros((2, 3), np.float32)})
+        >>> len(talk), talk.widths, talk.speaker_index.tolist()
+        (2, {'text': 3}, [0, 1])
+    """
+
+    id: str
+    speakers: tuple[str, ...]
+    labels: np.ndarray
+    features: Mapping[str, np.ndarray]
+    present: Mapping[str, np.ndarray] = field(default_factory=dict)
+    transcript: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "speakers", tuple(str(s) for s in self.speakers))
+        put(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        put(self, "features", {m: np.ascontiguousarray(x, dtype=np.float32) for m, x in self.features.items()})
+        put(self, "present", {m: np.asarray(x, dtype=bool) for m, x in self.present.items()})
+        if self.transcript is not None:
+            put(self, "transcript", tuple(str(t) for t in self.transcript))
+        self._check()
+
+    def _check(self) -> None:
+        here = f"dialogue '{self.id}'"
+        count = len(self.speakers)
+        if count == 0:
+            raise MerZooError(f"{here}: has no utterances. Remove it, or give it at least one.")
+        if not self.features:
+            raise MerZooError(f"{here}: has no features. Give at least one modality, such as 'text'.")
+        for turn, speaker in enumerate(self.speakers):
+            if not speaker.strip():
+                raise MerZooError(f"{here}, utterance {turn}: has no speaker. Name one (any string will do).")
+        if self.labels.ndim != 1 or (self.labels < UNLABELLED).any():
+            raise MerZooError(f"{here}: labels must be one class index per utterance, {UNLABELLED} where unlabelled.")
+        for modality in self.present:
+            if modality not in self.features:
+                raise MerZooError(f"{here}: mask for unknown modality '{modality}'.{nearest(modality, self.features)}")
+        lengths = {"labels": len(self.labels)}
+        lengths |= {f"{m} features": len(x) for m, x in self.features.items()}
+        lengths |= {f"{m} mask": len(x) for m, x in self.present.items()}
+        if self.transcript is not None:
+            lengths["transcript"] = len(self.transcript)
+        for what, length in lengths.items():
+            if length != count:
+                raise MerZooError(f"{here}: {length} {what} for {count} speakers. Every utterance needs one of each.")
+        for modality, values in self.features.items():
+            if values.ndim != 2 or values.shape[1] == 0:
+                raise MerZooError(f"{here}, {modality}: features have shape {values.shape}; want [utterances, width].")
+            bad = ~np.isfinite(values).all(axis=1)
+            if bad.any():
+                raise MerZooError(
+                    f"{here}, utterance {int(bad.argmax())}, {modality}: feature is NaN or infinite in "
+                    f"{int(bad.sum())} utterance(s). Mark them absent in the modality mask with zeros, or mend them."
+                )
+
+    def __len__(self) -> int:
+        return len(self.speakers)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Feature width of every modality."""
+        return {m: x.shape[1] for m, x in self.features.items()}
+
+    @cached_property
+    def speaker_index(self) -> np.ndarray:
+        """Speakers numbered by first appearance in this dialogue, int64 `[utt]`."""
+        order: dict[str, int] = {}
+        return np.array([order.setdefault(s, len(order)) for s in self.speakers], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Conversations with the names of their classes and their splits by dialogue.
+
+    Inputs:
+        name: what reports call it.
+        conversations: in file order; ids are unique, feature widths agree.
+        label_names: one name per class; every label is below their number.
+        splits: split name -> dialogue ids; a dialogue is in at most one split. The names are `train`, `validation`,
+            `test`, or a single `all` (then results come from cross-validation by dialogue).
+        provenance: modality -> where its features come from (free text).
+        warnings: sentences that follow every result on this dataset.
+        fingerprint: sha256 of the contents, or "" for data that was not read from a container.
+        ceiling: accuracy that no model can exceed, where it is known exactly (synthetic dialogues), else None.
+
+    Raises:
+        MerZooError: duplicate ids, a width that changes, a label without a name, a split that names no dialogue.
+
+    Example:
+        >>> talk = Conversation("d0", ("Ann",), [1], {"text": np.zeros((1, 3), np.float32)})
+        >>> data = Dataset("tiny", (talk,), ("sad", "happy"), {"all": ("d0",)})
+        >>> data.widths, data["d0"].id
+        ({'text': 3}, 'd0')
+    """
+
+    name: str
+    conversations: tuple[Conversation, ...]
+    label_names: tuple[str, ...]
+    splits: Mapping[str, tuple[str, ...]]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    fingerprint: str = ""
+    ceiling: float | None = None
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "conversations", tuple(self.conversations))
+        put(self, "label_names", tuple(str(n) for n in self.label_names))
+        put(self, "splits", {name: tuple(ids) for name, ids in self.splits.items()})
+        self._check()
+
+    def _check(self) -> None:
+        if not self.conversations:
+            raise MerZooError(f"dataset '{self.name}': has no dialogues.")
+        first = self.conversations[0]
+        seen: set[str] = set()
+        for talk in self.conversations:
+            here = f"dataset '{self.name}', dialogue '{talk.id}'"
+            if talk.id in seen:
+                raise MerZooError(f"{here}: this id is used twice. Give every dialogue its own.")
+            seen.add(talk.id)
+            if talk.widths != first.widths:
+                raise MerZooError(
+                    f"{here}: feature widths {talk.widths} differ from {first.widths} of dialogue '{first.id}'. "
+                    "Every dialogue needs the same modalities with the same widths."
+                )
+            if talk.labels.max() >= len(self.label_names):
+                raise MerZooError(
+                    f"{here}: label {int(talk.labels.max())} has no name; the {len(self.label_names)} classes are "
+                    f"{', '.join(self.label_names)}."
+                )
+        placed: dict[str, str] = {}
+        for split, ids in self.splits.items():
+            if split not in ("train", "validation", "test", "all"):
+                known = nearest(split, ("train", "validation", "test", "all"))
+                raise MerZooError(f"dataset '{self.name}': unknown split '{split}'.{known}")
+            for name in ids:
+                if name not in seen:
+                    raise MerZooError(f"dataset '{self.name}', split '{split}': no dialogue '{name}'.{nearest(name, seen)}")
+                if name in placed:
+                    where = f"'{placed[name]}' and '{split}'" if placed[name] != split else f"'{split}' twice"
+                    raise MerZooError(f"dataset '{self.name}': dialogue '{name}' is in {where}. Leave it in one.")
+                placed[name] = split
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(self.conversations)
+
+    def __getitem__(self, dialogue_id: str) -> Conversation:
+        try:
+            return self._by_id[dialogue_id]
+        except KeyError:
+            raise MerZooError(
+                f"dataset '{self.name}': no dialogue '{dialogue_id}'.{nearest(dialogue_id, self._by_id)}"
+            ) from None
+
+    @cached_property
+    def _by_id(self) -> dict[str, Conversation]:
+        return {talk.id: talk for talk in self.conversations}
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Feature width of every modality."""
+        return self.conversations[0].widths
+
+    @cached_property
+    def max_speakers(self) -> int:
+        """Largest number of speakers in one dialogue."""
+        return max(int(talk.speaker_index.max()) + 1 for talk in self.conversations)
+
+    def select(self, ids: Sequence[str]) -> tuple[Conversation, ...]:
+        """Return the dialogues with these ids, in this order."""
+        return tuple(self[i] for i in ids)

@@ -1,0 +1,35 @@
+"""The one exception users meet, and the wording all its messages share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MerZooError(Exception):
+    """Something in the user's input cannot be used; the message says what, where, and how to mend it.
+
+    The command line prints the message alone and exits with code 2.
+
+    Example:
+        >>> raise MerZooError("mine.yaml:7:12 model.fuse: no fusion named 'gatd'.")
+        Traceback (most recent call last):
+        ...
+        mer_zoo.errors.MerZooError: mine.yaml:7:12 model.fuse: no fusion named 'gatd'.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the known name closest to `name`, or a list of what there is.
+
+    Example:
+        >>> nearest("gatd", ["gated", "concat"])
+        " Did you mean 'gated'?"
+        >>> nearest("zzz", ["gated", "concat"])
+        ' Known: concat, gated.'
+    """
+    options = sorted(set(known))
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Known: {', '.join(options)}." if options else ""
