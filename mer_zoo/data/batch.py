@@ -1,0 +1,212 @@
+"""A corpus on the device and ragged batches of it, made by index operations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mer_zoo.data.conversation import Conversation
+from mer_zoo.errors import MerZooError
+
+if TYPE_CHECKING:
+    from mer_zoo.graph.base import GraphBuilder
+    from mer_zoo.graph.lowering import ViewSpec
+    from mer_zoo.kernels.base import BatchIndex, Kernel
+
+
+@dataclass
+class Dialogues:
+    """Who speaks where: the structure of a batch, without its features.
+
+    Inputs (N utterances, B dialogues, L utterances in the longest):
+        speaker: int64 `[N]`, numbered by first appearance in the dialogue.
+        position: int64 `[N]`, turn within the dialogue, from 0.
+        lengths: int64 `[B]`.
+        rows: int64 `[B, L]`, utterance at a place of a dialogue; N where there is none.
+        cells: int64 `[N]`, `dialogue * L + place`.
+    """
+
+    speaker: Tensor
+    position: Tensor
+    lengths: Tensor
+    rows: Tensor
+    cells: Tensor
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Lay utterances out by dialogue: `[N, d]` → `[B, L, d]`, zeros where there is none."""
+        padded = torch.nn.functional.pad(x, (0, 0, 0, 1))
+        return padded.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
+
+    def unpad(self, x: Tensor) -> Tensor:
+        """The inverse of `pad`: `[B, L, d]` → `[N, d]`."""
+        return torch.nn.functional.pad(x.flatten(0, 1), (0, 0, 0, 1)).index_select(0, self.cells)
+
+    @cached_property
+    def is_utterance(self) -> Tensor:
+        """Whether a place of the padded layout holds an utterance, bool `[B, L]`."""
+        return self.rows < self.cells.shape[0]
+
+
+@dataclass
+class ConversationBatch:
+    """Several dialogues end to end: one row per utterance, no padding.
+
+    Inputs (N utterances):
+        features: modality -> float32 `[N, width]`; zeros where the modality is absent.
+        present: modality -> bool `[N]`.
+        labels: int64 `[N]`; -1 where unlabelled.
+        dialogues: who speaks where.
+        views: edges that the stages of a model see, by view.
+
+    To fix the shape of a batch, rows may be added at its end that belong to no dialogue: unlabelled, without edges,
+    seen by no one.
+    """
+
+    features: dict[str, Tensor]
+    present: dict[str, Tensor]
+    labels: Tensor
+    dialogues: Dialogues
+    views: dict[ViewSpec, Kernel] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+
+class Corpus:
+    """Dialogues uploaded once, their graphs built and lowered once; `batch` then only indexes.
+
+    Inputs:
+        conversations: the dialogues, of equal modalities.
+        builder: graph builder, or None for models without a graph.
+        views: which node types and relations the stages see; pairs of names, or `ViewSpec`s.
+        kernels: kernel class for every view, or None to choose the cheapest for each.
+        device: where the tensors live.
+
+    Example:
+        >>> talk = Conversation("d", ("A", "B"), [0, 1], {"text": np.zeros((2, 3))})
+        >>> batch = Corpus([talk, talk]).batch([1, 0, 1])
+        >>> len(batch), batch.dialogues.rows.shape, batch.features["text"].shape
+        (6, torch.Size([3, 2]), torch.Size([6, 3]))
+    """
+
+    def __init__(
+        self,
+        conversations: Sequence[Conversation],
+        builder: GraphBuilder | None = None,
+        views: Sequence[Any] = (),
+        *,
+        kernels: type[Kernel] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.lengths = np.array([len(talk) for talk in conversations], dtype=np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.ids = [talk.id for talk in conversations]
+        first = conversations[0]
+        features, present = {}, {}
+        for modality, width in first.widths.items():
+            shown = [t.present.get(modality, np.ones(len(t), bool)) for t in conversations]
+            rows = [t.features[modality] * s[:, None] for t, s in zip(conversations, shown, strict=True)]
+            features[modality] = np.concatenate([*rows, np.zeros((1, width), np.float32)]).astype(np.float32)
+            present[modality] = np.append(np.concatenate(shown), False)
+        self._features = {m: self._upload(x) for m, x in features.items()}
+        self._present = {m: self._upload(x) for m, x in present.items()}
+        self._labels = self._upload(np.concatenate([*(t.labels for t in conversations), [-1]]))
+        self._speaker = self._upload(np.concatenate([*(t.speaker_index for t in conversations), [0]]))
+        self._position = self._upload(np.concatenate([*(np.arange(n) for n in self.lengths), [0]]))
+        self._length = self._upload(np.append(self.lengths, 1))
+        self._kernels: dict[str, tuple[type[Kernel], Any, dict[str, Tensor]]] = {}
+        self._names: dict[ViewSpec, str] = {}
+        if builder is not None and views:
+            self._lower(conversations, builder, views, kernels)
+
+    def _upload(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _lower(self, conversations: Any, builder: GraphBuilder, views: Sequence[Any], kernels: Any) -> None:
+        from mer_zoo.graph.lowering import ViewSpec, lower, select
+        from mer_zoo.kernels.choice import cheapest
+
+        specs = [
+            v if isinstance(v, ViewSpec) else ViewSpec(tuple(v[0]), select(v[1], builder.relations, "view"))
+            for v in views
+        ]
+        lowered = lower([builder(talk) for talk in conversations], specs, builder.relations)
+        names: dict[int, str] = {}
+        for spec, view in lowered.items():
+            if id(view) not in names:
+                names[id(view)] = str(len(names))
+                kernel = kernels or cheapest(view)
+                if not view.is_simple and _is_block(kernel):
+                    raise MerZooError(
+                        f"kernel {kernel.__name__} cannot hold several edges between the same two nodes. Use segment."
+                    )
+                tables = {key: value.to(self.device) for key, value in kernel.tables(view).items()}
+                self._kernels[names[id(view)]] = (kernel, view, tables)
+            self._names[spec] = names[id(view)]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def index(self, dialogues: Sequence[int], utterances: int = 0, longest: int = 0) -> BatchIndex:
+        """Plan a batch on the host: where every utterance, dialogue and edge of it lies.
+
+        Args:
+            dialogues: numbers of the dialogues, in order.
+            utterances: pad to this many utterances (0: none).
+            longest: lay out for dialogues of at least this many utterances (0: the longest of the batch).
+        """
+        from mer_zoo.kernels.base import BatchIndex
+
+        chosen = np.asarray(dialogues, dtype=np.int64)
+        lengths = self.lengths[chosen]
+        total = int(lengths.sum())
+        size, count = max(int(lengths.max(initial=1)), longest), max(total, utterances)
+        starts = np.cumsum(lengths) - lengths
+        dialogue = np.repeat(np.arange(len(chosen)), lengths)
+        place = np.arange(total) - starts[dialogue]
+        rows = np.full((len(chosen), size), count)
+        rows[dialogue, place] = np.arange(total)
+        pad = count - total
+        corpus_rows = np.append(self.starts[chosen][dialogue] + place, np.full(pad, self.starts[-1]))
+        cells = np.append(dialogue * size + place, np.full(pad, len(chosen) * size))
+        edges = {
+            name: {k: self._upload(v) for k, v in kernel.plan(view, chosen, starts, count).items()}
+            for name, (kernel, view, _) in self._kernels.items()
+        }
+        return BatchIndex(
+            self._upload(corpus_rows), self._upload(chosen), self._upload(rows), self._upload(cells), edges
+        )
+
+    def batch(self, dialogues: Sequence[int] | BatchIndex) -> ConversationBatch:
+        """Gather a batch: index operations on tensors that are already on the device."""
+        from mer_zoo.kernels.base import BatchIndex
+
+        index = dialogues if isinstance(dialogues, BatchIndex) else self.index(dialogues)
+        rows = index.utterances
+        structure = Dialogues(
+            self._speaker[rows], self._position[rows], self._length[index.dialogues], index.rows, index.cells
+        )
+        bound = {
+            name: kernel(view, tables, index, index.edges[name])
+            for name, (kernel, view, tables) in self._kernels.items()
+        }
+        return ConversationBatch(
+            {m: x[rows] for m, x in self._features.items()},
+            {m: x[rows] for m, x in self._present.items()},
+            self._labels[rows],
+            structure,
+            {spec: bound[name] for spec, name in self._names.items()},
+        )
+
+
+def _is_block(kernel: type[Kernel]) -> bool:
+    from mer_zoo.kernels.blocks import Blocks
+
+    return issubclass(kernel, Blocks)

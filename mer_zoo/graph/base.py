@@ -1,0 +1,73 @@
+"""What a graph builder is: one conversation in, one DGL heterograph out."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import numpy as np
+
+from mer_zoo.data.conversation import Conversation
+from mer_zoo.errors import MerZooError
+
+EdgeType = tuple[str, str, str]
+Edges = dict[EdgeType, tuple[np.ndarray, np.ndarray]]
+
+
+class GraphBuilder(abc.ABC):
+    """Base of all graph builders; subclasses say which relations there are and which edges each has.
+
+    An edge u→v lets v see u. Every node type has one node per utterance, in order. A relation is the middle word of a
+    canonical edge type `(source node type, relation, target node type)`.
+
+    Arguments:
+        node_types: modalities that are still apart, or `("utterance",)` after an early fusion (a fact).
+    """
+
+    max_edges = 50_000_000  # a dialogue beyond this would not fit in memory; windowed builders stay far below
+
+    def __init__(self, node_types: tuple[str, ...]) -> None:
+        self.node_types = tuple(node_types)
+
+    @property
+    @abc.abstractmethod
+    def relations(self) -> tuple[str, ...]:
+        """Names of all relations, in the order of their ids."""
+
+    @abc.abstractmethod
+    def edges(self, conversation: Conversation) -> Edges:
+        """Return, for every canonical edge type, sources and targets as int64 arrays of utterance numbers."""
+
+    def count_edges(self, length: int) -> int:
+        """Upper bound of the number of edges for a dialogue of this length; complete graphs override it."""
+        return 0
+
+    def __call__(self, conversation: Conversation) -> Any:
+        """Return the `dgl.DGLGraph` of a conversation."""
+        from mer_zoo.graph.dgl_import import dgl
+
+        length = len(conversation)
+        if self.count_edges(length) > self.max_edges:
+            raise MerZooError(
+                f"dialogue '{conversation.id}': {length} utterances would need {self.count_edges(length):,} edges in "
+                f"{type(self).__name__}, more than {self.max_edges:,}. Use a windowed graph, or split the dialogue."
+            )
+        edges = self.edges(conversation)
+        graph = dgl.heterograph(edges, num_nodes_dict=dict.fromkeys(self.node_types, length))
+        return graph
+
+
+def window_pairs(length: int, past: int, future: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all (source, target) with `-past <= source - target <= future`, ordered by target, then source.
+
+    Example:
+        >>> source, target = window_pairs(3, past=1, future=0)
+        >>> list(zip(source.tolist(), target.tolist()))
+        [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2)]
+    """
+    target = np.arange(length)
+    first, last = np.maximum(target - past, 0), np.minimum(target + future, length - 1)
+    count = last - first + 1
+    targets = np.repeat(target, count)
+    sources = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
+    return sources, targets

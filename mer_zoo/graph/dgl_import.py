@@ -1,0 +1,40 @@
+"""The one file that imports dgl, with the remedy for its 2.1.0 wheel beside a current torch.
+
+The wheel of dgl 2.1.0 fails on import three ways: it wants `setuptools.extern`, `torchdata.datapipes`, and a graphbolt
+library tied to one torch version. None of the three is needed for graphs and message passing, so stand-ins take
+their places before the import. dgl 1.1.3 needs nothing but `packaging`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+import types
+from typing import Any
+
+from mer_zoo.errors import MerZooError
+
+
+def _import() -> Any:
+    os.environ.setdefault("DGLBACKEND", "pytorch")  # otherwise dgl writes a file into the user's home
+    try:
+        version = importlib.metadata.version("dgl")
+    except importlib.metadata.PackageNotFoundError:
+        raise MerZooError("dgl is not installed. Run `pip install dgl`; `mer-zoo doctor` tells which version.") from None
+    if version.startswith("2.1"):
+        import packaging
+        import packaging.version
+
+        if "setuptools.extern" not in sys.modules:
+            extern: Any = types.ModuleType("setuptools.extern")
+            extern.packaging = packaging
+            sys.modules["setuptools.extern"] = extern
+            sys.modules["setuptools.extern.packaging"] = packaging
+        sys.modules.setdefault("dgl.graphbolt", types.ModuleType("dgl.graphbolt"))
+    import dgl
+
+    return dgl
+
+
+dgl = _import()

@@ -1,0 +1,140 @@
+"""From DGL heterographs to plain arrays, once per corpus.
+
+A *view* is what one stage of a model sees of the graph: some node types, some relations. Nodes of a view are numbered
+utterance by utterance (`utterance * node types + node type`), so a dialogue stays one contiguous run of nodes and a
+window over utterances stays a window over nodes.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mer_zoo.errors import MerZooError, nearest
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """Which part of a heterograph a stage sees: node types, and the names of the selected relations."""
+
+    node_types: tuple[str, ...]
+    relations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """The edges of all dialogues as seen through one `ViewSpec`, sorted by dialogue and target.
+
+    Inputs:
+        nodes_per_utterance: M, the number of node types.
+        lengths: int64 `[dialogue]`, utterances of each.
+        source, target: int32 `[edge]`, node numbers within the dialogue, below `M * length`.
+        relation: int16 `[edge]`, index into all relations of the builder.
+        pointer: int64 `[dialogue + 1]`, where the edges of each dialogue begin.
+        relations: number of all relations of the builder.
+        selected: ids of the relations that this view selects.
+    """
+
+    nodes_per_utterance: int
+    lengths: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    relation: np.ndarray
+    pointer: np.ndarray
+    relations: int
+    selected: tuple[int, ...]
+
+    @cached_property
+    def reach(self) -> int:
+        """Largest distance between source and target, in nodes."""
+        return int(np.abs(self.source - self.target).max(initial=0))
+
+    @cached_property
+    def is_simple(self) -> bool:
+        """Whether no two edges share source and target."""
+        dialogue = np.repeat(np.arange(len(self.lengths)), np.diff(self.pointer))
+        pairs = np.stack([dialogue, self.target, self.source], axis=1)
+        return len(np.unique(pairs, axis=0)) == len(pairs)
+
+
+def select(patterns: str | Sequence[str] | None, names: Sequence[str], place: str = "") -> tuple[str, ...]:
+    """Return the relations that match any of the wildcard patterns (all of them for None), in the builder's order.
+
+    Example:
+        >>> select("same_*", ["self_loop", "same_past", "other_past"])
+        ('same_past',)
+    """
+    if patterns is None:
+        return tuple(names)
+    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    for pattern in wanted:
+        if not fnmatch.filter(names, pattern):
+            raise MerZooError(f"{place}: no relation matches '{pattern}'.{nearest(pattern, names)}")
+    return tuple(name for name in names if any(fnmatch.fnmatch(name, p) for p in wanted))
+
+
+def groups(node_types: Sequence[str], edge_types: Sequence[tuple[str, str, str]]) -> list[tuple[str, ...]]:
+    """Return the node types that the given edge types connect, group by group.
+
+    Example:
+        >>> groups(["text", "audio"], [("text", "past", "text"), ("audio", "past", "audio")])
+        [('text',), ('audio',)]
+        >>> groups(["text", "audio"], [("text", "same_utterance", "audio")])
+        [('text', 'audio')]
+    """
+    group = {node: {node} for node in node_types}
+    for a, _, b in edge_types:
+        if a in group and b in group and group[a] is not group[b]:
+            merged = group[a] | group[b]
+            for node in merged:
+                group[node] = merged
+    found: list[tuple[str, ...]] = []
+    for node in node_types:
+        members = tuple(n for n in node_types if n in group[node])
+        if members not in found:
+            found.append(members)
+    return found
+
+
+def lower(graphs: Sequence[Any], specs: Sequence[ViewSpec], relations: Sequence[str]) -> dict[ViewSpec, View]:
+    """Read the edges of every dialogue's heterograph back into plain arrays, one `View` for each spec.
+
+    Equal views (as of modalities whose subgraphs are alike) are one object, so they are stored and uploaded once.
+    """
+    pieces: dict[ViewSpec, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {spec: [] for spec in specs}
+    lengths = np.array([graph.num_nodes(graph.ntypes[0]) for graph in graphs], dtype=np.int64)
+    number = {name: i for i, name in enumerate(relations)}
+    for graph in graphs:
+        edges = {etype: tuple(x.numpy() for x in graph.edges(etype=etype)) for etype in graph.canonical_etypes}
+        for spec in specs:
+            slot = {node: i for i, node in enumerate(spec.node_types)}
+            count = len(slot)
+            chosen = [
+                (u * count + slot[a], v * count + slot[b], np.full(len(u), number[r], np.int16))
+                for (a, r, b), (u, v) in edges.items()
+                if a in slot and b in slot and r in spec.relations and len(u)
+            ]
+            if chosen:
+                source, target, relation = (np.concatenate(x) for x in zip(*chosen, strict=True))
+            else:
+                source, target, relation = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int16))
+            order = np.lexsort((relation, source, target))
+            pieces[spec].append((source[order].astype(np.int32), target[order].astype(np.int32), relation[order]))
+    views: dict[ViewSpec, View] = {}
+    seen: dict[tuple[Any, ...], View] = {}
+    for spec, parts in pieces.items():
+        source, target, relation = (np.concatenate(x) for x in zip(*parts, strict=True))
+        pointer = np.concatenate([[0], np.cumsum([len(p[0]) for p in parts])]).astype(np.int64)
+        selected = tuple(number[r] for r in spec.relations)
+        key = (len(spec.node_types), selected, source.tobytes(), target.tobytes(), relation.tobytes(), pointer.tobytes())
+        if key not in seen:
+            seen[key] = View(
+                len(spec.node_types), lengths, source, target, relation, pointer, len(relations), selected
+            )
+        views[spec] = seen[key]
+    return views

@@ -1,0 +1,58 @@
+"""Windows whose relations are speaker pair × direction: the graph of DialogueGCN."""
+
+from __future__ import annotations
+
+from mer_zoo.data.conversation import Conversation
+from mer_zoo.graph.base import Edges, GraphBuilder, window_pairs
+
+
+class SpeakerWindow(GraphBuilder):
+    """Edges from every window centre to its neighbours, one relation per speaker pair and direction (DialogueGCN §3.3).
+
+    The published code stores an edge as (source = centre i, target = neighbour j in [i − past, i + future]), so a
+    target sees the centres whose windows it lies in.
+
+    | relation | edge u→v |
+    |---|---|
+    | `p_to_q_later` | speaker p says u, speaker q says v, u before v |
+    | `p_to_q_earlier` | the same, u after v or u = v |
+
+    Speakers are numbered by first appearance; the id is `2 (S p + q) + [u >= v]`.
+
+    Arguments:
+        node_types: usually `("utterance",)` (a fact).
+        speakers: number of speakers S to name relations for (a fact).
+        past: turns before the centre, at least 0.
+        future: turns after the centre, at least 0.
+
+    Raises:
+        MerZooError: a dialogue has more than S speakers.
+
+    Example:
+        >>> import numpy as np
+        >>> talk = Conversation("d", ("A", "B"), [0, 0], {"text": np.zeros((2, 2))})
+        >>> graph = SpeakerWindow(("utterance",), 2, past=1, future=1)(talk)
+        >>> graph.num_edges("0_to_1_later"), graph.num_edges("0_to_0_earlier")
+        (1, 1)
+    """
+
+    def __init__(self, node_types: tuple[str, ...], speakers: int, *, past: int = 10, future: int = 10) -> None:
+        super().__init__(node_types)
+        self.speakers, self.past, self.future = speakers, past, future
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Names in the order of the published ids."""
+        every = range(self.speakers)
+        return tuple(f"{p}_to_{q}_{way}" for p in every for q in every for way in ("later", "earlier"))
+
+    def edges(self, conversation: Conversation) -> Edges:
+        """Return the edges, alike for every node type."""
+        target, source = window_pairs(len(conversation), self.past, self.future)
+        speaker = conversation.speaker_index
+        relation = 2 * (self.speakers * speaker[source] + speaker[target]) + (source >= target)
+        return {
+            (node, name, node): (source[relation == r], target[relation == r])
+            for node in self.node_types
+            for r, name in enumerate(self.relations)
+        }

@@ -1,0 +1,127 @@
+"""Message passing as layers see it: eight operations on the edges of a batch, whatever their layout in memory."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mer_zoo.graph.lowering import View
+
+
+@dataclass
+class BatchIndex:
+    """Which dialogues are in a batch and where their utterances lie, as index tensors on the device.
+
+    Inputs (N utterances, B dialogues, L utterances in the longest; a corpus has U utterances and D dialogues):
+        utterances: int64 `[N]`, rows of the corpus; U for padding.
+        dialogues: int64 `[B]`, dialogue numbers in the corpus; D for padding.
+        rows: int64 `[B, L]`, utterance of the batch at a place of a dialogue; N where there is none.
+        cells: int64 `[N]`, the inverse: `dialogue * L + place`; `B * L` for padding.
+        edges: view name -> kernel's own index tensors.
+    """
+
+    utterances: Tensor
+    dialogues: Tensor
+    rows: Tensor
+    cells: Tensor
+    edges: dict[str, dict[str, Tensor]]
+
+
+class Kernel(abc.ABC):
+    """Base of all kernels: the edges of one view in one batch.
+
+    *Edge tensors* have shape `[..., *edges]`, where `*edges` is the kernel's own layout; leading dimensions are heads
+    or channels. They add, multiply and drop out element by element like any tensor, and dimensions of size one
+    broadcast. Off the edges their content is arbitrary until `mask` or `softmax` sets it to zero.
+
+    Inputs:
+        view: the lowered edges of the whole corpus.
+        tables: what `tables(view)` made, on the device.
+        index: the batch.
+        plan: what `plan(view, ...)` made for this batch, on the device.
+    """
+
+    def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
+        self.selected = view.selected
+        self.relations = view.relations
+        self.nodes_per_utterance = view.nodes_per_utterance
+        self.nodes = index.utterances.shape[0] * view.nodes_per_utterance
+
+    @classmethod
+    @abc.abstractmethod
+    def tables(cls, view: View) -> dict[str, Tensor]:
+        """Return the tensors that the whole corpus needs, made once and uploaded once."""
+
+    @classmethod
+    def plan(cls, view: View, dialogues: np.ndarray, starts: np.ndarray, utterances: int) -> dict[str, np.ndarray]:
+        """Return the index arrays one batch needs beyond `BatchIndex` (host side, no loop over utterances)."""
+        return {}
+
+    @abc.abstractmethod
+    def source(self, x: Tensor) -> Tensor:
+        """Give every edge its source's value: `[..., nodes]` → `[..., *edges]`."""
+
+    @abc.abstractmethod
+    def target(self, x: Tensor) -> Tensor:
+        """Give every edge its target's value: `[..., nodes]` → `[..., *edges]`."""
+
+    @property
+    @abc.abstractmethod
+    def one_hot(self) -> Tensor:
+        """1 where an edge has the relation, float32 `[selected relations, *edges]`."""
+
+    @cached_property
+    def ones(self) -> Tensor:
+        """1 on every edge, 0 elsewhere, float32 `[*edges]`."""
+        return self.one_hot.sum(0)
+
+    def mask(self, edges: Tensor) -> Tensor:
+        """Set an edge tensor to zero off the edges."""
+        return edges * self.ones.to(edges.dtype)
+
+    def relation(self, table: Tensor) -> Tensor:
+        """Give every edge its relation's value: `[..., relations]` → `[..., *edges]`; zero off the edges.
+
+        A product with a one-hot: its gradient is a product too, where that of a look-up is a scatter.
+        """
+        one_hot = self.one_hot
+        flat = self.pick(table) @ one_hot.to(table.dtype).flatten(1)
+        return flat.unflatten(-1, one_hot.shape[1:])
+
+    def pick(self, table: Tensor, dim: int = -1) -> Tensor:
+        """Keep the entries of the selected relations along a dimension of size `relations`."""
+        if len(self.selected) == self.relations:
+            return table
+        dim = dim % table.dim()
+        return table[(slice(None),) * dim + (list(self.selected),)]
+
+    @abc.abstractmethod
+    def dot(self, query: Tensor, key: Tensor) -> Tensor:
+        """Scalar product of the target's query with the source's key: two `[heads, nodes, d]` → `[heads, *edges]`."""
+
+    @abc.abstractmethod
+    def softmax(self, scores: Tensor) -> Tensor:
+        """Softmax over the edges that enter a node, `[..., *edges]`; zero off the edges."""
+
+    @abc.abstractmethod
+    def sum(self, edges: Tensor) -> Tensor:
+        """Sum a masked edge tensor over the edges that enter a node: `[..., *edges]` → `[..., nodes]`."""
+
+    @abc.abstractmethod
+    def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
+        """Weighted sum over incoming edges: masked `[heads, *edges]`, `[heads, nodes, d]` → `[heads, nodes, d]`."""
+
+    def aggregate_by_relation(self, weights: Tensor, values: Tensor) -> Tensor:
+        """Weighted sum, each relation apart: masked `[*edges]`, `[nodes, d]` → `[selected relations, nodes, d]`."""
+        return self.aggregate(weights * self.one_hot.to(weights.dtype), values.unsqueeze(0))
+
+    @abc.abstractmethod
+    def edge_values(self, edges: Tensor) -> Tensor:
+        """Return one column per edge in the order of (target, source): `[..., *edges]` → `[..., edges]` (for tests)."""

@@ -1,0 +1,79 @@
+"""What the dense and the band kernel share: edges as blocks of targets × candidate sources, and matrix products."""
+
+from __future__ import annotations
+
+import abc
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mer_zoo.kernels.base import Kernel
+
+
+class Blocks(Kernel):
+    """Edge tensors are `[..., blocks, targets, sources]`; subclasses say which nodes a block holds."""
+
+    _relation: Tensor  # [blocks, targets, sources], id + 1 of the relation, 0 where there is no edge
+
+    @abc.abstractmethod
+    def _sources(self, x: Tensor) -> Tensor:
+        """`[..., nodes, d]` → `[..., blocks, sources, d]`."""
+
+    @abc.abstractmethod
+    def _targets(self, x: Tensor) -> Tensor:
+        """`[..., nodes, d]` → `[..., blocks, targets, d]`."""
+
+    @abc.abstractmethod
+    def _back(self, x: Tensor) -> Tensor:
+        """`[..., blocks, targets, d]` → `[..., nodes, d]`."""
+
+    def source(self, x: Tensor) -> Tensor:
+        """`[..., blocks, 1, sources]`: broadcasts over targets."""
+        return self._sources(x.unsqueeze(-1)).squeeze(-1).unsqueeze(-2)
+
+    def target(self, x: Tensor) -> Tensor:
+        """`[..., blocks, targets, 1]`: broadcasts over sources."""
+        return self._targets(x.unsqueeze(-1))
+
+    @cached_property
+    def one_hot(self) -> Tensor:
+        """`[selected relations, blocks, targets, sources]`."""
+        kinds = torch.tensor(self.selected, device=self._relation.device) + 1
+        return (self._relation == kinds.view(-1, 1, 1, 1)).float()
+
+    @cached_property
+    def ones(self) -> Tensor:
+        """`[blocks, targets, sources]`."""
+        return (self._relation > 0).float()
+
+    @cached_property
+    def _is_edge(self) -> Tensor:
+        return self._relation > 0
+
+    def dot(self, query: Tensor, key: Tensor) -> Tensor:
+        """One matrix product per block."""
+        return self._targets(query) @ self._sources(key).transpose(-1, -2)
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        """Softmax over sources; a target without edges gets zeros."""
+        lowest = torch.finfo(scores.dtype).min
+        return scores.masked_fill(~self._is_edge, lowest).softmax(-1) * self.ones.to(scores.dtype)
+
+    def sum(self, edges: Tensor) -> Tensor:
+        """Sum over sources."""
+        return self._back(edges.sum(-1, keepdim=True)).squeeze(-1)
+
+    def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
+        """One matrix product per block."""
+        return self._back(weights @ self._sources(values))
+
+    def aggregate_by_relation(self, weights: Tensor, values: Tensor) -> Tensor:
+        """All relations of a block as rows of one matrix product."""
+        apart = (weights * self.one_hot.to(weights.dtype)).movedim(0, -3)  # [blocks, relations, targets, sources]
+        summed = apart.flatten(-3, -2) @ self._sources(values)
+        return self._back(summed.unflatten(-2, apart.shape[-3:-1]).movedim(-3, 0))
+
+    def edge_values(self, edges: Tensor) -> Tensor:
+        """Columns of the edges, targets first."""
+        return edges.expand(*edges.shape[:-3], *self._relation.shape)[..., self._is_edge]

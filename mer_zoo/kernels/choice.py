@@ -1,0 +1,25 @@
+"""Which kernel a view gets when the user names none."""
+
+from __future__ import annotations
+
+from mer_zoo.graph.lowering import View
+from mer_zoo.kernels.band import Band, chunk_size
+from mer_zoo.kernels.base import Kernel
+from mer_zoo.kernels.dense import Dense
+from mer_zoo.kernels.segment import Segment
+
+SEGMENT_COST = 16
+"""A gathered and scattered edge costs as much as this many entries of a block (`benchmarks/test_kernels.py`)."""
+
+
+def cheapest(view: View) -> type[Kernel]:
+    """Return the kernel with the least work for a view: entries of its blocks, or edges times `SEGMENT_COST`."""
+    if not view.is_simple:
+        return Segment
+    nodes = view.lengths * view.nodes_per_utterance
+    cost = {
+        Segment: SEGMENT_COST * len(view.source),
+        Dense: int(nodes.max(initial=0)) * int(nodes.sum()),
+        Band: int(nodes.sum()) * (chunk_size(view.reach) + 2 * view.reach),
+    }
+    return min(cost, key=lambda kernel: cost[kernel])  # type: ignore[return-value]
