@@ -113,7 +113,7 @@ class Dataset:
             `test`, or a single `all` (then results come from cross-validation by dialogue).
         provenance: modality -> where its features come from (free text).
         warnings: sentences that follow every result on this dataset.
-        fingerprint: sha256 of the contents, or "" for data that was not read from a container.
+        fingerprint: sha256 of the contents, or "" for data that was neither imported nor read from a container.
         ceiling: accuracy that no model can exceed, where it is known exactly (synthetic dialogues), else None.
 
     Raises:
@@ -162,6 +162,11 @@ class Dataset:
                     f"{here}: label {int(talk.labels.max())} has no name; the {len(self.label_names)} classes are "
                     f"{', '.join(self.label_names)}."
                 )
+        if self.splits.get("all") and len(self.splits) > 1:
+            others = ", ".join(f"'{split}'" for split in self.splits if split != "all")
+            raise MerZooError(
+                f"dataset '{self.name}': has the split 'all' beside {others}. Use 'all' alone, or without it."
+            )
         placed: dict[str, str] = {}
         for split, ids in self.splits.items():
             if split not in ("train", "validation", "test", "all"):
@@ -169,7 +174,9 @@ class Dataset:
                 raise MerZooError(f"dataset '{self.name}': unknown split '{split}'.{known}")
             for name in ids:
                 if name not in seen:
-                    raise MerZooError(f"dataset '{self.name}', split '{split}': no dialogue '{name}'.{nearest(name, seen)}")
+                    raise MerZooError(
+                        f"dataset '{self.name}', split '{split}': no dialogue '{name}'.{nearest(name, seen)}"
+                    )
                 if name in placed:
                     where = f"'{placed[name]}' and '{split}'" if placed[name] != split else f"'{split}' twice"
                     raise MerZooError(f"dataset '{self.name}': dialogue '{name}' is in {where}. Leave it in one.")

@@ -1,0 +1,208 @@
+"""The general importer: an `.npz` of plain arrays, one row per utterance.
+
+| column | dtype, shape | meaning |
+|---|---|---|
+| `dialogue` | text or integer `[row]` | the dialogue's id; rows of a dialogue need not be neighbours |
+| `turn` | integer `[row]` | order within the dialogue, any numbers that increase |
+| `split` | text `[row]` | `train`, `dev`/`val`/`validation`, `test`, or `all`; one per dialogue |
+| `label` | integer `[row]` | class index, -1 where unlabelled |
+| `transcript` | text `[row]` | optional |
+| `speaker` | text `[row]` | optional; without it every dialogue is a monologue of a speaker named after it |
+| `label_names` | text `[class]` | optional; without it the classes are named "0", "1", ... |
+| `sentiment` | `[row]` | optional second annotation, not read |
+| any other name | float `[row, width]` | the features of the modality of that name |
+| `<modality>_present` | bool `[row]` | optional; False where that modality is missing, its row then counts as zeros |
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from mer_zoo.data.conversation import Conversation, Dataset
+from mer_zoo.errors import MerZooError, nearest
+
+REQUIRED = {"dialogue": "Uiu", "turn": "iu", "split": "U", "label": "iu"}
+OPTIONAL = {"transcript": "U", "speaker": "U", "label_names": "U"}
+NOT_READ = ("sentiment",)  # MELD's second annotation; no model here is trained on it
+KINDS = {"U": "text", "i": "integers", "u": "integers", "f": "floats", "b": "true or false"}
+SPLITS = {
+    "train": "train",
+    "dev": "validation",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+    "all": "all",
+}
+
+
+def import_table(path: str | os.PathLike[str], name: str | None = None) -> Dataset:
+    """Read an `.npz` with one row per utterance (columns: see the table above) as a dataset.
+
+    Outputs:
+        The dataset: dialogues in order of first appearance, utterances by turn, features as float32.
+
+    Args:
+        path: the `.npz`; arrays of Python objects are refused, for they are pickles.
+        name: the dataset's name, by default the file's without its ending.
+
+    Raises:
+        MerZooError: a column is missing, unknown, of the wrong type or length; a (dialogue, turn) occurs twice; a
+            dialogue lies in two splits; a feature is NaN or infinite.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     np.savez(f"{home}/talks.npz", dialogue=["a", "a"], turn=[1, 0], split=["all", "all"], label=[1, 0],
+        ...              text=np.zeros((2, 3)))
+        ...     import_table(f"{home}/talks.npz")["a"].labels.tolist()
+        [0, 1]
+    """
+    file = Path(path)
+    columns = _load(file)
+    modalities = _modalities(columns, file)
+    _check_columns(columns, modalities, file)
+    names = [str(value) for value in columns["dialogue"].tolist()]
+    numbers: dict[str, int] = {}
+    dialogue = np.array([numbers.setdefault(value, len(numbers)) for value in names], dtype=np.int64)
+    turn = columns["turn"].astype(np.int64)
+    order = np.lexsort((turn, dialogue))
+    _check_turns(dialogue[order], turn[order], list(numbers), file)
+    labels = columns["label"].astype(np.int64)
+    rows_of = np.split(order, np.flatnonzero(np.diff(dialogue[order])) + 1)
+
+    features: dict[str, np.ndarray] = {}
+    masks: dict[str, np.ndarray] = {}
+    for modality in modalities:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is reported below
+            features[modality] = columns[modality].astype(np.float32)
+        if f"{modality}_present" in columns:
+            masks[modality] = columns[f"{modality}_present"]
+            features[modality][~masks[modality]] = 0
+        bad = ~np.isfinite(features[modality]).all(axis=1)
+        if bad.any():
+            row = int(bad.argmax())
+            raise MerZooError(
+                f"{file}, column '{modality}', row {row} (dialogue '{names[row]}', turn {turn[row]}): NaN or infinite "
+                f"as float32; {int(bad.sum())} such row(s). Mend them, or mark them False in '{modality}_present'."
+            )
+
+    talks = []
+    splits: dict[str, list[str]] = {}
+    for talk_id, rows in zip(numbers, rows_of, strict=True):
+        split = _split_of(columns["split"][rows], talk_id, file)
+        splits.setdefault(split, []).append(talk_id)
+        transcript = columns["transcript"][rows].tolist() if "transcript" in columns else None
+        speakers = columns["speaker"][rows].tolist() if "speaker" in columns else [talk_id] * len(rows)
+        talks.append(
+            Conversation(
+                id=talk_id,
+                speakers=tuple(speakers),
+                labels=labels[rows],
+                features={m: x[rows] for m, x in features.items()},
+                present={m: x[rows] for m, x in masks.items() if not x[rows].all()},
+                transcript=None if transcript is None else tuple(transcript),
+            )
+        )
+    if "label_names" in columns:
+        label_names = columns["label_names"].tolist()
+    else:
+        label_names = [str(number) for number in range(max(int(labels.max()), 0) + 1)]
+    return Dataset(
+        name=name or file.stem,
+        conversations=tuple(talks),
+        label_names=tuple(label_names),
+        splits={split: tuple(splits[split]) for split in dict.fromkeys(SPLITS.values()) if split in splits},
+        provenance={m: f"{file.name}, column '{m}' ({columns[m].dtype})" for m in modalities},
+    )
+
+
+def _load(file: Path) -> dict[str, np.ndarray]:
+    if not file.is_file():
+        raise MerZooError(f"{file}: no such file. Check the path.")
+    try:
+        loaded = np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise MerZooError(f"{file}: is not a readable .npz ({error}). Write it with numpy.savez.") from None
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise MerZooError(f"{file}: is a single array, not an .npz of columns. Write it with numpy.savez.")
+    columns = {}
+    with loaded:
+        for key in loaded.files:
+            try:
+                columns[key] = loaded[key]
+            except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+                if "allow_pickle" in str(error):
+                    raise MerZooError(
+                        f"{file}, column '{key}': holds Python objects, which are pickles and are not read. "
+                        "Store text as a numpy string array and numbers as a numeric one."
+                    ) from None
+                raise MerZooError(f"{file}, column '{key}': cannot be read ({error}). The file is damaged.") from None
+            if not isinstance(columns[key], np.ndarray):
+                raise MerZooError(f"{file}, '{key}': is not a numpy array. Write the file with numpy.savez.")
+    return columns
+
+
+def _modalities(columns: dict[str, np.ndarray], file: Path) -> list[str]:
+    known = {*REQUIRED, *OPTIONAL, *NOT_READ}
+    found = [key for key, array in columns.items() if key not in known and array.ndim == 2 and array.dtype.kind == "f"]
+    masks = {f"{modality}_present" for modality in found}
+    for key, array in columns.items():
+        if key not in known | masks | set(found):
+            raise MerZooError(
+                f"{file}, column '{key}' ({array.dtype}, shape {array.shape}): is unknown, and features are floats of "
+                f"shape [row, width].{nearest(key, known | masks)}"
+            )
+    if not found:
+        raise MerZooError(f"{file}: has no features. Add a float array of shape [row, width], such as 'text'.")
+    return found
+
+
+def _check_columns(columns: dict[str, np.ndarray], modalities: list[str], file: Path) -> None:
+    for key in REQUIRED:
+        if key not in columns:
+            raise MerZooError(f"{file}: has no column '{key}'. It needs {', '.join(REQUIRED)} and a modality.")
+    kinds = REQUIRED | OPTIONAL | {f"{m}_present": "b" for m in modalities}
+    rows = len(columns[modalities[0]])
+    if rows == 0:
+        raise MerZooError(f"{file}: has no utterances: column '{modalities[0]}' has no rows.")
+    for key, array in columns.items():
+        if key in kinds and (array.ndim != 1 or array.dtype.kind not in kinds[key]):
+            want = " or ".join(dict.fromkeys(KINDS[kind] for kind in kinds[key]))
+            per = "class" if key == "label_names" else "row"
+            raise MerZooError(
+                f"{file}, column '{key}': has dtype {array.dtype} and shape {array.shape}; want {want}, one per {per}."
+            )
+        if key != "label_names" and key not in NOT_READ and len(array) != rows:
+            raise MerZooError(
+                f"{file}, column '{key}': has {len(array)} rows, '{modalities[0]}' has {rows}. "
+                "Every column needs one row per utterance."
+            )
+
+
+def _check_turns(dialogue: np.ndarray, turn: np.ndarray, names: list[str], file: Path) -> None:
+    twice = (np.diff(dialogue) == 0) & (np.diff(turn) == 0)
+    if twice.any():
+        at = int(twice.argmax())
+        raise MerZooError(
+            f"{file}: dialogue '{names[dialogue[at]]}' has turn {turn[at]} twice ({int(twice.sum())} such row(s)). "
+            "Number the turns of a dialogue differently, or remove the copies."
+        )
+
+
+def _split_of(values: np.ndarray, talk_id: str, file: Path) -> str:
+    found = [str(value) for value in np.unique(values)]
+    for value in found:
+        if value not in SPLITS:
+            raise MerZooError(f"{file}, dialogue '{talk_id}': unknown split '{value}'.{nearest(value, SPLITS)}")
+    splits = {SPLITS[value] for value in found}
+    if len(splits) > 1:
+        raise MerZooError(
+            f"{file}, dialogue '{talk_id}': lies in the splits {' and '.join(sorted(splits))}. "
+            "Splits are by dialogue; give all its rows the same one."
+        )
+    return splits.pop()
