@@ -151,13 +151,13 @@ def load_plain(path: str | os.PathLike[str]) -> Any:
         MerZooError: the pickle names anything else, or is damaged.
 
     Example:
-        >>> import os, pickle, tempfile
+        >>> import pickle, tempfile
         >>> with tempfile.TemporaryDirectory() as home:
-        ...     _ = open(f"{home}/evil.pkl", "wb").write(pickle.dumps(os.getcwd))
+        ...     _ = Path(home, "evil.pkl").write_bytes(pickle.dumps(eval))
         ...     load_plain(f"{home}/evil.pkl")
         Traceback (most recent call last):
         ...
-        mer_zoo.errors.MerZooError: .../evil.pkl: asks to import 'posix.getcwd', which feature data has no need of. ...
+        mer_zoo.errors.MerZooError: .../evil.pkl: asks to import 'builtins.eval', which feature data has no need of. ...
     """
     file = Path(path)
     try:
@@ -173,9 +173,8 @@ def load_plain(path: str | os.PathLike[str]) -> Any:
             "Only plain containers, strings, numbers and numpy arrays are read; do not open this file with pickle."
         ) from None
     except Exception as error:  # damaged bytes can make the unpickler raise nearly anything
-        raise MerZooError(
-            f"{file}: is not a pickle of plain data ({type(error).__name__}: {error}). It is truncated or damaged."
-        ) from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MerZooError(f"{file}: is not a pickle of plain data ({reason}). It is truncated or damaged.") from None
 
 
 class _Forbidden(Exception):
@@ -234,7 +233,7 @@ class _Array(np.ndarray, metaclass=_Sealed):
             sound = len(raw) == count * dtype.dtype.itemsize
         if not sound:
             raise pickle.UnpicklingError(f"holds an array whose data does not fill its shape {shape}")
-        super().__setstate__((1, shape, dtype.dtype, np.bool_(fortran), raw))
+        super().__setstate__((1, shape, dtype.dtype, bool(fortran), raw))  # type: ignore[arg-type]
 
 
 class _Reconstruct(metaclass=_Sealed):
@@ -298,7 +297,7 @@ for _core in ("numpy.core", "numpy._core"):
     _ALLOWED[f"{_core}.multiarray", "scalar"] = _Scalar
     _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _FromBuffer
 for _builtins in ("builtins", "__builtin__"):
-    for _plain in (set, frozenset, bytearray):
+    for _plain in (set, frozenset, bytes, bytearray):
         _ALLOWED[_builtins, _plain.__name__] = _plain
 
 
