@@ -32,4 +32,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     if close:
         return f" Did you mean '{close[0]}'?"
-    return f" Known: {', '.join(options)}." if options else ""
+    more = f" and {len(options) - 12} more" if len(options) > 12 else ""
+    return f" Known: {', '.join(options[:12])}{more}." if options else ""

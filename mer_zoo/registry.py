@@ -111,8 +111,12 @@ def read_card(path: Path, kind: str, prefix: str = "") -> Card:
         faults.append(f"{page.place(['target'])} target: want 'module:Class', not '{data['target']}'.")
     if faults:
         raise MerZooError("\n".join(faults))
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return Card(kind=kind, name=prefix + path.stem, origin=str(path), **values)
+    return _card(kind, prefix + path.stem, path, data)
+
+
+def _card(kind: str, name: str, path: Path, data: Mapping[str, Any]) -> Card:
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Card(kind=kind, name=name, origin=str(path), **values)
 
 
 @functools.cache
@@ -123,8 +127,7 @@ def _built_in() -> dict[tuple[str, str], Card]:
     for kind in KINDS:
         for path in sorted((root / kind).glob("*.yaml")):
             data = document.plain(path.read_text(encoding="utf-8"))
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-            found[kind, path.stem] = Card(kind=kind, name=path.stem, origin=str(path), **values)
+            found[kind, path.stem] = _card(kind, path.stem, path, data)
     return found
 
 
@@ -232,7 +235,9 @@ def load(card: Card, place: str = "") -> type:
             f"{lead}{card.id}: cannot import '{module_name}': no module named '{error.name}'. Is it installed?"
         ) from error
     except Exception as error:
-        raise MerZooError(f"{lead}{card.id}: importing '{module_name}' fails: {type(error).__name__}: {error}") from error
+        raise MerZooError(
+            f"{lead}{card.id}: importing '{module_name}' fails: {type(error).__name__}: {error}"
+        ) from error
     try:
         return getattr(module, class_name)
     except AttributeError:
@@ -323,7 +328,9 @@ def settings(kind: str, cls: type) -> dict[str, Setting]:
     found = {}
     for parameter in _parameters(cls):
         if parameter.kind is parameter.VAR_KEYWORD or parameter.kind is parameter.VAR_POSITIONAL:
-            raise MerZooError(f"{cls.__module__}:{cls.__qualname__}: `*{parameter.name}` hides settings. Name each one.")
+            raise MerZooError(
+                f"{cls.__module__}:{cls.__qualname__}: `*{parameter.name}` hides settings. Name each one."
+            )
         if parameter.kind is parameter.KEYWORD_ONLY:
             if parameter.name not in hints:
                 raise MerZooError(

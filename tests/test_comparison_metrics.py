@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from mer_zoo.comparison import device_metrics, metrics
+from mer_zoo import device_metrics
+from mer_zoo.comparison import metrics
 from mer_zoo.errors import MerZooError
 
 

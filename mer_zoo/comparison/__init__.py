@@ -1,0 +1,1 @@
+"""Result files, statistics over seeds and dialogues, and reports."""

@@ -1,0 +1,1 @@
+"""Conversations: containers, importers, checks, splits, batches, and synthetic dialogues."""

@@ -48,6 +48,11 @@ class Dialogues:
         return torch.nn.functional.pad(x.flatten(0, 1), (0, 0, 0, 1)).index_select(0, self.cells)
 
     @cached_property
+    def dialogue(self) -> Tensor:
+        """Which dialogue of the batch an utterance belongs to, int64 `[N]`; B for rows that belong to none."""
+        return self.cells // self.rows.shape[1]
+
+    @cached_property
     def is_utterance(self) -> Tensor:
         """Whether a place of the padded layout holds an utterance, bool `[B, L]`."""
         return self.rows < self.cells.shape[0]

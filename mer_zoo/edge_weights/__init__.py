@@ -1,0 +1,1 @@
+"""Weights on the edges of a graph; one file each."""

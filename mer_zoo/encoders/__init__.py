@@ -1,0 +1,1 @@
+"""Encoders: states in, states out, without a graph; one file each."""

@@ -1,0 +1,1 @@
+"""From several modalities to one state per utterance; one file each."""

@@ -1,0 +1,1 @@
+"""Graph builders, and the lowering of their heterographs to tensors."""

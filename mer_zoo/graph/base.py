@@ -34,6 +34,11 @@ class GraphBuilder(abc.ABC):
     def relations(self) -> tuple[str, ...]:
         """Names of all relations, in the order of their ids."""
 
+    @property
+    def edge_types(self) -> list[EdgeType]:
+        """Canonical edge types; by default every relation stays within its node type."""
+        return [(node, relation, node) for node in self.node_types for relation in self.relations]
+
     @abc.abstractmethod
     def edges(self, conversation: Conversation) -> Edges:
         """Return, for every canonical edge type, sources and targets as int64 arrays of utterance numbers."""

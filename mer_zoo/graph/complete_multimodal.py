@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mer_zoo.data.conversation import Conversation
-from mer_zoo.graph.base import Edges, GraphBuilder, window_pairs
+from mer_zoo.graph.base import Edges, EdgeType, GraphBuilder, window_pairs
 
 
 class CompleteMultimodal(GraphBuilder):
@@ -37,6 +37,14 @@ class CompleteMultimodal(GraphBuilder):
     def relations(self) -> tuple[str, ...]:
         """The two names above."""
         return ("same_modality", "same_utterance")
+
+    @property
+    def edge_types(self) -> list[EdgeType]:
+        """`same_modality` within each modality, `same_utterance` between any two."""
+        every = self.node_types
+        return [(m, "same_modality", m) for m in every] + [
+            (a, "same_utterance", b) for a in every for b in every if a != b
+        ]
 
     def count_edges(self, length: int) -> int:
         """`M L^2 + M (M - 1) L`."""

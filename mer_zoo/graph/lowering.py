@@ -36,7 +36,7 @@ class View:
         source, target: int32 `[edge]`, node numbers within the dialogue, below `M * length`.
         relation: int16 `[edge]`, index into all relations of the builder.
         pointer: int64 `[dialogue + 1]`, where the edges of each dialogue begin.
-        relations: number of all relations of the builder.
+        relations: names of all relations of the builder.
         selected: ids of the relations that this view selects.
     """
 
@@ -46,7 +46,7 @@ class View:
     target: np.ndarray
     relation: np.ndarray
     pointer: np.ndarray
-    relations: int
+    relations: tuple[str, ...]
     selected: tuple[int, ...]
 
     @cached_property
@@ -131,10 +131,17 @@ def lower(graphs: Sequence[Any], specs: Sequence[ViewSpec], relations: Sequence[
         source, target, relation = (np.concatenate(x) for x in zip(*parts, strict=True))
         pointer = np.concatenate([[0], np.cumsum([len(p[0]) for p in parts])]).astype(np.int64)
         selected = tuple(number[r] for r in spec.relations)
-        key = (len(spec.node_types), selected, source.tobytes(), target.tobytes(), relation.tobytes(), pointer.tobytes())
+        key = (
+            len(spec.node_types),
+            selected,
+            source.tobytes(),
+            target.tobytes(),
+            relation.tobytes(),
+            pointer.tobytes(),
+        )
         if key not in seen:
             seen[key] = View(
-                len(spec.node_types), lengths, source, target, relation, pointer, len(relations), selected
+                len(spec.node_types), lengths, source, target, relation, pointer, tuple(relations), selected
             )
         views[spec] = seen[key]
     return views

@@ -1,0 +1,1 @@
+"""Message passing: interchangeable layouts of the same edges, proved equal."""

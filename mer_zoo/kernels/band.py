@@ -47,9 +47,7 @@ class Band(Blocks):
         """Relation ids by utterance, node type and distance, and an utterance without edges at the end."""
         count, reach = view.nodes_per_utterance, view.reach
         starts = np.concatenate([[0], np.cumsum(view.lengths)])
-        table = np.zeros(
-            ((starts[-1] + 1) * count, 2 * reach + 1), np.int16 if view.relations > 254 else np.uint8
-        )
+        table = np.zeros(((starts[-1] + 1) * count, 2 * reach + 1), np.int16 if len(view.relations) > 254 else np.uint8)
         offset = np.repeat(starts[:-1] * count, np.diff(view.pointer))
         table[offset + view.target, view.source - view.target + reach] = view.relation + 1
         return {"relation": torch.from_numpy(table).unflatten(0, (-1, count))}

@@ -49,8 +49,9 @@ class Kernel(abc.ABC):
     """
 
     def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
+        self.names = view.relations
         self.selected = view.selected
-        self.relations = view.relations
+        self.relations = len(view.relations)
         self.nodes_per_utterance = view.nodes_per_utterance
         self.nodes = index.utterances.shape[0] * view.nodes_per_utterance
 
@@ -109,6 +110,10 @@ class Kernel(abc.ABC):
     @abc.abstractmethod
     def softmax(self, scores: Tensor) -> Tensor:
         """Softmax over the edges that enter a node, `[..., *edges]`; zero off the edges."""
+
+    @abc.abstractmethod
+    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """Softmax over the edges that leave a node, `[*edges]`; zero off the edges."""
 
     @abc.abstractmethod
     def sum(self, edges: Tensor) -> Tensor:

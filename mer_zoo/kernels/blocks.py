@@ -60,6 +60,17 @@ class Blocks(Kernel):
         lowest = torch.finfo(scores.dtype).min
         return scores.masked_fill(~self._is_edge, lowest).softmax(-1) * self.ones.to(scores.dtype)
 
+    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """A source may stand in several blocks: largest scores and sums are collected node by node."""
+        number = torch.arange(1, self.nodes + 1, device=scores.device).unsqueeze(-1)
+        node = self._sources(number).squeeze(-1).sub(1).remainder(self.nodes + 1)  # places without a node: the last
+        lowest = scores.masked_fill(~self._is_edge, torch.finfo(scores.dtype).min)
+        empty = scores.new_zeros(self.nodes + 1)
+        top = empty.scatter_reduce(0, node.flatten(), lowest.detach().amax(-2).flatten(), "amax", include_self=False)
+        weight = self.mask((lowest - top[node].unsqueeze(-2)).exp())
+        total = empty.index_add(0, node.flatten(), weight.sum(-2).flatten())
+        return weight / total[node].unsqueeze(-2).clamp(min=torch.finfo(scores.dtype).tiny)
+
     def sum(self, edges: Tensor) -> Tensor:
         """Sum over sources."""
         return self._back(edges.sum(-1, keepdim=True)).squeeze(-1)

@@ -22,4 +22,4 @@ def cheapest(view: View) -> type[Kernel]:
         Dense: int(nodes.max(initial=0)) * int(nodes.sum()),
         Band: int(nodes.sum()) * (chunk_size(view.reach) + 2 * view.reach),
     }
-    return min(cost, key=lambda kernel: cost[kernel])  # type: ignore[return-value]
+    return min(cost, key=lambda kernel: cost[kernel])

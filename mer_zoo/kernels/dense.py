@@ -40,7 +40,7 @@ class Dense(Blocks):
     def tables(cls, view: View) -> dict[str, Tensor]:
         """Relation ids of every dialogue, padded to the longest, and an empty dialogue at the end."""
         size = int(view.lengths.max(initial=0)) * view.nodes_per_utterance
-        block = np.zeros((len(view.lengths) + 1, size, size), np.int16 if view.relations > 254 else np.uint8)
+        block = np.zeros((len(view.lengths) + 1, size, size), np.int16 if len(view.relations) > 254 else np.uint8)
         dialogue = np.repeat(np.arange(len(view.lengths)), np.diff(view.pointer))
         block[dialogue, view.target, view.source] = view.relation + 1
         return {"relation": torch.from_numpy(block)}

@@ -53,6 +53,10 @@ class DGL(Segment):
         columns = scores.expand(*scores.shape[:-1], self._into.shape[0])
         return self._ops.edge_softmax(self._graph, columns.movedim(-1, 0).contiguous()).movedim(0, -1)
 
+    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """`edge_softmax`, normalised by source."""
+        return self._ops.edge_softmax(self._graph, scores, norm_by="src")
+
     def sum(self, edges: Tensor) -> Tensor:
         """`copy_e_sum`."""
         return self._ops.copy_e_sum(self._graph, edges.movedim(-1, 0).contiguous()).movedim(0, -1)

@@ -40,7 +40,7 @@ class Segment(Kernel):
     @classmethod
     def tables(cls, view: View) -> dict[str, Tensor]:
         """Edge list of the corpus with one padding edge at its end."""
-        slot = np.full(view.relations, -1)
+        slot = np.full(len(view.relations), -1)
         slot[list(view.selected)] = np.arange(len(view.selected))
         return {
             "source": torch.from_numpy(np.append(view.source, 0).astype(np.int64)),
@@ -79,7 +79,15 @@ class Segment(Kernel):
 
     def softmax(self, scores: Tensor) -> Tensor:
         """Exponentials, shifted by each target's largest score."""
-        index = self._into.expand(scores.shape)
+        return self._softmax(scores, self._into)
+
+    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """Exponentials, shifted by each source's largest score."""
+        padding = self._into == self.nodes
+        return self._softmax(scores, torch.where(padding, self._into, self._source))
+
+    def _softmax(self, scores: Tensor, node: Tensor) -> Tensor:
+        index = node.expand(scores.shape)
         shape = (*scores.shape[:-1], self.nodes + 1)
         top = scores.new_full(shape, -torch.inf).scatter_reduce(-1, index, scores.detach(), "amax")
         weight = (scores - top.gather(-1, index)).exp()

@@ -1,0 +1,1 @@
+"""Layers that pass messages along the edges of a graph; one file each."""

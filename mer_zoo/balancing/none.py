@@ -1,0 +1,17 @@
+"""No balancing."""
+
+from __future__ import annotations
+
+from mer_zoo.balancing.base import Balancing
+
+
+class NoBalancing(Balancing):
+    """Train on the loss as it is.
+
+    Arguments:
+        modalities, classes: facts.
+
+    Example:
+        >>> NoBalancing(("text", "audio"), 6).rates()
+        {}
+    """

@@ -1,0 +1,68 @@
+"""A bidirectional LSTM over every dialogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mer_zoo.data.batch import Dialogues
+
+
+class BiLSTM(nn.Module):
+    r"""Layers of a forward and a backward LSTM, their states concatenated (bc-LSTM §3.2, DialogueGCN §3.3.1).
+
+    $$\overrightarrow{h}_i = \mathrm{LSTM}(x_i, \overrightarrow{h}_{i-1}),\quad
+      \overleftarrow{h}_i = \mathrm{LSTM}(x_i, \overleftarrow{h}_{i+1}),\quad
+      h_i = [\overrightarrow{h}_i;\overleftarrow{h}_i]$$
+
+    Both directions run on the padded layout; the backward one reads each dialogue from its own last utterance
+    (`packed`), or, as much published code does, from the end of the padding, which lets a dialogue's output depend on
+    the longest dialogue of its batch.
+
+    Inputs:
+        x: float `[N, width]`; dialogues.
+    Outputs:
+        float `[N, 2 * hidden]`.
+
+    Arguments:
+        width: width of x (a fact).
+        hidden: width of each direction.
+        layers: how many.
+        dropout: probability between layers.
+        packed: read padding as if it were not there.
+
+    Example:
+        >>> from mer_zoo.testing import tiny_batch
+        >>> batch = tiny_batch()
+        >>> BiLSTM(6, hidden=4)(batch.features["text"], batch.dialogues).shape
+        torch.Size([10, 8])
+    """
+
+    cell: Any = nn.LSTM
+
+    def __init__(
+        self, width: int, *, hidden: int = 100, layers: int = 2, dropout: float = 0.4, packed: bool = True
+    ) -> None:
+        super().__init__()
+        self.out_width, self.packed = 2 * hidden, packed
+        widths = [width, *[2 * hidden] * (layers - 1)]
+        self.forwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
+        self.backwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
+        """Run both directions, layer by layer."""
+        h = dialogues.pad(x)
+        place = torch.arange(h.shape[1], device=h.device)
+        # reading order of the backward direction: its own inverse; padding stays behind when packed
+        last = dialogues.lengths.unsqueeze(1) - 1 if self.packed else place[-1:].unsqueeze(0)
+        mirror = torch.where(place <= last, last - place, place).expand(h.shape[:2]).unsqueeze(-1)
+        for i, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
+            if i:
+                h = self.drop(h)
+            seen, _ = ahead(h)
+            reversed_, _ = back(h.gather(1, mirror.expand_as(h)))
+            h = torch.cat([seen, reversed_.gather(1, mirror.expand_as(seen))], -1)
+        return dialogues.unpad(h)
