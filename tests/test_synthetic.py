@@ -1,0 +1,301 @@
+"""The synthetic dialogues: the ceiling is exact, every knob does what it says, and bad settings are named."""
+
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from mer_zoo.data import synthetic as module
+from mer_zoo.data.ceiling import ceiling, posterior
+from mer_zoo.data.conversation import Conversation
+from mer_zoo.data.synthetic import synthetic
+from mer_zoo.errors import MerZooError
+
+TINY = {"dialogues": (1, 1, 4), "emotions": ("sad", "happy"), "widths": (4, 4, 4)}
+LARGE = {"dialogues": (1, 1, 150)}
+
+
+def enumerate_everything(model, talk, modalities):
+    """P(y_t | x, s) by summing over every course of moods, emotions and distractor: the definition, word for word."""
+    emotions, length = model.emotions, len(talk)
+    voices = sorted(set(talk.speakers))
+    stay = lambda same, p: p * same + (1 - p) / emotions  # noqa: E731
+    density = np.ones((length, emotions, emotions))
+    for t, y, z in np.ndindex(density.shape):
+        for m in modalities:
+            gap = talk.features[m][t] - model.means[m][y] - model.distractor * model.means[m][z]
+            density[t, y, z] *= np.exp(-0.5 * gap @ gap)
+    courses = list(itertools.product(range(emotions), repeat=length))
+    total = np.zeros((length, emotions))
+    for moods in itertools.product(range(emotions), repeat=len(voices)):
+        for course in courses:
+            chance, last, other = emotions ** -len(voices), dict(zip(voices, moods, strict=True)), None
+            for t, (who, y) in enumerate(zip(talk.speakers, course, strict=True)):
+                before = [s for s in talk.speakers[:t] if s != who]
+                other = last[before[-1]] if before else None
+                if other is None:
+                    chance *= stay(y == last[who], model.inertia)
+                else:
+                    free = 1 - model.inertia - model.contagion
+                    chance *= model.inertia * (y == last[who]) + model.contagion * (y == other) + free / emotions
+                last[who] = y
+            weight = 0.0
+            for states in courses:  # the distractor's courses have the same form
+                term = 1 / emotions
+                for t, z in enumerate(states):
+                    term *= density[t, course[t], z] * (stay(z == states[t - 1], model.persistence) if t else 1)
+                weight += term
+            for t, y in enumerate(course):
+                total[t, y] += chance * weight
+    return total / total.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("speakers", [2, 3])
+@pytest.mark.parametrize("modalities", [("text", "audio", "visual"), ("audio",)])
+def test_forward_backward_equals_enumeration(speakers, modalities):
+    data = synthetic(**TINY, speakers=speakers, utterances=(1, 6), hold=0.4, inertia=0.5, contagion=0.3, seed=speakers)
+    found = posterior(data.model, data.conversations, modalities=modalities)
+    assert {len(set(talk.speakers)) for talk in data} >= {2, speakers}
+    for talk, chances in zip(data, found, strict=True):
+        np.testing.assert_allclose(chances, enumerate_everything(data.model, talk, modalities), rtol=1e-9, atol=1e-12)
+
+
+def test_enumeration_with_three_emotions_and_a_speaker_who_never_stops():
+    data = synthetic(dialogues=(1, 1, 1), emotions=("a", "b", "c"), utterances=(4, 4), widths=(5, 5, 5))
+    drawn = data.conversations[0]
+    for speakers in (("A", "A", "A", "A"), ("A", "A", "B", "B"), ("A", "B", "A", "C")):
+        talk = Conversation("d", speakers, drawn.labels, drawn.features)
+        expected = enumerate_everything(data.model, talk, ("text",))
+        np.testing.assert_allclose(posterior(data.model, [talk], modalities=["text"])[0], expected, rtol=1e-9)
+
+
+def test_no_context_is_the_posterior_of_each_utterance_as_a_dialogue_of_its_own():
+    data = synthetic(**TINY, utterances=(3, 5))
+    talk = data.conversations[-1]
+    alone = posterior(data.model, [talk], context=False)[0]
+    for t in range(len(talk)):
+        one = Conversation(
+            "one", talk.speakers[t : t + 1], talk.labels[t : t + 1], {m: x[t : t + 1] for m, x in talk.features.items()}
+        )
+        np.testing.assert_allclose(alone[t], enumerate_everything(data.model, one, talk.features)[0], rtol=1e-9)
+
+
+def test_batches_do_not_mix_dialogues(monkeypatch):
+    data = synthetic(dialogues=(1, 1, 6), utterances=(1, 9), speakers=3)
+    together = posterior(data.model, data.conversations)
+    monkeypatch.setattr("mer_zoo.data.ceiling.CELLS", 1)
+    for one, other in zip(together, posterior(data.model, data.conversations), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+def test_expected_accuracy_is_what_the_optimal_rule_realises():
+    data = synthetic(dialogues=(1, 1, 400))
+    for context in (True, False):
+        expected, realised = data.bayes(context=context)
+        assert abs(expected - realised) < 0.012  # three standard errors, generously
+
+
+def test_the_default_is_instructive():
+    data = synthetic()
+    assert data.ceiling == data.bayes().expected
+    assert 0.85 < data.ceiling < 0.92
+    single = {m: data.bayes(modalities=[m]).expected for m in data.widths}
+    assert single["text"] > max(single["audio"], single["visual"]) + 0.1
+    assert data.ceiling > single["text"] + 0.07
+    assert data.ceiling > data.bayes(context=False).expected + 0.15
+
+
+def test_the_page_shows_the_ceilings_of_the_default():
+    data, page = synthetic(), Path(__file__).parents[1] / "docs" / "synthetic.md"
+    rows = re.findall(
+        r"^\| (all three|text|audio|visual) \| ([\d.]+) \| ([\d.]+) \|", page.read_text("utf-8"), re.MULTILINE
+    )
+    assert [name for name, *_ in rows] == ["all three", *data.widths]
+    for name, *shown in rows:
+        seen = None if name == "all three" else [name]
+        assert shown == [f"{data.bayes(modalities=seen, context=c).expected:.3f}" for c in (False, True)]
+
+
+def test_a_linear_model_can_learn_that_context_pays():
+    data = synthetic()
+
+    def windows(split, reach):
+        rows = []
+        for talk in data.select(data.splits[split]):
+            padded = np.pad(np.concatenate(list(talk.features.values()), axis=1), ((reach, reach), (0, 0)))
+            rows.append(np.concatenate([padded[i : i + len(talk)] for i in range(2 * reach + 1)], axis=1))
+        return np.concatenate(rows), np.concatenate([talk.labels for talk in data.select(data.splits[split])])
+
+    alone, context = (
+        LogisticRegression(C=0.003, max_iter=200).fit(*windows("train", reach)).score(*windows("test", reach))
+        for reach in (0, 3)
+    )
+    assert 0.6 < alone < context - 0.04
+    assert context < data.ceiling
+
+
+def test_without_inertia_contagion_and_distractor_context_is_worth_nothing():
+    data = synthetic(**LARGE, inertia=0, contagion=0, distractor=0)
+    assert data.bayes().expected == pytest.approx(data.bayes(context=False).expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("knob", ["inertia", "contagion"])
+def test_moods_that_last_or_spread_make_context_pay(knob):
+    gain = []
+    for value in (0.0, 0.4, 0.8):
+        data = synthetic(**LARGE, **{"inertia": 0.0, "contagion": 0.0, "distractor": 0.0, knob: value})
+        gain.append(data.bayes().expected - data.bayes(context=False).expected)
+    assert gain == sorted(gain)
+    assert gain[2] > 0.1
+
+
+def test_a_stronger_distractor_costs_the_utterance_alone_more_than_the_dialogue():
+    calm, loud = (synthetic(**LARGE, distractor=d) for d in (0.0, 1.0))
+    cost = {c: calm.bayes(context=c).expected - loud.bayes(context=c).expected for c in (True, False)}
+    assert cost[False] > 1.5 * cost[True] > 0
+
+
+def test_a_persistent_distractor_can_be_cancelled_from_the_neighbours():
+    # emotions without memory: all that neighbours can tell is the distractor
+    rates = [synthetic(**LARGE, inertia=0, contagion=0, persistence=p) for p in (0.0, 0.9, 1.0)]
+    gain = [data.bayes().expected - data.bayes(context=False).expected for data in rates]
+    assert gain[0] == pytest.approx(0, abs=1e-12)
+    assert gain[2] > gain[1] + 0.01 > 0.03
+
+
+def test_more_signal_raises_the_ceiling():
+    ceilings = [synthetic(**LARGE, signal=s).ceiling for s in (0.0, 0.8, 1.6, 3.2)]
+    assert ceilings == sorted(ceilings)
+    assert ceilings[0] == pytest.approx(1 / 6)
+
+
+def test_dominance_decides_how_much_text_leads():
+    lead = []
+    for dominance in (0.0, 0.5, 1.0):
+        data = synthetic(**LARGE, dominance=dominance)
+        text, audio, visual = (data.bayes(modalities=[m]).expected for m in data.widths)
+        lead.append(text - max(audio, visual))
+    assert lead[0] < 0.03 < lead[1] < lead[2]
+
+
+def test_complementary_modalities_separate_what_the_others_blur():
+    data = synthetic(
+        **LARGE, complementarity=1.0, distractor=0.0, signal=4.0, dominance=0.0, inertia=0.0, contagion=0.0
+    )
+    alone = [data.bayes(modalities=[m]).expected for m in data.widths]
+    assert max(alone) < 0.36  # two groups for six emotions: at best one in three
+    assert data.ceiling > 0.95
+
+
+def test_shares_of_the_draw_follow_the_settings():
+    data = synthetic(dialogues=(400, 1, 1), hold=0.25, inertia=0.6, contagion=0.0, speakers=3)
+    held = np.mean([a == b for talk in data for a, b in itertools.pairwise(talk.speakers)])
+    assert held == pytest.approx(0.25, abs=0.02)
+    assert data.max_speakers == 3
+    kept = []
+    for talk in data:
+        last = {}
+        for who, label in zip(talk.speakers, talk.labels, strict=True):
+            kept += [last[who] == label] if who in last else []
+            last[who] = label
+    assert np.mean(kept) == pytest.approx(0.6 + 0.4 / 6, abs=0.02)
+
+
+def test_seeds_repeat_bit_for_bit_and_differ_from_each_other():
+    one, two, other = (synthetic(dialogues=(2, 1, 2), seed=s) for s in (3, 3, 4))
+    assert (one.ceiling, one.fingerprint) == (two.ceiling, two.fingerprint)
+    for a, b in zip(one, two, strict=True):
+        assert (a.id, a.speakers, a.labels.tobytes()) == (b.id, b.speakers, b.labels.tobytes())
+        assert all(a.features[m].tobytes() == b.features[m].tobytes() for m in a.features)
+    assert one.fingerprint != other.fingerprint
+    assert not np.array_equal(one.model.means["text"], other.model.means["text"])
+
+
+def test_a_dialogue_does_not_depend_on_how_many_there_are():
+    few, many = synthetic(dialogues=(2, 1, 1)), synthetic(dialogues=(9, 4, 3))
+    for talk in few:
+        assert np.array_equal(talk.features["audio"], many[talk.id].features["audio"])
+
+
+CHANGES = {
+    "dialogues": (3, 1, 1),
+    "utterances": (2, 4),
+    "speakers": 3,
+    "hold": 0.1,
+    "emotions": ("sad", "happy", "calm"),
+    "widths": (16, 24, 17),
+    "signal": 2.0,
+    "dominance": 0.1,
+    "complementarity": 0.1,
+    "inertia": 0.1,
+    "contagion": 0.1,
+    "distractor": 0.1,
+    "persistence": 0.1,
+    "seed": 1,
+}
+
+
+def test_the_fingerprint_knows_every_setting_and_the_version(monkeypatch):
+    small = {"dialogues": (2, 1, 1), "utterances": (2, 3)}
+    assert set(CHANGES) == set(synthetic.__kwdefaults__)
+    seen = {synthetic(**small).fingerprint}
+    seen |= {synthetic(**(small | {name: value})).fingerprint for name, value in CHANGES.items()}
+    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+    seen.add(synthetic(**small).fingerprint)
+    assert len(seen) == len(CHANGES) + 2
+
+
+def test_the_fingerprint_does_not_depend_on_how_a_number_is_written():
+    plain = synthetic(dialogues=(2, 1, 1), inertia=0, seed=5)
+    other = synthetic(dialogues=[2, np.int64(1), 1], inertia=0.0, seed=np.int64(5))
+    assert plain.fingerprint == other.fingerprint
+
+
+def test_extreme_settings_stay_finite():
+    data = synthetic(
+        dialogues=(1, 1, 8), signal=10, distractor=3, inertia=1, contagion=0, persistence=1, utterances=(60, 60)
+    )
+    for chances in posterior(data.model, data.conversations):
+        assert np.isfinite(chances).all()
+    assert data.ceiling == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"inertia": 1.2}, "synthetic.inertia: 1.2 is not a number from 0 to 1."),
+        ({"hold": "often"}, "synthetic.hold: 'often' is not a number from 0 to 1."),
+        ({"signal": -1}, "synthetic.signal: -1 is not a number from 0 to 10."),
+        ({"distractor": float("nan")}, "synthetic.distractor: nan is not a number from 0 to 3."),
+        ({"inertia": 0.7, "contagion": 0.5}, r"synthetic.contagion: inertia \+ contagion is 1.2"),
+        ({"speakers": 1}, "synthetic.speakers: 1 is not a whole number of 2 or more."),
+        ({"speakers": 9}, "synthetic.speakers: 9 speakers with 6 emotions have 60,466,176 joint states"),
+        ({"seed": 0.5}, "synthetic.seed: 0.5 is not a whole number"),
+        ({"dialogues": (1, 2)}, r"synthetic.dialogues: \(1, 2\) is not 3 numbers \(train, validation, test\)."),
+        ({"dialogues": (9, 0, 3)}, r"synthetic.dialogues \(validation\): 0 is not a whole number of 1 or more."),
+        ({"utterances": (9, 3)}, "synthetic.utterances: fewest and most"),
+        ({"widths": (32, 7, 16)}, "synthetic.widths: 7 for audio, but 6 emotions need 8 or more"),
+        ({"emotions": ("sad", "sad")}, "synthetic.emotions: sad, sad. Give two or more different names."),
+        ({"emotions": "sad"}, "synthetic.emotions: 'sad' is not a list of names."),
+    ],
+)
+def test_bad_settings_are_named(settings, words):
+    with pytest.raises(MerZooError, match=words):
+        synthetic(**settings)
+
+
+def test_bad_questions_are_answered():
+    data = synthetic(dialogues=(1, 1, 1), utterances=(2, 3))
+    with pytest.raises(MerZooError, match=r"no modality 'txt'\. Did you mean 'text'"):
+        data.bayes(modalities=["txt"])
+    with pytest.raises(MerZooError, match="no modality given"):
+        data.bayes(modalities=[])
+    with pytest.raises(MerZooError, match=r"no split 'tset'\. Did you mean 'test'"):
+        data.bayes(split="tset")
+    with pytest.raises(MerZooError, match="no dialogue given"):
+        ceiling(data.model, [])
+    with pytest.raises(MerZooError, match="text has width 3, the model's has 32"):
+        posterior(data.model, [Conversation("d", ("A",), [0], {"text": np.zeros((1, 3))})], modalities=["text"])
