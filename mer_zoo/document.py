@@ -105,8 +105,9 @@ def _build(loader: Any, node: Any, path: Location, page: Document) -> Any:
                 raise MerZooError(f"{page.name}:{line}:{column} a key must be a word, not {key!r}.")
             if key in result:
                 raise MerZooError(f"{page.name}:{line}:{column} '{key}' is given twice. Keep one.")
-            page.marks[(*path, key)] = (line, column)
-            result[key] = _build(loader, value_node, (*path, key), page)
+            inner = (*path, key)
+            page.marks[inner] = (line, column)
+            result[key] = _build(loader, value_node, inner, page)
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, item, (*path, i), page) for i, item in enumerate(node.value)]

@@ -322,7 +322,7 @@ def settings(kind: str, cls: type) -> dict[str, Setting]:
     """Return a part's settings, read from the typed keyword-only arguments of its `__init__`."""
     facts(kind, cls)
     try:
-        hints = typing.get_type_hints(cls.__init__) if inspect.isclass(cls) else {}
+        hints = typing.get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
     except Exception as error:
         raise MerZooError(f"{cls.__module__}:{cls.__qualname__}: a type annotation cannot be read: {error}") from None
     found = {}
@@ -342,6 +342,8 @@ def settings(kind: str, cls: type) -> dict[str, Setting]:
 
 
 def _parameters(cls: type) -> list[inspect.Parameter]:
+    if not inspect.isclass(cls):  # a dataset may be a function
+        return list(inspect.signature(cls).parameters.values())
     if cls.__init__ is object.__init__:  # type: ignore[misc]
         return []
     named = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]

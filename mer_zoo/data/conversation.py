@@ -26,6 +26,8 @@ class Conversation:
         present: modality -> bool `[utt]`, False where the modality is missing and its row is to be read as zeros.
             A modality not named here is present everywhere.
         transcript: one string per utterance, or None.
+        roles: speakers that have the same number in every dialogue, such as ("M", "F") in IEMOCAP; other speakers are
+            numbered behind them, by first appearance.
 
     Raises:
         MerZooError: lengths disagree, a value is NaN or infinite, a speaker is missing, the dialogue is empty.
@@ -42,9 +44,11 @@ class Conversation:
     features: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray] = field(default_factory=dict)
     transcript: tuple[str, ...] | None = None
+    roles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        put(self, "roles", tuple(str(r) for r in self.roles))
         put(self, "speakers", tuple(str(s) for s in self.speakers))
         put(self, "labels", np.asarray(self.labels, dtype=np.int64))
         put(self, "features", {m: np.ascontiguousarray(x, dtype=np.float32) for m, x in self.features.items()})
@@ -96,8 +100,8 @@ class Conversation:
 
     @cached_property
     def speaker_index(self) -> np.ndarray:
-        """Speakers numbered by first appearance in this dialogue, int64 `[utt]`."""
-        order: dict[str, int] = {}
+        """Speakers numbered by role, then by first appearance in this dialogue, int64 `[utt]`."""
+        order = {role: i for i, role in enumerate(self.roles)}
         return np.array([order.setdefault(s, len(order)) for s in self.speakers], dtype=np.int64)
 
 

@@ -32,6 +32,7 @@ class BiLSTM(nn.Module):
         layers: how many.
         dropout: probability between layers.
         packed: read padding as if it were not there.
+        project: width to map to first, padding included, which then holds the bias (MMGCN); null: no map.
 
     Example:
         >>> from mer_zoo.testing import tiny_batch
@@ -43,11 +44,19 @@ class BiLSTM(nn.Module):
     cell: Any = nn.LSTM
 
     def __init__(
-        self, width: int, *, hidden: int = 100, layers: int = 2, dropout: float = 0.4, packed: bool = True
+        self,
+        width: int,
+        *,
+        hidden: int = 100,
+        layers: int = 2,
+        dropout: float = 0.4,
+        packed: bool = True,
+        project: int | None = None,
     ) -> None:
         super().__init__()
         self.out_width, self.packed = 2 * hidden, packed
-        widths = [width, *[2 * hidden] * (layers - 1)]
+        self.project = nn.Linear(width, project) if project else None
+        widths = [project or width, *[2 * hidden] * (layers - 1)]
         self.forwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
         self.backwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
         self.drop = nn.Dropout(dropout)
@@ -55,6 +64,8 @@ class BiLSTM(nn.Module):
     def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
         """Run both directions, layer by layer."""
         h = dialogues.pad(x)
+        if self.project is not None:
+            h = self.project(h)
         place = torch.arange(h.shape[1], device=h.device)
         # reading order of the backward direction: its own inverse; padding stays behind when packed
         last = dialogues.lengths.unsqueeze(1) - 1 if self.packed else place[-1:].unsqueeze(0)

@@ -15,7 +15,7 @@ Norm = Literal["none", "mean"]
 class RGCN(nn.Module):
     r"""One matrix per relation, mixed from shared bases (Schlichtkrull et al. 2018, eq. 2, 3; DialogueGCN §3.3.2).
 
-    $$y_i = W_0 x_i + b + \sum_r \frac{1}{c_{ir}} \sum_{j \in N_r(i)} a_{ij} W_r x_j,\quad W_r = \sum_b \alpha_{rb} V_b$$
+    $$y_i = W_0 x_i + b + \sum_r \frac{1}{c_{ir}} \sum_{j \in N_r(i)} a_{ij} W_r x_j,\; W_r = \sum_b \alpha_{rb} V_b$$
 
     With `normalise: none` (PyG 1.3 to 1.5, DialogueGCN) $c_{ir}=1$ and $a$ are the edge weights; with `mean` (PyG since
     1.6) $c_{ir}$ is the number of edges of relation r that enter i.
