@@ -181,6 +181,11 @@ def names() -> list[str]:
     return sorted(found)
 
 
+def title(name: str) -> str:
+    """Return the title of a recipe."""
+    return str(document.plain(find(name).read_text(encoding="utf-8")).get("title", ""))
+
+
 def find(name: str) -> Path:
     """Return the file of a recipe: a shipped name, or a path."""
     path = Path(name)
