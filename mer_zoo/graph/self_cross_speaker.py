@@ -13,13 +13,14 @@ class SelfCrossSpeaker(GraphBuilder):
     |---|---|
     | `self_loop` | u = v |
     | `same_speaker_past` | same speaker, u before v, at most `window` turns |
-    | `same_speaker_future` | same speaker, u after v |
+    | `same_speaker_future` | same speaker, u after v, at most `future` turns |
     | `other_speaker_future` | different speaker, u after v |
     | `other_speaker_past` | different speaker, u before v |
 
     Arguments:
         node_types: modalities, each with its own copy of the edges (a fact).
         window: turns to look back and ahead, at least 0.
+        future: turns to look ahead, if not as many; 0 makes the graph causal.
 
     Example:
         >>> import numpy as np
@@ -29,9 +30,9 @@ class SelfCrossSpeaker(GraphBuilder):
         (0, 2)
     """
 
-    def __init__(self, node_types: tuple[str, ...], *, window: int = 10) -> None:
+    def __init__(self, node_types: tuple[str, ...], *, window: int = 10, future: int | None = None) -> None:
         super().__init__(node_types)
-        self.window = window
+        self.window, self.future = window, window if future is None else future
 
     @property
     def relations(self) -> tuple[str, ...]:
@@ -40,7 +41,7 @@ class SelfCrossSpeaker(GraphBuilder):
 
     def edges(self, conversation: Conversation) -> Edges:
         """Return the edges, alike for every node type."""
-        source, target = window_pairs(len(conversation), self.window, self.window)
+        source, target = window_pairs(len(conversation), self.window, self.future)
         speaker = conversation.speaker_index
         same, past, loop = speaker[source] == speaker[target], source < target, source == target
         chosen = (loop, same & past, same & ~past & ~loop, ~same & ~past, ~same & past)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mer_zoo.kernels.base import BatchIndex
-from mer_zoo.kernels.blocks import Blocks
+from mer_zoo.kernels.blocks import Blocks, diagonals
 
 if TYPE_CHECKING:
     from mer_zoo.graph.lowering import View
@@ -32,15 +32,14 @@ class Band(Blocks):
 
     def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
         super().__init__(view, tables, index, plan)
-        self._reach = view.reach
         self._chunk = chunk_size(view.reach)
         self._chunks = -(-self.nodes // self._chunk)
         self._padding = self._chunks * self._chunk - self.nodes
         rows = tables["relation"][index.utterances].flatten(0, 1)  # [nodes, 2 reach + 1]
         rows = F.pad(rows, (0, self._chunk, 0, self._padding)).unflatten(0, (self._chunks, self._chunk))
         # each row moves one column further than the one above: read the padded rows with a width shorter by one
-        flat = rows.flatten(1)[:, : self._chunk * (self._chunk + 2 * self._reach)]
-        self._relation = flat.unflatten(1, (self._chunk, self._chunk + 2 * self._reach))
+        flat = rows.flatten(1)[:, : self._chunk * (self._chunk + 2 * self.reach)]
+        self._relation = flat.unflatten(1, (self._chunk, self._chunk + 2 * self.reach))
 
     @classmethod
     def tables(cls, view: View) -> dict[str, Tensor]:
@@ -53,14 +52,19 @@ class Band(Blocks):
         return {"relation": torch.from_numpy(table).unflatten(0, (-1, count))}
 
     def _sources(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (0, 0, self._reach, self._reach + self._padding))
-        return padded.unfold(-2, self._chunk + 2 * self._reach, self._chunk).transpose(-1, -2)
+        padded = F.pad(x, (0, 0, self.reach, self.reach + self._padding))
+        return padded.unfold(-2, self._chunk + 2 * self.reach, self._chunk).transpose(-1, -2)
 
     def _targets(self, x: Tensor) -> Tensor:
         return F.pad(x, (0, 0, 0, self._padding)).unflatten(-2, (self._chunks, self._chunk))
 
     def _back(self, x: Tensor) -> Tensor:
         return x.flatten(-3, -2)[..., : self.nodes, :]
+
+    def by_distance(self, edges: Tensor) -> Tensor:
+        """Undo the slant of every chunk, then lay its targets out by dialogue."""
+        rows = diagonals(edges.expand(*edges.shape[:-3], *self._relation.shape))
+        return self.pad(self._back(rows))
 
 
 def chunk_size(reach: int) -> int:

@@ -1,4 +1,4 @@
-"""Message passing as layers see it: eight operations on the edges of a batch, whatever their layout in memory."""
+"""Message passing as layers see it: a few operations on the edges of a batch, whatever their layout in memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Kernel(abc.ABC):
         self.relations = len(view.relations)
         self.nodes_per_utterance = view.nodes_per_utterance
         self.nodes = index.utterances.shape[0] * view.nodes_per_utterance
+        self.reach = view.reach
+        self.index = index
 
     @classmethod
     @abc.abstractmethod
@@ -126,6 +129,35 @@ class Kernel(abc.ABC):
     def aggregate_by_relation(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted sum, each relation apart: masked `[*edges]`, `[nodes, d]` → `[selected relations, nodes, d]`."""
         return self.aggregate(weights * self.one_hot.to(weights.dtype), values.unsqueeze(0))
+
+    @cached_property
+    def _node(self) -> Tensor:
+        """Node at every place of the padded layout, `[B, L * M]`; one beyond the last where there is none."""
+        count, rows = self.nodes_per_utterance, self.index.rows
+        return (rows.unsqueeze(-1) * count + torch.arange(count, device=rows.device)).flatten(-2).clamp(max=self.nodes)
+
+    @cached_property
+    def _cell(self) -> Tensor:
+        """The inverse: place of every node, `[nodes]`; `B * L * M` and beyond for padding."""
+        count, cells = self.nodes_per_utterance, self.index.cells
+        return (cells.unsqueeze(-1) * count + torch.arange(count, device=cells.device)).flatten(-2)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Lay nodes out by dialogue: `[..., nodes, d]` → `[..., B, L * M, d]`, zeros where there is none."""
+        padded = torch.nn.functional.pad(x, (0, 0, 0, 1))
+        return padded.index_select(-2, self._node.flatten()).unflatten(-2, self._node.shape)
+
+    def unpad(self, x: Tensor) -> Tensor:
+        """The inverse of `pad`: `[..., B, L * M, d]` → `[..., nodes, d]`."""
+        flat = torch.nn.functional.pad(x.flatten(-3, -2), (0, 0, 0, self.nodes_per_utterance))
+        return flat.index_select(-2, self._cell)
+
+    @abc.abstractmethod
+    def by_distance(self, edges: Tensor) -> Tensor:
+        """Lay a masked edge tensor out by dialogue, target and distance, for layers that walk along a dialogue.
+
+        `[..., *edges]` → `[..., B, L * M, 2 reach + 1]`; the last index is `source - target + reach`.
+        """
 
     @abc.abstractmethod
     def edge_values(self, edges: Tensor) -> Tensor:

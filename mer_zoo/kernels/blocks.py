@@ -88,3 +88,9 @@ class Blocks(Kernel):
     def edge_values(self, edges: Tensor) -> Tensor:
         """Columns of the edges, targets first."""
         return edges.expand(*edges.shape[:-3], *self._relation.shape)[..., self._is_edge]
+
+
+def diagonals(block: Tensor) -> Tensor:
+    """Return row i of the last two dimensions from column i on: `[..., n, n + m - 1]` → `[..., n, m]`."""
+    count = block.shape[-2]
+    return block.unfold(-1, block.shape[-1] - count + 1, 1).diagonal(dim1=-3, dim2=-2).transpose(-1, -2)

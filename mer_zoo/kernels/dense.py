@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mer_zoo.kernels.base import BatchIndex
-from mer_zoo.kernels.blocks import Blocks
+from mer_zoo.kernels.blocks import Blocks, diagonals
 
 if TYPE_CHECKING:
     from mer_zoo.graph.lowering import View
@@ -28,13 +29,9 @@ class Dense(Blocks):
 
     def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
         super().__init__(view, tables, index, plan)
-        count = view.nodes_per_utterance
-        size = index.rows.shape[1] * count
-        slots = torch.arange(count, device=index.rows.device)
-        # a place without an utterance has row N, so its nodes lie at N·M and beyond: clipped to one row of zeros
-        self._node = (index.rows.unsqueeze(-1) * count + slots).flatten(-2).clamp(max=self.nodes)
-        self._cell = (index.cells.unsqueeze(-1) * count + slots).flatten(-2)
-        self._relation = tables["relation"][index.dialogues][:, :size, :size]
+        size = index.rows.shape[1] * view.nodes_per_utterance
+        relation = tables["relation"][index.dialogues][:, :size, :size]
+        self._relation = torch.nn.functional.pad(relation, (0, size - relation.shape[2], 0, size - relation.shape[1]))
 
     @classmethod
     def tables(cls, view: View) -> dict[str, Tensor]:
@@ -46,11 +43,13 @@ class Dense(Blocks):
         return {"relation": torch.from_numpy(block)}
 
     def _sources(self, x: Tensor) -> Tensor:
-        padded = torch.nn.functional.pad(x, (0, 0, 0, 1))
-        return padded.index_select(-2, self._node.flatten()).unflatten(-2, self._node.shape)
+        return self.pad(x)
 
     _targets = _sources
 
     def _back(self, x: Tensor) -> Tensor:
-        flat = torch.nn.functional.pad(x.flatten(-3, -2), (0, 0, 0, self.nodes_per_utterance))
-        return flat.index_select(-2, self._cell)
+        return self.unpad(x)
+
+    def by_distance(self, edges: Tensor) -> Tensor:
+        """Move each row of a block to the left by one more than the row above."""
+        return diagonals(F.pad(edges.expand(*edges.shape[:-3], *self._relation.shape), (self.reach, self.reach)))

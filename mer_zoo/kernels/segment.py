@@ -113,6 +113,15 @@ class Segment(Kernel):
         total = message.new_zeros((count * (self.nodes + 1), message.shape[-1])).index_add(0, into, message)
         return total.unflatten(0, (count, self.nodes + 1))[:, :-1]
 
+    def by_distance(self, edges: Tensor) -> Tensor:
+        """Scatter every edge into the row of its target."""
+        cells, width = self._node.numel(), 2 * self.reach + 1
+        row = torch.where(self._into == self.nodes, cells, self._cell[self._target])
+        total = edges.new_zeros((*edges.shape[:-1], (cells + self.nodes_per_utterance) * width))
+        column = self._source - self._target + self.reach
+        flat = total.index_add(-1, row * width + column, edges.expand(*edges.shape[:-1], self._into.shape[0]))
+        return flat[..., : cells * width].unflatten(-1, (*self._node.shape, width))
+
     def edge_values(self, edges: Tensor) -> Tensor:
         """Already one column per edge."""
         return edges.expand(*edges.shape[:-1], self._into.shape[0])

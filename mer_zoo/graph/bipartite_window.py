@@ -1,0 +1,52 @@
+"""Windows from each modality to every other: the graph of GraphSmile."""
+
+from __future__ import annotations
+
+from mer_zoo.data.conversation import Conversation
+from mer_zoo.graph.base import Edges, EdgeType, GraphBuilder, window_pairs
+
+
+class BipartiteWindow(GraphBuilder):
+    """Edges between modalities only, from the neighbours in a window (GraphSmile §3.3).
+
+    Hops alternate between the two sides, so two layers reach one's own modality. `future: 0` is the causal variant.
+
+    | relation | edge u→v, from one modality to another |
+    |---|---|
+    | `cross_past` | u before v, at most `past` turns |
+    | `cross_present` | u and v are of the same utterance |
+    | `cross_future` | u after v, at most `future` turns |
+
+    Arguments:
+        node_types: modalities, at least two for any edge to exist (a fact).
+        past: turns to look back, at least 0.
+        future: turns to look ahead, at least 0.
+
+    Example:
+        >>> import numpy as np
+        >>> talk = Conversation("d", ("A", "B", "A"), [0, 0, 0], {"text": np.zeros((3, 2)), "audio": np.zeros((3, 2))})
+        >>> graph = BipartiteWindow(("text", "audio"), past=2, future=1)(talk)
+        >>> graph.num_edges(("text", "cross_past", "audio")), graph.num_edges(("audio", "cross_future", "text"))
+        (3, 2)
+    """
+
+    def __init__(self, node_types: tuple[str, ...], *, past: int = 17, future: int = 17) -> None:
+        super().__init__(node_types)
+        self.past, self.future = past, future
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """The three names above."""
+        return ("cross_past", "cross_present", "cross_future")
+
+    @property
+    def edge_types(self) -> list[EdgeType]:
+        """Each relation between any two modalities, both ways."""
+        every = self.node_types
+        return [(a, relation, b) for a in every for relation in self.relations for b in every if a != b]
+
+    def edges(self, conversation: Conversation) -> Edges:
+        """Return the edges, alike for every pair of modalities."""
+        source, target = window_pairs(len(conversation), self.past, self.future)
+        masks = dict(zip(self.relations, (source < target, source == target, source > target), strict=True))
+        return {(a, r, b): (source[masks[r]], target[masks[r]]) for a, r, b in self.edge_types}
