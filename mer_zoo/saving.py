@@ -56,7 +56,7 @@ class Saved:
                 if talk.widths.get(modality) != width:
                     got = f"width {talk.widths[modality]}" if modality in talk.widths else "none"
                     raise MerZooError(
-                        f"{here}: model '{self.name}' was trained on {modality} features of width {width}; here is {got}."
+                        f"{here}: model '{self.name}' was trained on {modality} features of width {width}; here: {got}."
                     )
             count = int(talk.speaker_index.max()) + 1
             if count > self.facts.speakers:

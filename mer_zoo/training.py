@@ -168,41 +168,39 @@ def train(task: Task, seed: int, *, protocol: Protocol = "validation", progress:
     final = oracle or Judge(task.test, model, settings["dialogues_per_batch"])
     predictions = final.predictions(task.dataset.select(task.split.test))
     test = score_confusion(final.confusion(), task.dataset.label_names)
-    return Outcome(
-        model,
-        Result(
-            run=task.run(seed),
-            recipe_name=task.name,
-            recipe=dict(task.filled),
-            dataset={
-                "name": task.dataset.name,
-                "fingerprint": task.dataset.fingerprint,
-                "warnings": list(task.dataset.warnings),
-                "ceiling": task.dataset.ceiling,
-                "label_names": list(task.dataset.label_names),
-                "modalities": task.dataset.widths,
-            },
-            seed=seed,
-            fold=task.fold,
-            protocol=protocol,
-            split=task.split._asdict(),
-            chosen_epoch=best.epoch,
-            epochs_run=len(history),
-            metrics={"validation": validation, "test": test},
-            oracle_metrics=oracle_best.scores,
-            history=history,
-            predictions=predictions,
-            parameters=sum(p.numel() for p in model.parameters()),
-            seconds={
-                "total": time.perf_counter() - started,
-                "first_epoch": seconds[0],
-                "per_epoch": float(np.median(seconds)),
-            },
-            peak_memory_mb=_peak_memory(task.device),
-            environment=Environment.here(task.device),
-            finished=datetime.datetime.now(datetime.timezone.utc),
-        ),
-    )
+    described = {
+        "run": task.run(seed),
+        "recipe_name": task.name,
+        "recipe": task.filled,
+        "dataset": {
+            "name": task.dataset.name,
+            "fingerprint": task.dataset.fingerprint,
+            "warnings": task.dataset.warnings,
+            "ceiling": task.dataset.ceiling,
+            "label_names": task.dataset.label_names,
+            "modalities": task.dataset.widths,
+        },
+        "seed": seed,
+        "fold": task.fold,
+        "protocol": protocol,
+        "split": task.split._asdict(),
+        "chosen_epoch": best.epoch,
+        "epochs_run": len(history),
+        "metrics": {"validation": validation, "test": test},
+        "oracle_metrics": oracle_best.scores,
+        "history": history,
+        "predictions": predictions,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": {
+            "total": time.perf_counter() - started,
+            "first_epoch": seconds[0],
+            "per_epoch": float(np.median(seconds)),
+        },
+        "peak_memory_mb": _peak_memory(task.device),
+        "environment": Environment.here(task.device),
+        "finished": datetime.datetime.now(datetime.timezone.utc),
+    }
+    return Outcome(model, Result.model_validate(described))
 
 
 def _part(kind: str, task: Task, facts: Mapping[str, Any]) -> Any:

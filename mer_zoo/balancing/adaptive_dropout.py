@@ -11,7 +11,6 @@ from torch import Tensor
 from mer_zoo.balancing.base import Balancing, Features
 from mer_zoo.balancing.dropping import drop_modalities
 from mer_zoo.device_metrics import confusion, weighted_f1
-from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
     from mer_zoo.data.batch import ConversationBatch
@@ -64,8 +63,6 @@ class AdaptiveDropout(Balancing):
         clamp_in_place: bool = True,
     ) -> None:
         super().__init__(modalities, classes)
-        if len(self.modalities) < 2:
-            raise MerZooError("one modality alone cannot be balanced. Use `balancing: none`.")
         self.base, self.sensitivity, self.probability, self.warm_up = base, sensitivity, probability, warm_up
         self.clamp_in_place = clamp_in_place
         self._rates = torch.zeros(len(self.modalities))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from mer_zoo.errors import MerZooError
+
 if TYPE_CHECKING:
     from mer_zoo.data.batch import ConversationBatch
     from mer_zoo.model import Output
@@ -17,20 +19,31 @@ Features = dict[str, Tensor]
 class Balancing(nn.Module):
     """Base of all balancing strategies: does nothing. Hooks run in training only, in this order.
 
-    1. `on_epoch_start` 2. `forward`, and within it `on_features` 3. `total_loss` 4. `backward` 5. `after_backward`;
-    `rates` is read at the end of an epoch.
+    1. `on_epoch_start` 2. `forward`, and within it `on_features` 3. `on_labels` 4. `total_loss` 5. `backward`
+    6. `after_backward`; `rates` is read at the end of an epoch.
 
     *Features* are the states of each modality where the model begins to mix or to judge them (before its first fusion
-    or head), `[N, width]`. Every hook is made of tensor operations: no value is read back to the host.
+    or head), `[N, width]`. Every hook is made of tensor operations: no value is read back to the host within an epoch.
+
+    A strategy that would modulate nothing raises: here with too few modalities, in `own` where a modality has no
+    parameters of its own.
 
     Arguments:
         modalities: names of the modalities (a fact).
         classes: number of emotions (a fact).
+
+    Raises:
+        MerZooError: fewer modalities than `fewest`.
     """
+
+    fewest = 2
+    """Modalities below which the strategy has nothing to do."""
 
     def __init__(self, modalities: Sequence[str], classes: int) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
+        if len(self.modalities) < self.fewest:
+            raise MerZooError("one modality alone cannot be balanced. Use `balancing: none`.")
         self.classes = classes
         self.epoch = 0
 
@@ -57,8 +70,12 @@ class Balancing(nn.Module):
         """
         return features
 
+    def on_labels(self, labels: Tensor) -> Tensor:
+        """Choose which utterances of the step are judged: -1 leaves one out of the loss. `[N]` -> `[N]`."""
+        return labels
+
     def total_loss(self, loss: Tensor, output: Output, labels: Tensor) -> Tensor:
-        """Add to the loss."""
+        """Add to the loss; `labels` are those that `on_labels` returned, here and in `backward`."""
         return loss
 
     def backward(
@@ -73,6 +90,25 @@ class Balancing(nn.Module):
 
     def after_backward(self, parameters: Mapping[str, Sequence[nn.Parameter]]) -> None:
         """Change the gradients of the parameters that belong to one modality."""
+
+    def own(
+        self, parameters: Mapping[str, Sequence[nn.Parameter]], dimensions: int = 0
+    ) -> dict[str, list[nn.Parameter]]:
+        """Return the trained parameters of each modality that have at least so many dimensions.
+
+        Raises:
+            MerZooError: a modality has none, so that nothing of it could be modulated.
+        """
+        chosen = {
+            m: [p for p in parameters.get(m, ()) if p.requires_grad and p.dim() >= dimensions] for m in self.modalities
+        }
+        idle = [m for m, found in chosen.items() if not found]
+        if idle:
+            raise MerZooError(
+                f"nothing to balance: the model has no parameters that belong to {' or to '.join(idle)} alone. Put an "
+                "encoder per modality before the first fusion or head, or use `balancing: none`."
+            )
+        return chosen
 
     def rates(self) -> dict[str, Tensor]:
         """Return what was modulated by how much in the last step: `modality` -> scalar."""

@@ -159,7 +159,7 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def index(self, dialogues: Sequence[int], utterances: int = 0, longest: int = 0) -> BatchIndex:
+    def index(self, dialogues: Sequence[int] | np.ndarray, utterances: int = 0, longest: int = 0) -> BatchIndex:
         """Plan a batch on the host: where every utterance, dialogue and edge of it lies.
 
         Args:
@@ -170,7 +170,7 @@ class Corpus:
         from mer_zoo.kernels.base import BatchIndex
 
         chosen = np.asarray(dialogues, dtype=np.int64)
-        lengths = self.lengths[chosen]
+        lengths = np.append(self.lengths, 0)[chosen]  # number D is a place holder without utterances
         total = int(lengths.sum())
         size, count = max(int(lengths.max(initial=1)), longest), max(total, utterances)
         starts = np.cumsum(lengths) - lengths
@@ -189,7 +189,7 @@ class Corpus:
             self._upload(corpus_rows), self._upload(chosen), self._upload(rows), self._upload(cells), edges
         )
 
-    def batch(self, dialogues: Sequence[int] | BatchIndex) -> ConversationBatch:
+    def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
         """Gather a batch: index operations on tensors that are already on the device."""
         from mer_zoo.kernels.base import BatchIndex
 

@@ -7,7 +7,7 @@
 | `format`, `version` | `"mer_zoo dataset"`, 1 |
 | `name`, `label_names`, `splits`, `provenance`, `warnings`, `ceiling` | as in `Dataset`; `ceiling` may be null |
 | `widths` | modality -> feature width |
-| `dialogues` | in order: `id`, `utterances` (a count), `speakers`, `labels` (-1: none), `transcript` or null |
+| `dialogues` | in order: `id`, `utterances` (a count), `speakers`, `roles`, `labels` (-1: none), `transcript` or null |
 | `features_sha256` | sha256 of the file `features.safetensors` |
 | `fingerprint` | sha256 of the contents, independent of the file format (see `fingerprint_of`) |
 
@@ -49,6 +49,7 @@ class _Dialogue(_Strict):
     id: str
     utterances: int
     speakers: list[str]
+    roles: list[str]
     labels: list[int]
     transcript: list[str] | None
 
@@ -79,7 +80,7 @@ def fingerprint_of(dataset: Dataset) -> str:
         True
     """
     splits = {name: list(dataset.splits[name]) for name in sorted(dataset.splits)}
-    talks = [[t.id, t.speakers, t.labels.tolist(), t.transcript] for t in dataset]
+    talks = [[t.id, t.speakers, t.roles, t.labels.tolist(), t.transcript] for t in dataset]
     facts = [list(dataset.label_names), list(dataset.widths.items()), splits, dataset.ceiling, talks]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for modality in dataset.widths:
@@ -156,6 +157,7 @@ def read_dataset(folder: str | os.PathLike[str]) -> Dataset:
             Conversation(
                 id=entry.id,
                 speakers=tuple(entry.speakers),
+                roles=tuple(entry.roles),
                 labels=np.array(entry.labels, dtype=np.int64),
                 features={m: features[m][rows] for m in widths},
                 present={m: masks[m][rows] for m in absent},
@@ -209,6 +211,7 @@ def _fill(dataset: Dataset, folder: Path) -> None:
                 id=talk.id,
                 utterances=len(talk),
                 speakers=list(talk.speakers),
+                roles=list(talk.roles),
                 labels=talk.labels.tolist(),
                 transcript=None if talk.transcript is None else list(talk.transcript),
             )

@@ -368,6 +368,7 @@ def _conversation(parts: dict[str, Any], key: Hashable, layout: PickleLayout, fi
     return Conversation(
         id=str(key),
         speakers=_speakers(parts["speakers"][key], layout.one_hot_speakers, here),
+        roles=tuple(f"speaker {i}" for i in range(MELD_SPEAKERS)) if layout.one_hot_speakers else ("M", "F"),
         labels=labels.astype(np.int64),
         features=features,
         transcript=_texts(parts["transcript"][key], f"{here}, transcript"),

@@ -1,0 +1,35 @@
+# Each target makes its own environment when there is none. PYTHON=python3.11 make test chooses the interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+# the second environment of the tests: the same packages, but dgl 2.1.0
+DGL2 := .venv-dgl2/bin
+
+.PHONY: compare test lint docs clean
+
+compare: .venv/ready
+	$(BIN)/mer-zoo compare --output runs
+
+test: lint .venv-dgl2/ready
+	$(BIN)/python -m pytest
+	$(DGL2)/python -m pytest tests/test_kernels.py tests/test_graphs.py tests/test_parity.py mer_zoo/graph mer_zoo/kernels
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+.venv-dgl2/ready: .venv/ready
+	$(BIN)/python -m venv .venv-dgl2
+	$(DGL2)/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt \
+		--requirement tests/requirements-dgl2.txt
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+		"$$($(DGL2)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-dgl2 site dist runs
