@@ -111,6 +111,11 @@ def test_dag_refuses_what_does_not_fit():
         Dag(("text",), turns=0)
 
 
+def test_bipartite_window_needs_two_sides():
+    with pytest.raises(MerZooError, match="there is only 'utterance' here"):
+        BipartiteWindow(("utterance",))
+
+
 def test_hypergraph_is_the_cliques_of_its_hyperedges():
     conversation = talk("ABA")
     builder = Hypergraph(MODALITIES)

@@ -95,7 +95,7 @@ BUILDERS = {
 @pytest.mark.parametrize("card", registry.cards("layer") + registry.cards("edge_weight"), ids=lambda card: card.id)
 def test_kernels_agree_forward_and_backward(card, builder):
     torch.manual_seed(0)
-    if card.name in ("dag_gru", "position_attention") and len(builder.node_types) > 1:
+    if card.name == "position_attention" and len(builder.node_types) > 1:
         with pytest.raises(MerZooError, match="one node type"):
             outcome(card, builder, Segment)
         return
@@ -384,6 +384,20 @@ def test_differential_dot_refuses_widths_that_do_not_fit():
 def test_published_hypergraph_normalisers_need_their_graph():
     with pytest.raises(MerZooError, match="numbers the hyperedges of `graph: hypergraph`"):
         Hypergraph(WIDTH, ("a", "b"), normalise="batch_position")
+
+
+def test_dag_gru_advances_all_modalities_of_an_utterance():
+    torch.manual_seed(0)
+    talks = conversations((7, 3))
+    names = ("text", "audio", "visual")
+    apart, together = (SelfCrossSpeaker(nodes, window=3) for nodes in (("text",), names))
+    layer = DagGRU(WIDTH, apart.relations)
+    x = torch.randn(10, 3, WIDTH)
+    _, edges = bound(together, Dense, talks=talks)
+    got = layer(x.flatten(0, 1), edges, None).unflatten(0, (10, 3))
+    _, edges = bound(apart, Dense, talks=talks)
+    for slot in range(3):
+        torch.testing.assert_close(got[:, slot], layer(x[:, slot], edges, None))
 
 
 # published numbers

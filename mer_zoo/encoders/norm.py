@@ -43,5 +43,5 @@ class Norm(nn.Module):
     def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
         """Normalise."""
         if self.bias is None:
-            return F.rms_norm(x, (self.out_width,), self.weight, 1e-5)
+            return F.rms_norm(x, (self.out_width,), eps=1e-5) * self.weight
         return F.layer_norm(x, (self.out_width,), self.weight, self.bias, 1e-5)

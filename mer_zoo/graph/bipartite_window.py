@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mer_zoo.data.conversation import Conversation
+from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import Edges, EdgeType, GraphBuilder, window_pairs
 
 
@@ -18,9 +19,12 @@ class BipartiteWindow(GraphBuilder):
     | `cross_future` | u after v, at most `future` turns |
 
     Arguments:
-        node_types: modalities, at least two for any edge to exist (a fact).
+        node_types: modalities, at least two (a fact).
         past: turns to look back, at least 0.
         future: turns to look ahead, at least 0.
+
+    Raises:
+        MerZooError: there is only one node type.
 
     Example:
         >>> import numpy as np
@@ -32,6 +36,11 @@ class BipartiteWindow(GraphBuilder):
 
     def __init__(self, node_types: tuple[str, ...], *, past: int = 17, future: int = 17) -> None:
         super().__init__(node_types)
+        if len(node_types) < 2:
+            raise MerZooError(
+                f"edges run from one modality to another, but there is only '{node_types[0]}' here. Give the model two "
+                "modalities, and put its first layer before the fusion."
+            )
         self.past, self.future = past, future
 
     @property

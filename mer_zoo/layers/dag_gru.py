@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.errors import MerZooError
 from mer_zoo.kernels.base import Kernel
 from mer_zoo.layers.cells import GRUCell
 
@@ -17,20 +17,17 @@ class DagGRU(nn.Module):
       h_i = \mathrm{GRU}_C(x_i; m_i) + \mathrm{GRU}_P(m_i; x_i)$$
 
     The sums run over edges from earlier utterances; other edges are ignored, so the layer is causal. The query's half
-    of the published attention cancels in the softmax and is left out. All dialogues advance together, one turn at a
-    time.
+    of the published attention cancels in the softmax and is left out. All dialogues, and all nodes of an utterance,
+    advance together, one turn at a time.
 
     Inputs:
-        x: float `[nodes, width]`, one node per utterance; edges: kernel; weights: ignored.
+        x: float `[nodes, width]`; edges: kernel; weights: ignored.
     Outputs:
         float `[nodes, width]`.
 
     Arguments:
         width: width of x (a fact).
         relations: names of all relations of the graph (a fact).
-
-    Raises:
-        MerZooError: several node types at once.
 
     Example:
         >>> from mer_zoo.testing import tiny_batch
@@ -50,23 +47,25 @@ class DagGRU(nn.Module):
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Walk along the dialogues."""
-        if edges.nodes_per_utterance != 1:
-            raise MerZooError("layer/dag_gru: works on one node type at a time. Choose relations within a node type.")
-        inputs = edges.pad(x)  # [B, L, width]
-        maps, reach = edges.pick(self.maps, 0), edges.reach
-        kinds = edges.by_distance(edges.one_hot).to(x.dtype)[..., :reach]  # [relations, B, L, distance from the past]
+        count, reach = edges.nodes_per_utterance, edges.reach
+        inputs = edges.pad(x).unflatten(1, (-1, count))  # [B, L, nodes of an utterance, width]
+        maps = edges.pick(self.maps, 0)
+        kinds = F.pad(edges.by_distance(edges.one_hot).to(x.dtype)[..., :reach], (count - 1, 0))
         states: list[Tensor] = []
         scores: list[Tensor] = []
         for turn, now in enumerate(inputs.unbind(1)):
-            first = max(0, turn - reach)
+            last = turn * count
+            first = max(0, last - reach)  # predecessors are the nodes from first to last
             message = torch.zeros_like(now)
-            if turn > first:
-                kind = kinds[:, :, turn, reach - turn + first :]  # [relations, B, predecessors]
-                is_edge = kind.sum(0)
-                score = torch.cat(scores[first:], -1).masked_fill(is_edge == 0, torch.finfo(x.dtype).min)
+            if last > first:
+                begin = reach + count - 1 - (last - first)  # one column less for every further node of the utterance
+                rows = [kinds[:, :, last + m, begin - m : begin - m + last - first] for m in range(count)]
+                kind = torch.stack(rows, 2)  # [relations, B, nodes of the utterance, predecessors]
+                score = torch.cat(scores[first // count :], 1)[:, None, first % count :]
+                score = score.masked_fill(kind.sum(0) == 0, torch.finfo(score.dtype).min)
                 attention = kind * score.softmax(-1)  # zero where a row has no edge
-                seen = torch.einsum("rbp,bpd->rbd", attention, torch.stack(states[first:], 1))
-                message = torch.einsum("rbi,rio->bo", seen, maps)
+                seen = torch.cat(states[first // count :], 1)[:, first % count :]
+                message = torch.einsum("rbmi,rio->bmo", torch.einsum("rbmp,bpi->rbmi", attention, seen), maps)
             states.append(self.context(now, message) + self.message(message, now))
-            scores.append(self.score(states[-1]))
-        return edges.unpad(torch.stack(states, 1))
+            scores.append(self.score(states[-1]).squeeze(-1))
+        return edges.unpad(torch.cat(states, 1))

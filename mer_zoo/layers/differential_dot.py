@@ -71,7 +71,7 @@ class DifferentialDot(nn.Module):
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Attend, norm every head, map."""
-        normed = F.rms_norm(self.attend(x, edges), self.norm.shape, self.norm, 1e-5)
+        normed = F.rms_norm(self.attend(x, edges), self.norm.shape, eps=1e-5) * self.norm
         return self.out(combine_heads(normed * (1 - self.damping_start), "concat"))
 
     def attend(self, x: Tensor, edges: Kernel) -> Tensor:

@@ -44,7 +44,7 @@ class SignedFrequency(nn.Module):
         scale = edges.sum(ones).clamp(min=1).rsqrt()
         norm = ones * edges.target(scale) * edges.source(scale)
         for gate in self.gates:
-            target, source = (x @ gate.weight.view(2, -1).t()).unbind(-1)  # type: ignore[union-attr, operator]
+            target, source = (x @ gate.weight.view(2, -1).t()).unbind(-1)  # type: ignore[operator]
             sign = torch.tanh(edges.target(target) + edges.source(source) + gate.bias)  # type: ignore[operator]
             x = x + edges.aggregate((sign * norm).unsqueeze(0), x.unsqueeze(0)).squeeze(0)
         return x
