@@ -19,3 +19,19 @@ def shared_data():
         pytest.skip(f"real data file {name} is not on this machine")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Return a small synthetic dataset: enough to learn something in a second."""
+    from mer_zoo.data.synthetic import synthetic
+
+    return synthetic(dialogues=(24, 6, 8), utterances=(5, 12))
+
+
+@pytest.fixture(scope="session")
+def small_folder(small, tmp_path_factory):
+    """Return the same, as a folder on disk."""
+    from mer_zoo.data.container import write_dataset
+
+    return write_dataset(small, tmp_path_factory.mktemp("data") / "small")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mer_zoo.data.conversation import Conversation
+from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import Edges, GraphBuilder, window_pairs
 
 
@@ -50,6 +51,10 @@ class SpeakerWindow(GraphBuilder):
         """Return the edges, alike for every node type."""
         target, source = window_pairs(len(conversation), self.past, self.future)
         speaker = conversation.speaker_index
+        if (count := int(speaker.max()) + 1) > self.speakers:
+            raise MerZooError(
+                f"dialogue '{conversation.id}': {count} speakers, but speaker_window has relations for {self.speakers}."
+            )
         relation = 2 * (self.speakers * speaker[source] + speaker[target]) + (source >= target)
         return {
             (node, name, node): (source[relation == r], target[relation == r])

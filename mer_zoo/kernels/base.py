@@ -103,8 +103,7 @@ class Kernel(abc.ABC):
         """Keep the entries of the selected relations along a dimension of size `relations`."""
         if len(self.selected) == self.relations:
             return table
-        dim = dim % table.dim()
-        return table[(slice(None),) * dim + (list(self.selected),)]
+        return torch.stack([table.select(dim, number) for number in self.selected], dim)
 
     @abc.abstractmethod
     def dot(self, query: Tensor, key: Tensor) -> Tensor:

@@ -1,0 +1,157 @@
+"""The loop: it learns, repeats itself, chooses on validation, and opens the test split last."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mer_zoo import recipe, saving
+from mer_zoo.comparison.results import read_result, write_result
+from mer_zoo.data.conversation import Conversation, Dataset
+from mer_zoo.data.splits import split_dataset
+from mer_zoo.errors import MerZooError
+from mer_zoo.model import Model
+from mer_zoo.training import Task, train
+
+
+def task(dataset, name="amb_dsgdn", *changes):
+    changes = ("training.epochs=3", *changes)
+    return Task(name, recipe.fill(recipe.read(name, changes), dataset.widths), dataset, split_dataset(dataset))
+
+
+@pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
+def test_every_default_recipe_learns(small, name):
+    losses = [h["train_loss"] for h in train(task(small, name, "training.epochs=5"), 0).result.history]
+    assert losses[-1] < losses[0]
+
+
+def test_a_seed_repeats_itself_and_another_differs(small):
+    cell = task(small)
+    first, again, other = (train(cell, seed).result for seed in (0, 0, 1))
+    assert first.history == again.history
+    assert first.predictions == again.predictions
+    assert first.history != other.history
+    assert first.run == again.run != other.run
+
+
+def test_training_leaves_nothing_in_its_task(small):
+    """Seeds share corpora; the second is what it would be alone."""
+    shared = task(small)
+    train(shared, 0)
+    assert train(shared, 1).result.history == train(task(small), 1).result.history
+
+
+@pytest.mark.parametrize(("protocol", "early"), [("validation", False), ("test-oracle", True)])
+def test_the_test_split_is_opened_last(small, monkeypatch, protocol, early):
+    opened, epochs = [], []
+    original = Task.test.func
+    monkeypatch.setattr(Task, "test", property(lambda self: opened.append(len(epochs)) or original(self)))
+    result = train(task(small), 0, protocol=protocol, progress=epochs.append).result
+    assert (opened[0] < len(epochs)) is early
+    assert result.protocol == protocol
+    assert (result.oracle_metrics is not None) is early
+    if early:
+        assert result.oracle_metrics.weighted_f1 >= result.metrics.test.weighted_f1
+
+
+def test_test_labels_cannot_influence_training(small):
+    """Training on a dataset whose test labels and features are scrambled gives the same model."""
+    test = set(small.splits["test"])
+    scrambled = [
+        dataclasses.replace(
+            talk, labels=talk.labels[::-1].copy(), features={m: x[::-1].copy() for m, x in talk.features.items()}
+        )
+        if talk.id in test
+        else talk
+        for talk in small
+    ]
+    other = Dataset(small.name, tuple(scrambled), small.label_names, small.splits)
+    ours, theirs = train(task(small), 0), train(task(other), 0)
+    assert ours.result.history == theirs.result.history
+    for a, b in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_chosen_epoch_is_the_best_on_validation(small):
+    outcome = train(task(small, "bilstm", "training.epochs=8"), 0)
+    scores = [h["validation_weighted_f1"] for h in outcome.result.history]
+    assert outcome.result.chosen_epoch == int(np.argmax(scores))
+    assert outcome.result.metrics.validation.weighted_f1 == pytest.approx(max(scores))
+
+
+def test_patience_ends_training(small):
+    result = train(task(small, "bilstm", "training.epochs=60", "training.patience=2"), 0).result
+    assert result.epochs_run == result.chosen_epoch + 3 < 60
+
+
+def test_a_loss_that_is_not_finite_is_refused(small):
+    with pytest.raises(MerZooError, match="Lower `training.learning_rate`"):
+        train(task(small, "bilstm", "training.learning_rate=1.0e+30"), 0)
+
+
+def test_balancing_acts_in_training_only(small):
+    outcome = train(task(small, "amb_dsgdn", "balancing.warm_up=0", "balancing.probability=1.0"), 0)
+    assert any(rate > 0 for h in outcome.result.history for rate in h["rates"].values())
+    batch = task(small).test.batch([0, 1])
+    with torch.no_grad():
+        assert torch.equal(outcome.model.eval()(batch).logits, outcome.model(batch).logits)
+
+
+def test_unlabelled_utterances_do_not_count(small):
+    """Hiding a label removes it from the loss and from the scores, and leaves the utterance as context."""
+    hidden = [dataclasses.replace(t, labels=np.where(np.arange(len(t)) == 0, -1, t.labels)) for t in small]
+    data = Dataset("hidden", tuple(hidden), small.label_names, small.splits)
+    result = train(task(data, "bilstm"), 0).result
+    assert sum(map(sum, result.metrics.test.confusion)) == sum(len(data[i]) - 1 for i in data.splits["test"])
+
+
+def test_a_dataset_without_training_labels_is_refused(small):
+    blank = [dataclasses.replace(t, labels=np.full(len(t), -1)) for t in small]
+    with pytest.raises(MerZooError, match="no training utterance has a label"):
+        train(task(Dataset("blank", tuple(blank), small.label_names, small.splits)), 0)
+
+
+def test_a_result_survives_the_disk(small, tmp_path):
+    result = train(task(small, "bilstm"), 0).result
+    assert read_result(write_result(result, tmp_path)) == result
+
+
+@pytest.fixture(scope="module")
+def trained(small):
+    cell = task(small)
+    outcome = train(cell, 0)
+    return saving.Saved(outcome.model, "amb_dsgdn", dict(cell.filled), cell.facts, small.label_names, "run"), outcome
+
+
+def test_a_saved_model_predicts_the_same(trained, small, tmp_path):
+    saved, outcome = trained
+    saving.save(saved, tmp_path / "m.safetensors")
+    again = saving.load(tmp_path / "m.safetensors")
+    assert isinstance(again.model, Model)
+    predicted = again.predict(small.select(small.splits["test"]))
+    for name, prediction in outcome.result.predictions.items():
+        np.testing.assert_allclose(predicted[name], prediction.probability, atol=1e-5)
+
+
+def test_predicting_checks_its_input(trained):
+    saved, _ = trained
+    widths = saved.filled["modalities"]
+    features = {m: np.zeros((3, w)) for m, w in widths.items()}
+    with pytest.raises(MerZooError, match="3 speakers, but model 'amb_dsgdn' was trained for 2"):
+        saved.predict([Conversation("d", ("A", "B", "C"), np.zeros(3, int), features)])
+    with pytest.raises(MerZooError, match="audio features of width 24; here: none"):
+        saved.predict([Conversation("d", ("A",) * 3, np.zeros(3, int), {"text": features["text"]})])
+    alone = saved.predict([Conversation("d", ("A",), [-1], {m: x[:1] for m, x in features.items()})])
+    np.testing.assert_allclose(alone["d"].sum(-1), 1)
+
+
+def test_damaged_models_are_refused(trained, tmp_path):
+    saved, _ = trained
+    path = tmp_path / "m.safetensors"
+    saving.save(saved, path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(MerZooError, match="not a readable safetensors file"):
+        saving.load(path)
+    with pytest.raises(MerZooError, match="no such file"):
+        saving.load(tmp_path / "n.safetensors")

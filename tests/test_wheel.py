@@ -1,0 +1,66 @@
+"""The wheel, installed in an empty environment: complete, self-contained, one top-level name."""
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+STEP = """
+import numpy as np
+from mer_zoo import recipe
+from mer_zoo.data.conversation import Dataset
+from mer_zoo.data.splits import Split
+from mer_zoo.testing import conversations
+from mer_zoo.training import Task, train
+
+for name in recipe.names():
+    file = recipe.read(name, ["training.epochs=1"])
+    asked = file.recipe.modalities
+    widths = asked if isinstance(asked, dict) else {"text": 8, "audio": 6, "visual": 4}
+    classes = 7 if "meld" in name else 6
+    talks = conversations([5, 3, 4], speakers=2, classes=classes, widths=widths)
+    ids = [talk.id for talk in talks]
+    labels = [f"emotion {i}" for i in range(classes)]
+    data = Dataset("tiny", talks, labels, {"train": ids[:1], "validation": ids[1:2], "test": ids[2:]})
+    split = Split(*(tuple(data.splits[s]) for s in ("train", "validation", "test")))
+    result = train(Task(name, recipe.fill(file, data.widths), data, split), 0).result
+    print(name, len(result.predictions))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory, pytestconfig):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
+    subprocess.run([*command, pytestconfig.rootpath], check=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def empty_environment(wheel, tmp_path_factory, pytestconfig):
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    constraints = pytestconfig.rootpath / "constraints.txt"
+    install = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--constraint", constraints, wheel]
+    subprocess.run(install, check=True)
+    return folder / "bin"
+
+
+def test_nothing_lands_beside_mer_zoo(wheel):
+    names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {name for name in names if not name.endswith(".dist-info")} == {"mer_zoo"}
+
+
+def test_it_lists_and_trains_every_recipe(empty_environment, tmp_path):
+    def run(*command):
+        done = subprocess.run([str(c) for c in command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    recipes = [line.split()[0] for line in run(empty_environment / "mer-zoo", "list", "recipe").splitlines()]
+    assert "recipe/amb_dsgdn/iemocap" in recipes
+    assert "fusion/concat" in run(empty_environment / "mer-zoo", "list")
+    (tmp_path / "step.py").write_text(STEP)
+    trained = run(empty_environment / "python", "step.py").splitlines()
+    assert [f"recipe/{line.split()[0]}" for line in trained] == recipes
