@@ -332,6 +332,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     from mer_zoo.comparison import suite as suites
     from mer_zoo.comparison.report import comparison_table, write_html
+    from mer_zoo.comparison.summary import write_csv
 
     suite = suites.read(options.suite)
     changed: dict[str, Any] = {}
@@ -363,6 +364,7 @@ def _compare(options: argparse.Namespace) -> int:
         )
     if results:
         console.print(comparison_table(results))
+        console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
         try:
             console.print(f"Report: {write_html(results, options.output / 'report.html')}")
         except MerZooError as error:
