@@ -218,9 +218,10 @@ def _step(
     """One optimiser step; returns the loss, still on the device."""
     optimizer.zero_grad(set_to_none=True)
     output = balancing.forward(model.run(balancing), batch)
-    total = balancing.total_loss(loss(output, batch.labels), output, batch.labels)
+    labels = balancing.on_labels(batch.labels)
+    total = balancing.total_loss(loss(output, labels), output, labels)
     parameters = model.modality_parameters()
-    balancing.backward(total, output, batch.labels, parameters)
+    balancing.backward(total, output, labels, parameters)
     balancing.after_backward(parameters)
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), clip)

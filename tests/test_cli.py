@@ -69,8 +69,8 @@ def test_workers_compute_what_one_process_computes(capsys, small_folder, tmp_pat
     for workers in (1, 2):
         folder = tmp_path / str(workers)
         code, _, _ = run(
-            capsys, "compare", "context", "--models", "BiLSTM", "--seeds", 2, "--data", small_folder, "--output", folder,
-            "--workers", workers, *FAST,
+            capsys, "compare", "context", "--models", "BiLSTM", "--seeds", 2, "--data", small_folder,
+            "--output", folder, "--workers", workers, *FAST,
         )  # fmt: skip
         assert code == 0
         results = [json.loads(p.read_text()) for p in sorted(folder.glob("*.result.json"))]
