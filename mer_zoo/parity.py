@@ -56,7 +56,7 @@ def check(path: Path | str, kernels: type[Kernel] | None = None) -> list[Differe
     torch_arrays = {key: torch.from_numpy(value) for key, value in arrays.items() if value.dtype.kind in "fi"}
     talks = _conversations(arrays, meta)
     model, loss, corpus = _build(mapping, meta, talks, kernels)
-    expressions = dict(_expand(mapping["weights"]))
+    expressions = dict(_expand([*mapping["weights"], *mapping.get("also", [])]))
     _load(model, expressions, torch_arrays)
     logits_key = mapping["outputs"]["logits"]
     lengths = [len(talk) for talk in talks]

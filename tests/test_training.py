@@ -86,7 +86,7 @@ def test_patience_ends_training(small):
 
 
 def test_a_loss_that_is_not_finite_is_refused(small):
-    with pytest.raises(MerZooError, match="Lower `training.learning_rate`"):
+    with pytest.raises(MerZooError, match=r"Lower `training.learning_rate`"):
         train(task(small, "bilstm", "training.learning_rate=1.0e+30"), 0)
 
 
