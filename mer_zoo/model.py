@@ -212,11 +212,23 @@ class Model(nn.Module):
                     f"{place}: a {kind} needs a graph. Give the recipe one, such as `graph: speaker_window`."
                 )
             names = select(entry.get("relations"), self.builder.relations, f"{place}.relations")
+            if strangers := [node for node in nodes if node not in self.builder.node_types]:
+                raise MerZooError(
+                    f"{place}: the graph's nodes are {', '.join(self.builder.node_types)}, but here the states are "
+                    f"{', '.join(strangers)}. Put every {kind} on the same side of the fusion."
+                )
             chosen = [edge_type for edge_type in self.builder.edge_types if edge_type[1] in names]
+            if nodes and not any(a in nodes and b in nodes for a, _, b in chosen):
+                raise MerZooError(
+                    f"{place}: the graph has no edges of {', '.join(names)} among {', '.join(nodes)}, so this {kind} "
+                    "would see nothing. Choose other relations, another graph, or more modalities."
+                )
             parted = groups(nodes, chosen)
             views = {group: ViewSpec(group, names) for group in parted}
             self.specs += [spec for spec in views.values() if spec not in self.specs]
         elif kind == "fusion":
+            if not nodes:
+                raise MerZooError(f"{place}: nothing to fuse: `only` names none of {', '.join(widths)}.")
             parted = [nodes]
         else:
             parted = [nodes] if entry.get("shared") and nodes else [(node,) for node in nodes]
@@ -337,7 +349,15 @@ def _builder(filled: Mapping[str, Any], modalities: tuple[str, ...], facts: Fact
 
 
 def assemble(filled: Mapping[str, Any], facts: Facts, seed: int = 0) -> Model:
-    """Make a model with weights drawn from a seed, leaving torch's global generator as it was."""
+    """Make a model with weights drawn from a seed, leaving torch's global generator as it was.
+
+    Raises:
+        MerZooError: stages, loss or balancing that do not fit together, found by a rehearsal on two tiny dialogues.
+    """
+    from mer_zoo.rehearsal import rehearse
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Model(filled, facts)
+        model = Model(filled, facts)
+        rehearse(model, filled, facts)
+        return model

@@ -241,12 +241,16 @@ def _read_chain(path: Path, seen: list[Path]) -> tuple[list[document.Document], 
 
 
 def _merge(below: Any, above: Any) -> Any:
-    """Lay one mapping over another: null removes, a part with another name and anything but a mapping replaces."""
+    """Lay one mapping over another: null removes, a part with another name and anything but a mapping replaces.
+
+    Where the upper mapping names all keys of the lower, its order counts; so a variant may put a stage in between.
+    """
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
     if "name" in above and above["name"] != below.get("name"):
         return above
-    merged = {**below, **{key: _merge(below[key], value) if key in below else value for key, value in above.items()}}
+    laid = {key: _merge(below[key], value) if key in below else value for key, value in above.items()}
+    merged = laid if below.keys() <= above.keys() else {**below, **laid}
     return {key: value for key, value in merged.items() if value is not None}
 
 
