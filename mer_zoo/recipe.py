@@ -291,19 +291,23 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
     """Resolve a recipe for features of given widths: what is returned is all that decides a run, defaults written in.
 
     Returns:
-        plain data with keys `modalities` (name -> width), `graph`, `model`, `balancing`, `loss`, `training`.
+        plain data with keys `modalities` (name -> width), `graph`, `model`, `balancing`, `loss`, `training`, and `code`
+        for parts that are not the library's own.
 
     Raises:
         MerZooError: an unknown part or setting, a modality the data lacks, a width that differs.
     """
     recipe = file.recipe
     faults: list[str] = []
+    code: dict[str, str] = {}
     modalities = _modalities(file, widths, data_name)
 
     def filled(kind: str, part: Part, *location: Any) -> dict[str, Any]:
         place = file.place(*location)
         try:
             card = registry.find(kind, part.name, place)
+            if (written := registry.code(card)) is not None:
+                code[card.id] = written
             return {"name": card.name, **registry.fill(card, part.settings, place)}
         except MerZooError as error:
             faults.append(str(error))
@@ -339,6 +343,8 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
         result["balancing"] = {"name": "none"}  # nothing to balance; what ran is what is written down
     if faults:
         raise MerZooError("\n".join(faults))
+    if code:
+        result["code"] = code
     return result
 
 

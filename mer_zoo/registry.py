@@ -16,6 +16,7 @@ import inspect
 import json
 import re
 import sys
+import types
 import typing
 import warnings
 from collections.abc import Iterable, Mapping
@@ -39,7 +40,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     "balancing": ("modalities", "classes"),
     "head": ("width", "classes"),
     "loss": ("modalities", "class_counts"),
-    "kernel": (),
+    "kernel": ("view", "tables", "index", "plan"),
 }
 """For each kind of part, the facts its `__init__` may ask for as positional arguments, by name."""
 
@@ -457,6 +458,31 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def code(card: Card) -> str | None:
+    """Return what stands for a part's code in a run's identity: None for a built-in part in its first version.
+
+    For parts of others it is a digest of their source, so that an edited part is trained anew, never skipped.
+    """
+    if (card.kind, card.name) in _built_in()[0]:
+        return f"version {card.version}" if card.version > 1 else None
+    cls = load(card)
+    try:  # in a notebook or a script the module holds everything else as well
+        source = inspect.getsource(cls if cls.__module__ == "__main__" else sys.modules[cls.__module__])
+    except (OSError, TypeError):
+        return None
+    return hashlib.sha256(source.encode()).hexdigest()[:12]
+
+
+def session() -> dict[tuple[str, str], tuple[Card, type]]:
+    """Return what `register` added in this Python session, to hand it to another process."""
+    return dict(_registered)
+
+
+def resume(session: Mapping[tuple[str, str], tuple[Card, type]]) -> None:
+    """Take over what was registered in another process."""
+    _registered.update(session)
+
+
 def facts(kind: str, cls: type) -> tuple[str, ...]:
     """Return the facts that a part's `__init__` asks for: its positional arguments."""
     names = []
@@ -489,8 +515,10 @@ class Setting:
 def settings(kind: str, cls: type) -> dict[str, Setting]:
     """Return a part's settings, read from the typed keyword-only arguments of its `__init__`."""
     facts(kind, cls)
-    try:
-        hints = typing.get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
+    init = cls.__init__ if inspect.isclass(cls) else cls
+    named = {p.name: p.annotation for p in _parameters(cls) if p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty}
+    try:  # of settings alone: a fact's type may be known to type checkers only
+        hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=named), getattr(init, "__globals__", {}))
     except Exception as error:
         raise MerZooError(f"{cls.__module__}:{cls.__qualname__}: a type annotation cannot be read: {error}") from None
     found = {}

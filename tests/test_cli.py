@@ -193,3 +193,19 @@ def test_help_names_every_command(capsys):
     assert code == 0
     for name in ("train", "evaluate", "compare", "list", "describe", "validate", "import", "parity", "doctor"):
         assert name in out
+
+
+def test_an_edited_part_is_trained_anew(capsys, small_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = (
+        "import torch\n\n\nclass Mine(torch.nn.Module):\n    def __init__(self, widths: dict[str, int]) -> None:\n"
+        "        super().__init__()\n        self.out_width = sum(widths.values())\n\n"
+        "    def forward(self, states, dialogues):\n        return torch.cat(list(states.values()), -1) * 1.0\n"
+    )
+    command = ["compare", "context", "--models", "BiLSTM", "--data", small_folder, "--seeds", 1, "--output", "runs"]
+    command += [*FAST, "--workers", 1, "-o", "model.join.fusion=./mine.py:Mine"]
+    for text in (source, source, source.replace("1.0", "2.0")):
+        (tmp_path / "mine.py").write_text(text)
+        code, _, err = run(capsys, *command)
+        assert code == 0, err
+    assert len(list((tmp_path / "runs").glob("*.result.json"))) == 2

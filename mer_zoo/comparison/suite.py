@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from mer_zoo import document, recipe, resources
+from mer_zoo import document, recipe, registry, resources
 from mer_zoo.comparison.results import Result, read_results, run_id, write_result
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.loading import load
@@ -189,14 +189,16 @@ def _outcomes(
 
     threads = max(1, processors // count)
     with joblib.parallel_config(backend="loky", inner_max_num_threads=threads):
-        jobs = (joblib.delayed(_in_worker)(i, cell, folder, threads) for i, cell in enumerate(cells))
+        session = registry.session()
+        jobs = (joblib.delayed(_in_worker)(i, cell, folder, threads, session) for i, cell in enumerate(cells))
         for i, outcome in joblib.Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)(jobs):
             yield cells[i], outcome
 
 
-def _in_worker(number: int, cell: Cell, folder: Path, threads: int) -> tuple[int, Result | str]:
+def _in_worker(number: int, cell: Cell, folder: Path, threads: int, session: Any) -> tuple[int, Result | str]:
     import torch
 
+    registry.resume(session)
     torch.set_num_threads(threads)
     return number, _attempt(cell, folder, None)
 

@@ -1,0 +1,127 @@
+"""The library in four verbs: load data, train, compare, use what was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mer_zoo.data.conversation import Dataset
+
+if TYPE_CHECKING:
+    from mer_zoo.comparison.results import Result
+    from mer_zoo.saving import Saved
+    from mer_zoo.training import Outcome, Progress
+
+Data = str | Mapping[str, Any] | Dataset
+
+
+def load_data(reference: str | Mapping[str, Any]) -> Dataset:
+    """Return a dataset by registered name, by `{name: ..., settings}`, or by the folder that `mer-zoo import` made.
+
+    Example:
+        >>> load_data("synthetic").widths
+        {'text': 32, 'audio': 24, 'visual': 16}
+    """
+    from mer_zoo.data.loading import load
+
+    return load(reference)
+
+
+def train(
+    recipe: str,
+    data: Data = "synthetic",
+    *,
+    changes: Iterable[str] = (),
+    seed: int = 0,
+    fold: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Train one seed of a recipe; the result is scored on the test split, the epoch chosen on validation.
+
+    Args:
+        recipe: a name of `mer-zoo list recipe`, or a YAML file.
+        data: a dataset, or what `load_data` takes.
+        changes: `key=value` changes of the recipe, such as `training.epochs=5`.
+        seed: decides weights, order of dialogues and dropout.
+        fold: which fold is the test, for data without a test split.
+        device: `cpu`, `cuda`, `cuda:1`.
+        progress: called after every epoch with its record.
+
+    Raises:
+        MerZooError: recipe and data do not fit.
+
+    Example:
+        >>> outcome = train("bilstm", changes=["training.epochs=1"])
+        >>> outcome.result.epochs_run
+        1
+    """
+    from mer_zoo import recipe as recipes
+    from mer_zoo import training
+    from mer_zoo.data.splits import split_dataset
+
+    dataset = data if isinstance(data, Dataset) else load_data(data)
+    file = recipes.read(recipe, changes)
+    filled = recipes.fill(file, dataset.widths, f"dataset '{dataset.name}'")
+    folds = fold if "all" in dataset.splits else None
+    task = training.Task(file.name, filled, dataset, split_dataset(dataset, fold), folds, device)
+    return training.train(task, seed, progress=progress)
+
+
+def compare(
+    models: Mapping[str, str | Mapping[str, Any]] | Sequence[str],
+    data: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = "synthetic",
+    *,
+    seeds: int | Sequence[int] = 3,
+    change: Mapping[str, Any] | None = None,
+    output: str | Path = "runs",
+    workers: int | None = None,
+    device: str = "cpu",
+) -> list[Result]:
+    """Train models × datasets × seeds, skipping what the folder already holds; see `comparison_table` for the table.
+
+    Args:
+        models: recipe names; or name in the tables -> recipe, or `{recipe, change}`.
+        data: one or several of what `load_data` takes.
+        seeds: how many, or which.
+        change: changes of every recipe, such as `{"training.epochs": 5}`.
+        output: folder of the result files.
+        workers: processes; None: one per processor.
+        device: `cpu`, `cuda`, `cuda:1`.
+
+    Raises:
+        MerZooError: a recipe and a dataset do not fit; nothing is trained then. Runs that break are told at the end.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found = compare(["bilstm"], seeds=1, change={"training.epochs": 1}, output=folder, workers=1)
+        >>> [result.recipe_name for result in found]
+        ['bilstm']
+    """
+    from mer_zoo.comparison import suite
+    from mer_zoo.errors import MerZooError
+
+    named = models if isinstance(models, Mapping) else {name: name for name in models}
+    plan = suite.Suite.model_validate(
+        {
+            "title": "comparison",
+            "data": [data] if isinstance(data, str | Mapping) else list(data),
+            "models": dict(named),
+            "seeds": seeds if isinstance(seeds, int) else list(seeds),
+            "change": dict(change or {}),
+        }
+    )
+    results, failures = suite.execute(suite.plan(plan, device=device), Path(output), workers=workers)
+    if failures:
+        told = "\n".join(f"{f.cell.model}, seed {f.cell.seed}: {f.message}" for f in failures)
+        raise MerZooError(f"{len(failures)} of {len(results) + len(failures)} runs broke; the others are kept:\n{told}")
+    return results
+
+
+def load_model(path: str | Path, device: str = "cpu") -> Saved:
+    """Return a model that `mer-zoo train` saved; its `predict` takes conversations."""
+    from mer_zoo.saving import load
+
+    return load(path, device)
