@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from mer_zoo.data.batch import Dialogues
@@ -31,5 +32,6 @@ class Arccos(nn.Module):
     def forward(self, x: Tensor, edges: Kernel, dialogues: Dialogues) -> Tensor:
         """Weigh all edges."""
         unit = (x / x.norm(dim=-1, keepdim=True).clamp(min=1e-8)).unsqueeze(0)
-        cosine = edges.mask(edges.dot(unit, unit).squeeze(0))
-        return edges.mask(1 - (0.99999 * cosine).arccos() / math.pi)
+        cosine = edges.mask(edges.dot(unit, unit).squeeze(0)).to(torch.promote_types(x.dtype, torch.float32))
+        cosine = cosine.clamp(-1.00001, 1.00001)  # bfloat16 overshoots
+        return edges.mask(1 - (0.99999 * cosine).arccos() / math.pi).to(x.dtype)
