@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,3 +67,34 @@ def write_csv(results: Sequence[Result], path: Path) -> Path:
     writer.writerows(rows(results))
     write_atomically(path, text.getvalue())
     return path
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read rows that `write_csv` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown(table: Sequence[dict[str, str]]) -> str:
+    """Return a Markdown table of mean ± standard deviation per model, best first, the ceiling on top.
+
+    Folds of one seed are averaged here; `comparison_table` pools their predictions instead.
+    """
+    by_model: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for row in table:
+        by_model.setdefault(row["model"], {}).setdefault(row["seed"], []).append(row)
+
+    def spread(model: str, column: str) -> tuple[float, str]:
+        seeds = [statistics.fmean(float(row[column]) for row in rows) for rows in by_model[model].values()]
+        sd = f" ± {100 * statistics.stdev(seeds):.1f}" if len(seeds) > 1 else ""
+        return statistics.fmean(seeds), f"{100 * statistics.fmean(seeds):.1f}{sd}"
+
+    lines = ["| model | weighted F1 | accuracy | parameters | seconds per epoch |", "|---|---|---|---|---|"]
+    if table[0]["ceiling"]:
+        lines.append(f"| *exact ceiling* | – | *{100 * float(table[0]['ceiling']):.1f}* | – | – |")
+    for model in sorted(by_model, key=lambda m: -spread(m, "weighted_f1")[0]):
+        rows = [row for seed in by_model[model].values() for row in seed]
+        seconds = statistics.median(float(row["seconds_per_epoch"]) for row in rows)
+        scores = " | ".join(spread(model, column)[1] for column in ("weighted_f1", "accuracy"))
+        lines.append(f"| {model} | {scores} | {int(rows[0]['parameters']):,} | {seconds:.2f} |")
+    return "\n".join(lines)
