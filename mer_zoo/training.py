@@ -127,7 +127,7 @@ def train(task: Task, seed: int, *, protocol: Protocol = "validation", progress:
     balancing = _part("balancing", task, {"modalities": model.modalities, "classes": task.facts.classes})
     loss = _part("loss", task, {"class_counts": task.facts.class_counts, "modalities": model.modalities})
     optimizer = OPTIMIZERS[settings["optimizer"]](
-        model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
+        model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
     )
     judge = Judge(task.validation, model, settings["dialogues_per_batch"])
     oracle = Judge(task.test, model, settings["dialogues_per_batch"]) if protocol == "test-oracle" else None

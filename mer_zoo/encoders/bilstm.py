@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo.data.batch import Dialogues
+from mer_zoo.dropout import Dropout
 
 
 class BiLSTM(nn.Module):
@@ -59,7 +60,7 @@ class BiLSTM(nn.Module):
         widths = [project or width, *[2 * hidden] * (layers - 1)]
         self.forwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
         self.backwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
         """Run both directions, layer by layer."""

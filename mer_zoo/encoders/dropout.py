@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mer_zoo import dropout as dropping
 from mer_zoo.data.batch import Dialogues
 
 
@@ -28,7 +29,7 @@ class Dropout(nn.Module):
     def __init__(self, width: int, *, dropout: float = 0.5) -> None:
         super().__init__()
         self.out_width = width
-        self.drop = nn.Dropout(dropout)
+        self.drop = dropping.Dropout(dropout)
 
     def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
         """Drop."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_zoo.data.batch import Dialogues
+from mer_zoo.dropout import Dropout
 
 
 class Transformer(nn.Module):
@@ -54,29 +55,29 @@ class Transformer(nn.Module):
         if width % heads:
             raise ValueError(f"width {width} is not divisible by {heads} heads")
         self.out_width = width
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(width, heads, feed_forward or width, dropout, first=i == 0) for i in range(layers)
         )
 
     def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
         """Attend within each dialogue."""
-        padded = dialogues.pad(x)
-        h = self.drop(padded + positions(padded.shape[1], self.out_width, padded))
+        place = positions(dialogues.rows.shape[1], self.out_width, x)
+        h = self.drop(x + place[dialogues.position])
         shown = dialogues.is_utterance
         shown = shown | ~shown.any(-1, keepdim=True)  # a place holder without utterances attends to its own zeros
         for layer in self.layers:
-            h = layer(h, shown)
-        return dialogues.unpad(h)
+            h = layer(h, dialogues, shown)
+        return h
 
 
 class TransformerLayer(nn.Module):
     """One layer: attention and a feed-forward part, each with a residual.
 
     Inputs:
-        x: float `[B, L, width]`; shown: bool `[B, L]`, keys that may be attended to.
+        x: float `[N, width]`; dialogues; shown: bool `[B, L]`, keys that may be attended to.
     Outputs:
-        float `[B, L, width]`.
+        float `[N, width]`.
     """
 
     def __init__(self, width: int, heads: int, feed_forward: int, dropout: float, first: bool) -> None:
@@ -86,17 +87,18 @@ class TransformerLayer(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.feed_norm = nn.LayerNorm(width, eps=1e-6)
         self.widen, self.narrow = nn.Linear(width, feed_forward), nn.Linear(feed_forward, width)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, shown: Tensor) -> Tensor:
-        """Run the layer."""
+    def forward(self, x: Tensor, dialogues: Dialogues, shown: Tensor) -> Tensor:
+        """Run the layer; only attention itself sees padding."""
         if not self.first:
             x = self.norm(x)
-        q, k, v = (m(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for m in (self.query, self.key, self.value))
+        padded = dialogues.pad(torch.cat([self.query(x), self.key(x), self.value(x)], -1))
+        q, k, v = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(
             q, k, v, attn_mask=shown[:, None, None, :], dropout_p=self.drop.p if self.training else 0.0
         )
-        h = x + self.drop(self.out(attended.transpose(1, 2).flatten(-2)))
+        h = x + self.drop(self.out(dialogues.unpad(attended.transpose(1, 2).flatten(-2))))
         inner = self.drop(F.gelu(self.widen(self.feed_norm(h)), approximate="tanh"))
         return h + self.drop(self.narrow(inner))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mer_zoo.data.batch import Dialogues
+from mer_zoo.dropout import Dropout
 
 
 class Linear(nn.Module):
@@ -30,7 +31,7 @@ class Linear(nn.Module):
     def __init__(self, width: int, classes: int, *, dropout: float = 0.5, relu: bool = True) -> None:
         super().__init__()
         self.relu = relu
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.map = nn.Linear(width, classes)
 
     def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:

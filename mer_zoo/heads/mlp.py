@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mer_zoo.data.batch import Dialogues
+from mer_zoo.dropout import Dropout
 
 
 class MLP(nn.Module):
@@ -30,7 +31,7 @@ class MLP(nn.Module):
     def __init__(self, width: int, classes: int, *, hidden: int = 100, dropout: float = 0.4) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(width, hidden), nn.Linear(hidden, classes)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
         """Classify."""

@@ -52,8 +52,10 @@ class Band(Blocks):
         return {"relation": torch.from_numpy(table).unflatten(0, (-1, count))}
 
     def _sources(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (0, 0, self.reach, self.reach + self._padding))
-        return padded.unfold(-2, self._chunk + 2 * self.reach, self._chunk).transpose(-1, -2)
+        # a chunk and the beginning of the next, both shifted by the reach; a strided view's gradient would be a scatter
+        shifted = F.pad(x, (0, 0, self.reach, self._padding + self._chunk - self.reach))
+        chunks = shifted.unflatten(-2, (self._chunks + 1, self._chunk))
+        return torch.cat([chunks[..., :-1, :, :], chunks[..., 1:, : 2 * self.reach, :]], -2)
 
     def _targets(self, x: Tensor) -> Tensor:
         return F.pad(x, (0, 0, 0, self._padding)).unflatten(-2, (self._chunks, self._chunk))

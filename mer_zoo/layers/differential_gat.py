@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_zoo.dropout import Dropout
 from mer_zoo.kernels.base import Kernel
 
 
@@ -44,7 +45,7 @@ class DifferentialGAT(nn.Module):
     ) -> None:
         super().__init__()
         self.out_width = width
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.first = DifferentialAttention(width, width, heads, len(relations), embedding, dropout)
         self.second = DifferentialAttention(heads * width, width, 1, len(relations), embedding, dropout)
         self.map = nn.Linear(width, width)
@@ -90,7 +91,7 @@ class DifferentialAttention(nn.Module):
         self.norm_weight = nn.Parameter(torch.ones(heads, out_width))
         self.norm_bias = nn.Parameter(torch.zeros(heads, out_width))
         self.damping_start = 0.8 - 0.6 * math.exp(-0.3)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         for head in self.weight.data.split(out_width, 1):
             nn.init.xavier_uniform_(head)
         for scores in (self.target_score, self.source_score, self.relation_score):
@@ -108,8 +109,8 @@ class DifferentialAttention(nn.Module):
         first, second = both.unbind(1)
         damping = self._damping().view(-1, *[1] * (first.dim() - 1))
         summed = edges.aggregate(self.drop(first - damping * second), values).transpose(0, 1)
-        normed = F.layer_norm(summed, (self.out_width,)) * self.norm_weight + self.norm_bias
-        return F.gelu(normed * (1 - self.damping_start)).flatten(-2)
+        normed, kept = F.layer_norm(summed, (self.out_width,)), 1 - self.damping_start
+        return F.gelu(torch.addcmul(self.norm_bias * kept, normed, self.norm_weight * kept)).flatten(-2)
 
     def _damping(self) -> Tensor:
         one, two, three, four = self.damping.unbind(1)

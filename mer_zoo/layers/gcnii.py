@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mer_zoo.dropout import Dropout
 from mer_zoo.kernels.base import Kernel
 
 
@@ -54,7 +55,7 @@ class GCNII(nn.Module):
         self.first = nn.Linear(width, hidden)
         bound = hidden**-0.5
         self.maps = nn.ParameterList(torch.empty(2 * hidden, hidden).uniform_(-bound, bound) for _ in range(depth))
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Pass messages `depth` times."""
