@@ -25,8 +25,7 @@ lint: .venv/ready
 
 .venv-dgl2/ready: .venv/ready
 	$(BIN)/python -m venv .venv-dgl2
-	$(DGL2)/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt \
-		--requirement tests/requirements-dgl2.txt
+	$(DGL2)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/requirements-dgl2.txt
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
 		"$$($(DGL2)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
 	touch $@

@@ -53,9 +53,10 @@ def test_compare_resumes_and_reports(capsys, small_folder, tmp_path):
     assert "ceiling" in out
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.result.json")}
     assert len(files) == 4
-    assert "<svg" in (tmp_path / "runs/report.html").read_text() or "data:image" in (
-        tmp_path / "runs/report.html"
-    ).read_text()
+    assert (
+        "<svg" in (tmp_path / "runs/report.html").read_text()
+        or "data:image" in (tmp_path / "runs/report.html").read_text()
+    )
     assert len((tmp_path / "runs/summary.csv").read_text().splitlines()) == 1 + 4
     code, _, _ = run(capsys, *command, "--seeds", 3)
     assert code == 0

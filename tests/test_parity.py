@@ -13,7 +13,15 @@ from mer_zoo.kernels.dgl import DGL
 from mer_zoo.kernels.segment import Segment
 
 FOLDER = Path(__file__).parent / "parity"
-MODELS = ["amb_dsgdn_iemocap", "amb_dsgdn_meld", "dialoguegcn", "dialoguegcn_mianzhang", "mmgcn", "bclstm", "bclstm_attention"]
+MODELS = [
+    "amb_dsgdn_iemocap",
+    "amb_dsgdn_meld",
+    "dialoguegcn",
+    "dialoguegcn_mianzhang",
+    "mmgcn",
+    "bclstm",
+    "bclstm_attention",
+]
 
 
 @pytest.mark.parametrize("kernel", [None, Segment, Dense, Band, DGL], ids=lambda k: k.__name__ if k else "chosen")
