@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,21 +21,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mer_zoo import registry
-from mer_zoo.balancing.base import Balancing, Features
 from mer_zoo.comparison.metrics import score_confusion
 from mer_zoo.comparison.results import Environment, Result, run_id
-from mer_zoo.data.batch import ConversationBatch, Corpus
+from mer_zoo.data.batch import Corpus
 from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.data.splits import Split
 from mer_zoo.device_metrics import confusion
+from mer_zoo.engines import Alone, Engine, Stacked, batches_of, why_not_stacked
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernels.base import Kernel
-from mer_zoo.model import Facts, Model, Output, assemble
+from mer_zoo.model import Facts, Model, assemble
+from mer_zoo.speed import Speed
 
 Protocol = Literal["validation", "test-oracle"]
 Progress = Callable[[dict[str, Any]], None]
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,14 @@ class Outcome:
     result: Result
 
 
-def train(task: Task, seed: int, *, protocol: Protocol = "validation", progress: Progress | None = None) -> Outcome:
+def train(
+    task: Task,
+    seed: int,
+    *,
+    protocol: Protocol = "validation",
+    progress: Progress | None = None,
+    speed: Speed | None = None,
+) -> Outcome:
     """Train one seed of a task, choose the epoch, and only then look at the test split.
 
     Args:
@@ -114,134 +120,146 @@ def train(task: Task, seed: int, *, protocol: Protocol = "validation", progress:
         seed: decides weights, order of dialogues and dropout.
         protocol: `validation`, or `test-oracle` to also report the best epoch on test (marked as such).
         progress: called after every epoch with its record.
+        speed: how to compute.
 
     Raises:
         MerZooError: the loss is not finite.
     """
+    return _train(Alone, task, [seed], protocol, progress, speed or Speed())[0]
+
+
+def train_stacked(
+    task: Task,
+    seeds: Sequence[int],
+    *,
+    protocol: Protocol = "validation",
+    progress: Progress | None = None,
+    speed: Speed | None = None,
+) -> list[Outcome]:
+    """Train several seeds as one program; without dropout each is what it would be alone.
+
+    Weights and order of dialogues are those of the seed alone; dropout is drawn from the stack's own generator. A seed
+    that has stopped early is carried along, and ignored, until all have.
+
+    Args:
+        task, protocol, progress, speed: as of `train`; progress hears of every seed that has not stopped.
+        seeds: at least one.
+
+    Raises:
+        MerZooError: a part or the balancing cannot be stacked, or a loss is not finite.
+    """
+    if (reason := why_not_stacked(task)) is not None:
+        raise MerZooError(f"{task.name}: {reason}. Train its seeds one by one.")
+    return _train(Stacked, task, seeds, protocol, progress, speed or Speed())
+
+
+@dataclass
+class Lane:
+    """What is kept of one seed while it trains."""
+
+    seed: int
+    best: Best = field(default_factory=lambda: Best())
+    oracle_best: Best = field(default_factory=lambda: Best())
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: bool = False
+
+
+def _train(
+    engine_class: type[Engine],
+    task: Task,
+    seeds: Sequence[int],
+    protocol: Protocol,
+    progress: Progress | None,
+    speed: Speed,
+) -> list[Outcome]:
     started = time.perf_counter()
     _reset_peak_memory(task.device)
     settings = task.filled["training"]
-    torch.manual_seed(seed)
-    order = np.random.default_rng(seed)
-    model = assemble(task.filled, task.facts, seed).to(task.device)
-    balancing = _part("balancing", task, {"modalities": model.modalities, "classes": task.facts.classes})
-    loss = _part("loss", task, {"class_counts": task.facts.class_counts, "modalities": model.modalities})
-    optimizer = OPTIMIZERS[settings["optimizer"]](
-        model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
-    )
-    judge = Judge(task.validation, model, settings["dialogues_per_batch"])
-    oracle = Judge(task.test, model, settings["dialogues_per_batch"]) if protocol == "test-oracle" else None
-    best, oracle_best = Best(), Best()
-    history: list[dict[str, Any]] = []
-    seconds: list[float] = []
-    for epoch in range(settings["epochs"]):
-        began = time.perf_counter()
-        model.train()
-        batches = np.array_split(order.permutation(len(task.train)), _steps(task))
-        balancing.on_epoch_start(epoch, lambda count: _collect(task, model, count))
-        losses = [
-            _step(model, balancing, loss, optimizer, task.train.batch(chosen), settings["clip"]) for chosen in batches
-        ]
-        record: dict[str, Any] = {"epoch": epoch, "train_loss": float(torch.stack(losses).mean())}
-        if not np.isfinite(record["train_loss"]):
-            raise MerZooError(
-                f"{task.name}, seed {seed}, epoch {epoch}: the training loss is {record['train_loss']}. "
-                "Lower `training.learning_rate`, or set `training.clip`."
-            )
-        if rates := balancing.rates():
-            record["rates"] = {m: float(rate) for m, rate in rates.items()}
-        scores = score_confusion(judge.confusion(), task.dataset.label_names)
-        record |= {f"validation_{name}": scores[name] for name in ("weighted_f1", "accuracy")}
-        best.offer(scores[settings["select"]], epoch, model)
-        if oracle is not None:
-            test_scores = score_confusion(oracle.confusion(), task.dataset.label_names)
-            record["test_weighted_f1"] = test_scores["weighted_f1"]
-            oracle_best.offer(test_scores[settings["select"]], epoch, model, test_scores)
-        seconds.append(time.perf_counter() - began)
-        history.append(record)
-        if progress is not None:
-            progress(record)
-        if settings["patience"] is not None and epoch - best.epoch >= settings["patience"]:
-            break
-    model.load_state_dict(best.weights)
-    validation = score_confusion(judge.confusion(), task.dataset.label_names)
-    final = oracle or Judge(task.test, model, settings["dialogues_per_batch"])
-    predictions = final.predictions(task.dataset.select(task.split.test))
-    test = score_confusion(final.confusion(), task.dataset.label_names)
-    described = {
-        "run": task.run(seed),
-        "recipe_name": task.name,
-        "recipe": task.filled,
-        "dataset": {
-            "name": task.dataset.name,
-            "fingerprint": task.dataset.fingerprint,
-            "warnings": task.dataset.warnings,
-            "ceiling": task.dataset.ceiling,
-            "label_names": task.dataset.label_names,
-            "modalities": task.dataset.widths,
-        },
-        "seed": seed,
-        "fold": task.fold,
-        "protocol": protocol,
-        "split": task.split._asdict(),
-        "chosen_epoch": best.epoch,
-        "epochs_run": len(history),
-        "metrics": {"validation": validation, "test": test},
-        "oracle_metrics": oracle_best.scores,
-        "history": history,
-        "predictions": predictions,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": {
-            "total": time.perf_counter() - started,
-            "first_epoch": seconds[0],
-            "per_epoch": float(np.median(seconds)),
-        },
-        "peak_memory_mb": _peak_memory(task.device),
-        "environment": Environment.here(task.device),
-        "finished": datetime.datetime.now(datetime.timezone.utc),
-    }
-    return Outcome(model, Result.model_validate(described))
-
-
-def _part(kind: str, task: Task, facts: Mapping[str, Any]) -> Any:
-    settings = dict(task.filled[kind])
-    return registry.build(registry.find(kind, settings.pop("name")), settings, facts, kind).to(task.device)
-
-
-def _steps(task: Task) -> int:
-    return -(-len(task.train) // task.filled["training"]["dialogues_per_batch"])
-
-
-def _step(
-    model: Model, balancing: Balancing, loss: Any, optimizer: Any, batch: ConversationBatch, clip: float | None
-) -> Tensor:
-    """One optimiser step; returns the loss, still on the device."""
-    optimizer.zero_grad(set_to_none=True)
-    output = balancing.forward(model.run(balancing), batch)
-    labels = balancing.on_labels(batch.labels)
-    total = balancing.total_loss(loss(output, labels), output, labels)
-    parameters = model.modality_parameters()
-    balancing.backward(total, output, labels, parameters)
-    balancing.after_backward(parameters)
-    if clip is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    return total.detach()
-
-
-def _collect(task: Task, model: Model, count: int) -> list[tuple[Features, Tensor]]:
-    """Features and labels of the first `count` training batches, without gradient and dropout."""
-    batches = np.array_split(np.arange(len(task.train)), _steps(task))[:count]
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        found = []
-        for chosen in batches:
-            batch = task.train.batch(chosen)
-            states = model.encode(batch).states
-            found.append(({m: states[m] for m in model.modalities}, batch.labels))
-    model.train(was_training)
-    return found
+    size, names = settings["dialogues_per_batch"], task.dataset.label_names
+    with speed.computing():
+        torch.manual_seed(seeds[0])
+        plan = [batches_of(task.train, seed, settings["epochs"], size) for seed in seeds]
+        engine = engine_class(task, seeds, plan, speed)
+        judge = Judge(task.validation, engine, size)
+        oracle = Judge(task.test, engine, size) if protocol == "test-oracle" else None
+        lanes = [Lane(seed) for seed in seeds]
+        seconds: list[float] = []
+        for epoch in range(settings["epochs"]):
+            began = time.perf_counter()
+            losses = engine.epoch(epoch).tolist()
+            rates, confusions = engine.rates(), judge.confusion()
+            test_confusions = oracle.confusion() if oracle is not None else None
+            for number, lane in enumerate(lanes):
+                if lane.stopped:
+                    continue
+                record: dict[str, Any] = {"epoch": epoch, "train_loss": losses[number]}
+                if not np.isfinite(losses[number]):
+                    raise MerZooError(
+                        f"{task.name}, seed {lane.seed}, epoch {epoch}: the training loss is {losses[number]}. "
+                        "Lower `training.learning_rate`, or set `training.clip`."
+                    )
+                if len(seeds) > 1:
+                    record["stacked_seeds"] = len(seeds)
+                if rates[number]:
+                    record["rates"] = rates[number]
+                scores = score_confusion(confusions[number], names)
+                record |= {f"validation_{name}": scores[name] for name in ("weighted_f1", "accuracy")}
+                lane.best.offer(scores[settings["select"]], epoch, partial(engine.weights, number))
+                if test_confusions is not None:
+                    scores = score_confusion(test_confusions[number], names)
+                    record["test_weighted_f1"] = scores["weighted_f1"]
+                    lane.oracle_best.offer(scores[settings["select"]], epoch, dict, scores)
+                lane.history.append(record)
+                if progress is not None:
+                    progress(record)
+                lane.stopped = settings["patience"] is not None and epoch - lane.best.epoch >= settings["patience"]
+            seconds.append(time.perf_counter() - began)
+            if all(lane.stopped for lane in lanes):
+                break
+        engine.load([lane.best.weights for lane in lanes])
+        final = oracle or Judge(task.test, engine, size)
+        validation, test = judge.confusion(), final.confusion()
+        predictions = final.predictions(task.dataset.select(task.split.test))
+    share = 1 / len(seeds)  # what one of several stacked seeds costs
+    outcomes = []
+    for number, lane in enumerate(lanes):
+        described = {
+            "run": task.run(lane.seed),
+            "recipe_name": task.name,
+            "recipe": task.filled,
+            "dataset": {
+                "name": task.dataset.name,
+                "fingerprint": task.dataset.fingerprint,
+                "warnings": task.dataset.warnings,
+                "ceiling": task.dataset.ceiling,
+                "label_names": names,
+                "modalities": task.dataset.widths,
+            },
+            "seed": lane.seed,
+            "fold": task.fold,
+            "protocol": protocol,
+            "split": task.split._asdict(),
+            "chosen_epoch": lane.best.epoch,
+            "epochs_run": len(lane.history),
+            "metrics": {
+                "validation": score_confusion(validation[number], names),
+                "test": score_confusion(test[number], names),
+            },
+            "oracle_metrics": lane.oracle_best.scores,
+            "history": lane.history,
+            "predictions": predictions[number],
+            "parameters": sum(p.numel() for p in engine.models[number].parameters()),
+            "seconds": {
+                "total": (time.perf_counter() - started) * share,
+                "first_epoch": seconds[0] * share,
+                "per_epoch": float(np.median(seconds)) * share,
+            },
+            "peak_memory_mb": _peak_memory(task.device),
+            "environment": Environment.here(task.device + (f", {speed.precision}" * (speed.precision != "float32"))),
+            "finished": datetime.datetime.now(datetime.timezone.utc),
+        }
+        outcomes.append(Outcome(engine.models[number], Result.model_validate(described)))
+    return outcomes
 
 
 @dataclass
@@ -253,46 +271,54 @@ class Best:
     weights: dict[str, Tensor] = field(default_factory=dict)
     scores: dict[str, Any] | None = None
 
-    def offer(self, score: float, epoch: int, model: Model, scores: dict[str, Any] | None = None) -> None:
+    def offer(
+        self,
+        score: float,
+        epoch: int,
+        weights: Callable[[], dict[str, Tensor]],
+        scores: dict[str, Any] | None = None,
+    ) -> None:
         """Keep this epoch if it is the best."""
         if score > self.score:
             self.score, self.epoch, self.scores = score, epoch, scores
-            self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            self.weights = weights()
 
 
 class Judge:
-    """A model's verdict on dialogues it is not trained on; batches are made once.
+    """An engine's verdict on dialogues it is not trained on; batches are made once.
 
     Args:
         corpus: the dialogues.
-        model: judged in evaluation mode.
+        engine: judges in evaluation mode.
         dialogues_per_batch: dialogues at a time.
     """
 
-    def __init__(self, corpus: Corpus, model: Model, dialogues_per_batch: int) -> None:
-        self.model, self.corpus = model, corpus
+    def __init__(self, corpus: Corpus, engine: Engine, dialogues_per_batch: int) -> None:
+        self.engine, self.corpus = engine, corpus
         steps = -(-len(corpus) // dialogues_per_batch)
         self.batches = [corpus.batch(chosen) for chosen in np.array_split(np.arange(len(corpus)), steps)]
 
-    def _outputs(self) -> list[Output]:
-        self.model.eval()
+    def _logits(self) -> list[Tensor]:
         with torch.no_grad():
-            return [self.model(batch) for batch in self.batches]
+            return [self.engine.logits(batch) for batch in self.batches]
 
     def confusion(self) -> np.ndarray:
-        """Confusion matrix over all labelled utterances, int64 `[classes, classes]`."""
-        pairs = zip(self._outputs(), self.batches, strict=True)
-        counts = [confusion(output.logits, batch.labels, output.logits.shape[-1]) for output, batch in pairs]
+        """Confusion matrix of every seed over all labelled utterances, int64 `[seeds, classes, classes]`."""
+        pairs = zip(self._logits(), self.batches, strict=True)
+        counts = [confusion(logits, batch.labels, logits.shape[-1]) for logits, batch in pairs]
         return torch.stack(counts).sum(0).cpu().numpy()
 
-    def predictions(self, conversations: Sequence[Conversation]) -> dict[str, Any]:
-        """Return labels, predicted classes and probabilities of every dialogue."""
-        probability = torch.cat([output.logits for output in self._outputs()]).softmax(-1).cpu().double().numpy()
+    def predictions(self, conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
+        """Return, of every seed, labels, predicted classes and probabilities of every dialogue."""
+        probabilities = torch.cat(self._logits(), 1).softmax(-1).cpu().double().numpy()
         starts = np.cumsum([len(talk) for talk in conversations])[:-1]
-        return {
-            talk.id: {"label": talk.labels.tolist(), "predicted": p.argmax(-1).tolist(), "probability": p.tolist()}
-            for talk, p in zip(conversations, np.split(probability, starts), strict=True)
-        }
+        return [
+            {
+                talk.id: {"label": talk.labels.tolist(), "predicted": p.argmax(-1).tolist(), "probability": p.tolist()}
+                for talk, p in zip(conversations, np.split(probability, starts), strict=True)
+            }
+            for probability in probabilities
+        ]
 
 
 def _reset_peak_memory(device: str) -> None:

@@ -47,6 +47,12 @@ class Balancing(nn.Module):
         self.classes = classes
         self.epoch = 0
 
+    @property
+    def stackable(self) -> bool:
+        """Whether several seeds can be balanced in one program: no hook but those on tensors of one seed is used."""
+        others = ("on_epoch_start", "forward", "total_loss", "backward", "after_backward")
+        return all(getattr(type(self), hook) is getattr(Balancing, hook) for hook in others)
+
     def on_epoch_start(self, epoch: int, collect: Callable[[int], list[tuple[Features, Tensor]]]) -> None:
         """Begin an epoch.
 

@@ -66,6 +66,11 @@ class OPM(Balancing):
         self._lost: Tensor | None = None
         self._penalty: Tensor | None = None
 
+    @property
+    def stackable(self) -> bool:
+        """Unless the gradient through q is wanted, which is taken by hand."""
+        return self.detach
+
     def drop_rates(self, scores: Tensor) -> Tensor:
         """Return the dropout probability of every modality from its confidence, both `[modalities]`."""
         others = (scores.sum() - scores) / (len(scores) - 1)

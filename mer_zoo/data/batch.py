@@ -83,6 +83,32 @@ class ConversationBatch:
         return self.labels.shape[0]
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How large a batch is, so that several batches can be padded to be alike.
+
+    Inputs:
+        dialogues, utterances: how many.
+        longest: utterances of the longest dialogue.
+        edges: view name -> edges, for kernels that list them.
+
+    Example:
+        >>> Shape(2, 9, 6, {}) | Shape(2, 8, 7, {})
+        Shape(dialogues=2, utterances=9, longest=7, edges={})
+    """
+
+    dialogues: int
+    utterances: int
+    longest: int
+    edges: dict[str, int]
+
+    def __or__(self, other: Shape) -> Shape:
+        """The smallest shape that holds both."""
+        edges = {name: max(count, other.edges[name]) for name, count in self.edges.items()}
+        dialogues, utterances = max(self.dialogues, other.dialogues), max(self.utterances, other.utterances)
+        return Shape(dialogues, utterances, max(self.longest, other.longest), edges)
+
+
 class Corpus:
     """Dialogues uploaded once, their graphs built and lowered once; `batch` then only indexes.
 
@@ -159,17 +185,34 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def index(self, dialogues: Sequence[int] | np.ndarray, utterances: int = 0, longest: int = 0) -> BatchIndex:
+    def shape(self, dialogues: Sequence[int] | np.ndarray) -> Shape:
+        """Return the shape of a batch of these dialogues."""
+        chosen = np.asarray(dialogues, dtype=np.int64)
+        lengths = self.lengths[chosen]
+        edges = {name: kernel.count(view, chosen) for name, (kernel, view, _) in self._kernels.items()}
+        return Shape(len(chosen), int(lengths.sum()), int(lengths.max(initial=1)), edges)
+
+    def index(
+        self,
+        dialogues: Sequence[int] | np.ndarray,
+        utterances: int = 0,
+        longest: int = 0,
+        shape: Shape | None = None,
+    ) -> BatchIndex:
         """Plan a batch on the host: where every utterance, dialogue and edge of it lies.
 
         Args:
             dialogues: numbers of the dialogues, in order.
             utterances: pad to this many utterances (0: none).
             longest: lay out for dialogues of at least this many utterances (0: the longest of the batch).
+            shape: pad everything to this shape.
         """
         from mer_zoo.kernels.base import BatchIndex
 
         chosen = np.asarray(dialogues, dtype=np.int64)
+        if shape is not None:
+            utterances, longest = shape.utterances, shape.longest
+            chosen = np.append(chosen, np.full(shape.dialogues - len(chosen), len(self)))
         lengths = np.append(self.lengths, 0)[chosen]  # number D is a place holder without utterances
         total = int(lengths.sum())
         size, count = max(int(lengths.max(initial=1)), longest), max(total, utterances)
@@ -182,7 +225,10 @@ class Corpus:
         corpus_rows = np.append(self.starts[chosen][dialogue] + place, np.full(pad, self.starts[-1]))
         cells = np.append(dialogue * size + place, np.full(pad, len(chosen) * size))
         edges = {
-            name: {k: self._upload(v) for k, v in kernel.plan(view, chosen, starts, count).items()}
+            name: {
+                key: self._upload(plan)
+                for key, plan in kernel.plan(view, chosen, starts, count, shape.edges[name] if shape else 0).items()
+            }
             for name, (kernel, view, _) in self._kernels.items()
         }
         return BatchIndex(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_zoo.data.batch import Dialogues
-from mer_zoo.dropout import Dropout
+from mer_zoo.dropout import Dropout, dropout
 
 
 class Transformer(nn.Module):
@@ -95,12 +95,19 @@ class TransformerLayer(nn.Module):
             x = self.norm(x)
         padded = dialogues.pad(torch.cat([self.query(x), self.key(x), self.value(x)], -1))
         q, k, v = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=shown[:, None, None, :], dropout_p=self.drop.p if self.training else 0.0
-        )
+        attended = attend(q, k, v, shown[:, None, None, :], self.drop.p if self.training else 0.0)
         h = x + self.drop(self.out(dialogues.unpad(attended.transpose(1, 2).flatten(-2))))
         inner = self.drop(F.gelu(self.widen(self.feed_norm(h)), approximate="tanh"))
         return h + self.drop(self.narrow(inner))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, shown: Tensor, probability: float) -> Tensor:
+    """Scaled dot-product attention with dropout on its weights, `[..., L, d]`; one fused kernel on a GPU."""
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=shown, dropout_p=probability)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    weights = scores.masked_fill(~shown, torch.finfo(scores.dtype).min).softmax(-1)
+    return dropout(weights, probability) @ value
 
 
 def positions(length: int, width: int, like: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ class Band(Blocks):
 
     def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
         super().__init__(view, tables, index, plan)
+        self._kinds = tables["kinds"]
         self._chunk = chunk_size(view.reach)
         self._chunks = -(-self.nodes // self._chunk)
         self._padding = self._chunks * self._chunk - self.nodes
@@ -49,7 +50,8 @@ class Band(Blocks):
         table = np.zeros(((starts[-1] + 1) * count, 2 * reach + 1), np.int16 if len(view.relations) > 254 else np.uint8)
         offset = np.repeat(starts[:-1] * count, np.diff(view.pointer))
         table[offset + view.target, view.source - view.target + reach] = view.relation + 1
-        return {"relation": torch.from_numpy(table).unflatten(0, (-1, count))}
+        relation = torch.from_numpy(table).unflatten(0, (-1, count))
+        return {"relation": relation, "kinds": torch.tensor(view.selected) + 1}
 
     def _sources(self, x: Tensor) -> Tensor:
         # a chunk and the beginning of the next, both shifted by the reach; a strided view's gradient would be a scatter

@@ -64,9 +64,24 @@ class Kernel(abc.ABC):
         """Return the tensors that the whole corpus needs, made once and uploaded once."""
 
     @classmethod
-    def plan(cls, view: View, dialogues: np.ndarray, starts: np.ndarray, utterances: int) -> dict[str, np.ndarray]:
-        """Return the index arrays one batch needs beyond `BatchIndex` (host side, no loop over utterances)."""
+    def plan(
+        cls, view: View, dialogues: np.ndarray, starts: np.ndarray, utterances: int, edges: int = 0
+    ) -> dict[str, np.ndarray]:
+        """Return the index arrays one batch needs beyond `BatchIndex` (host side, no loop over utterances).
+
+        Args:
+            view: the lowered edges.
+            dialogues: numbers of the dialogues; beyond the last for a place holder.
+            starts: first utterance of each in the batch.
+            utterances: utterances in the batch, padding included.
+            edges: pad a list of edges to this many.
+        """
         return {}
+
+    @classmethod
+    def count(cls, view: View, dialogues: np.ndarray) -> int:
+        """Return how many edges a batch lists; 0 for layouts whose size follows from the utterances."""
+        return 0
 
     @abc.abstractmethod
     def source(self, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ class Blocks(Kernel):
     """Edge tensors are `[..., blocks, targets, sources]`; subclasses say which nodes a block holds."""
 
     _relation: Tensor  # [blocks, targets, sources], id + 1 of the relation, 0 where there is no edge
+    _kinds: Tensor  # [selected relations], their ids + 1
 
     @abc.abstractmethod
     def _sources(self, x: Tensor) -> Tensor:
@@ -39,8 +40,7 @@ class Blocks(Kernel):
     @cached_property
     def one_hot(self) -> Tensor:
         """`[selected relations, blocks, targets, sources]`."""
-        kinds = torch.tensor(self.selected, device=self._relation.device) + 1
-        return (self._relation == kinds.view(-1, 1, 1, 1)).float()
+        return (self._relation == self._kinds.view(-1, 1, 1, 1)).float()
 
     @cached_property
     def ones(self) -> Tensor:

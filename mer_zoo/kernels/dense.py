@@ -29,6 +29,7 @@ class Dense(Blocks):
 
     def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
         super().__init__(view, tables, index, plan)
+        self._kinds = tables["kinds"]
         size = index.rows.shape[1] * view.nodes_per_utterance
         relation = tables["relation"][index.dialogues][:, :size, :size]
         self._relation = torch.nn.functional.pad(relation, (0, size - relation.shape[2], 0, size - relation.shape[1]))
@@ -40,7 +41,7 @@ class Dense(Blocks):
         block = np.zeros((len(view.lengths) + 1, size, size), np.int16 if len(view.relations) > 254 else np.uint8)
         dialogue = np.repeat(np.arange(len(view.lengths)), np.diff(view.pointer))
         block[dialogue, view.target, view.source] = view.relation + 1
-        return {"relation": torch.from_numpy(block)}
+        return {"relation": torch.from_numpy(block), "kinds": torch.tensor(view.selected) + 1}
 
     def _sources(self, x: Tensor) -> Tensor:
         return self.pad(x)

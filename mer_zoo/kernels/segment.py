@@ -49,7 +49,9 @@ class Segment(Kernel):
         }
 
     @classmethod
-    def plan(cls, view: View, dialogues: np.ndarray, starts: np.ndarray, utterances: int) -> dict[str, np.ndarray]:
+    def plan(
+        cls, view: View, dialogues: np.ndarray, starts: np.ndarray, utterances: int, edges: int = 0
+    ) -> dict[str, np.ndarray]:
         """Numbers of the batch's edges in the corpus, and the node each one's dialogue begins at."""
         real = dialogues < len(view.lengths)
         chosen = dialogues[real]
@@ -57,7 +59,16 @@ class Segment(Kernel):
         before = np.cumsum(count) - count
         edge = np.arange(count.sum()) - np.repeat(before - first, count)
         offset = np.repeat(starts[real] * view.nodes_per_utterance, count)
-        return {"edge": edge, "offset": offset}
+        padding = max(0, edges - len(edge))
+        beyond = np.full(
+            padding, utterances * view.nodes_per_utterance
+        )  # the padding edge: from 0 to 0, and so shifted
+        return {"edge": np.append(edge, np.full(padding, view.pointer[-1])), "offset": np.append(offset, beyond)}
+
+    @classmethod
+    def count(cls, view: View, dialogues: np.ndarray) -> int:
+        """Every edge is listed."""
+        return int(np.diff(view.pointer)[dialogues].sum())
 
     def source(self, x: Tensor) -> Tensor:
         """Gather by source."""

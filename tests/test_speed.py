@@ -1,0 +1,272 @@
+"""Fast paths change time, not results: stacked seeds, captured steps, precision, deterministic mode, long dialogues."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mer_zoo import recipe
+from mer_zoo.balancing.base import Balancing
+from mer_zoo.data.batch import Corpus, Shape
+from mer_zoo.data.splits import split_dataset
+from mer_zoo.dropout import dropout
+from mer_zoo.engines import Alone, Stacked, batches_of, why_not_stacked
+from mer_zoo.errors import MerZooError
+from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
+from mer_zoo.kernels.band import Band
+from mer_zoo.kernels.dense import Dense
+from mer_zoo.kernels.dgl import DGL
+from mer_zoo.kernels.segment import Segment
+from mer_zoo.layers.differential_gat import DifferentialGAT
+from mer_zoo.speed import Speed
+from mer_zoo.testing import conversations
+from mer_zoo.training import Task, train, train_stacked
+
+STILL = {
+    "amb_dsgdn": (
+        "model.context.encoder.dropout=0", "model.classify.head.dropout=0", "balancing=none",
+        "model.cross_speaker.layer.dropout=0", "model.same_speaker.layer.dropout=0",
+    ),
+    "mmgcn": (
+        "model.context.encoder={name: linear, out_width: 64}", "model.thin.encoder.dropout=0",
+        "model.spectral.layer.dropout=0", "model.spectral.layer.depth=4", "model.classify.head.dropout=0",
+    ),
+}  # fmt: skip
+"""Recipes without dropout, and without parts that cannot be stacked."""
+
+
+def task(dataset, name="amb_dsgdn", *changes, kernels=None, epochs=2):
+    filled = recipe.fill(recipe.read(name, (f"training.epochs={epochs}", *changes)), dataset.widths)
+    return Task(name, filled, dataset, split_dataset(dataset), kernels=kernels)
+
+
+def epoch(engine_class, cell, seeds, speed=None):
+    """Train one epoch; returns losses and each seed's weights."""
+    plan = [batches_of(cell.train, seed, 1, cell.filled["training"]["dialogues_per_batch"]) for seed in seeds]
+    torch.manual_seed(seeds[0])
+    engine = engine_class(cell, seeds, plan, speed or Speed())
+    return engine.epoch(0), [engine.weights(i) for i in range(len(seeds))]
+
+
+def close(ours, theirs, tolerance=1e-4):
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("kernel", [None, Segment, Dense, Band], ids=lambda k: k.__name__ if k else "chosen")
+@pytest.mark.parametrize("name", STILL)
+def test_a_stacked_seed_is_what_it_is_alone(small, name, kernel):
+    cell = task(small, name, *STILL[name], kernels=kernel)
+    losses, stacked = epoch(Stacked, cell, [3, 4, 5])
+    for number, seed in enumerate([3, 4, 5]):
+        loss, (alone,) = epoch(Alone, cell, [seed])
+        assert float(losses[number]) == pytest.approx(float(loss), abs=1e-4)
+        close(stacked[number], alone)
+
+
+def test_a_clipped_stack_clips_every_seed_by_itself(small):
+    cell = task(small, "amb_dsgdn", *STILL["amb_dsgdn"], "training.clip=0.05", "training.optimizer=sgd")
+    _, stacked = epoch(Stacked, cell, [1, 2])
+    for number, seed in enumerate([1, 2]):
+        close(stacked[number], epoch(Alone, cell, [seed])[1][0], 1e-5)
+
+
+def test_stacked_seeds_drop_out_differently(small):
+    cell = task(small)
+    losses, _ = epoch(Stacked, cell, [7, 7])  # same weights, same order
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("strategy", ["none", "modality_dropout", "adaptive_dropout", "opm"])
+def test_balancing_of_single_tensors_is_stacked(small, strategy):
+    warm = ", warm_up: 1" if strategy in ("adaptive_dropout", "opm") else ""
+    cell = task(small, "amb_dsgdn", f"balancing={{name: {strategy}{warm}}}", epochs=3)
+    outcomes = train_stacked(cell, [0, 1])
+    assert [o.result.seed for o in outcomes] == [0, 1]
+    assert all(h["stacked_seeds"] == 2 for o in outcomes for h in o.result.history)
+    if warm:
+        assert any(rate > 0 for o in outcomes for rate in o.result.history[-1]["rates"].values())
+        assert outcomes[0].result.history[-1]["rates"] != outcomes[1].result.history[-1]["rates"]
+
+
+def test_what_cannot_be_stacked_says_why(small):
+    assert why_not_stacked(task(small)) is None
+    assert why_not_stacked(task(small, "bilstm")) == "encoder/bilstm cannot be stacked"
+    assert "balancing/ogm_ge" in why_not_stacked(task(small, "amb_dsgdn", "balancing=ogm_ge"))
+    with pytest.raises(MerZooError, match=r"encoder/bilstm cannot be stacked\. Train its seeds one by one"):
+        train_stacked(task(small, "bilstm"), [0, 1])
+
+
+def test_a_seed_that_stops_early_keeps_its_best_epoch(small):
+    cell = task(small, "amb_dsgdn", "training.patience=1", epochs=12)
+    outcomes = train_stacked(cell, [0, 1, 2])
+    for outcome in outcomes:
+        result = outcome.result
+        assert result.epochs_run == min(result.chosen_epoch + 2, 12)
+        scores = [h["validation_weighted_f1"] for h in result.history]
+        assert result.metrics.validation.weighted_f1 == pytest.approx(max(scores))
+    assert len({o.result.epochs_run for o in outcomes}) > 1
+
+
+def test_the_model_of_a_stacked_seed_is_the_one_that_was_judged(small):
+    cell = task(small)
+    for outcome in train_stacked(cell, [0, 1]):
+        batch = cell.test.batch(range(len(cell.test)))
+        with torch.no_grad():
+            predicted = outcome.model.eval()(batch).logits.argmax(-1).tolist()
+        assert predicted == [p for talk in outcome.result.predictions.values() for p in talk.predicted]
+
+
+@pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn"])
+@pytest.mark.parametrize("engine", [Alone, Stacked])
+def test_captured_shapes_change_nothing(small, name, engine):
+    """On CPU nothing is recorded, but batches are padded to the same few shapes and go through the same buffers."""
+    cell = task(small, name, *STILL[name])
+    seeds = [1, 2] if engine is Stacked else [1]
+    plain, captured = (epoch(engine, cell, seeds, Speed(capture=c)) for c in (False, True))
+    torch.testing.assert_close(captured[0], plain[0], atol=1e-4, rtol=1e-4)
+    for ours, theirs in zip(captured[1], plain[1], strict=True):
+        close(ours, theirs)
+
+
+@pytest.mark.parametrize("kernel", [Segment, Dense, Band], ids=lambda k: k.__name__)
+def test_few_shapes_hold_all_batches(kernel):
+    from mer_zoo.capturing import Captured, common_shapes
+
+    builder = SelfCrossSpeaker(("text",), window=2)
+    corpus = Corpus(conversations([7, 3, 11, 2, 5]), builder, [(("text",), "*")], kernels=kernel)
+    plan = [batches_of(corpus, 0, 4, 2), batches_of(corpus, 1, 4, 2)]
+    shapes = common_shapes(corpus, plan)
+    captured = Captured(lambda index: None, shapes, list, "cpu")
+    assert len(shapes) == 2
+    for epochs in plan:
+        for batches in epochs:
+            for chosen in batches:
+                shape = captured.fitting(corpus.shape(chosen))
+                batch = corpus.batch(corpus.index(chosen, shape=shape))
+                assert len(batch) == shape.utterances
+                assert batch.dialogues.rows.shape == (shape.dialogues, shape.longest)
+    assert captured.fitting(Shape(9, 99, 99, shapes[0].edges)) is None
+
+
+def test_recording_leaves_training_as_it_was():
+    """Warm-up steps are undone: weights, moments and random numbers."""
+    from mer_zoo.capturing import Captured
+
+    weight = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=0.1, fused=True)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        (weight * torch.rand(3)).sum().backward()
+        optimizer.step()
+
+    def state():
+        return [weight, *(x for kept in optimizer.state.values() for x in kept.values())]
+
+    captured = Captured(lambda index: None, [], state, "cpu")
+    torch.manual_seed(0)
+    for _ in range(2):  # before there are moments, and after
+        before = [x.detach().clone() for x in state()]
+        draw = torch.get_rng_state()
+        with captured._as_it_was():
+            step()
+        assert torch.equal(torch.get_rng_state(), draw)
+        assert all(torch.equal(a, b) for a, b in zip(state()[:1], before[:1], strict=True))
+        assert all(float(x.abs().sum()) == 0 for x in state()[len(before) :])
+        for now, then in zip(state(), before, strict=False):
+            assert torch.equal(now, then)
+        step()
+
+
+@pytest.mark.parametrize("capture", [False, True])
+@pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
+def test_deterministic_runs_repeat_bitwise(small, name, capture):
+    speed = Speed(deterministic=True, capture=capture)
+    first, again = (train(task(small, name), 5, speed=speed) for _ in range(2))
+    assert first.result.history == again.result.history
+    for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_lower_precision_trains(small, name, precision):
+    exact, rounded = (train(task(small, name), 0, speed=Speed(precision=p)).result for p in ("float32", precision))
+    losses = [[h["train_loss"] for h in r.history] for r in (exact, rounded)]
+    np.testing.assert_allclose(*losses, rtol=0.1)
+    assert rounded.environment.device == f"cpu, {precision}"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_stacked_seeds_in_bfloat16(small):
+    assert all(np.isfinite(o.result.history[-1]["train_loss"]) for o in
+               train_stacked(task(small), [0, 1], speed=Speed(precision="bf16")))  # fmt: skip
+
+
+def test_every_strategy_that_changes_the_loop_is_left_alone():
+    class Own(Balancing):
+        def after_backward(self, parameters):
+            """Do something to gradients."""
+
+    assert Balancing(("text", "audio"), 6).stackable
+    assert not Own(("text", "audio"), 6).stackable
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.2, 0.5, 1.0])
+def test_dropout_keeps_the_mean(probability):
+    torch.manual_seed(0)
+    x = torch.ones(300, 333, requires_grad=True)
+    y = dropout(x, probability)
+    zero = float((y == 0).float().mean())
+    assert zero == pytest.approx(probability, abs=0.01)
+    if probability < 1:
+        assert float(y.mean().detach()) == pytest.approx(1, abs=0.02)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert dropout(x, probability, training=False) is x
+
+
+def test_dropout_in_bits_is_even_over_places():
+    torch.manual_seed(0)
+    kept = (dropout(torch.ones(4000, 8), 0.3) != 0).float().mean(0)
+    assert float((kept - 0.7).abs().max()) < 0.03
+
+
+@pytest.mark.parametrize("kernel", [Band, Segment], ids=lambda k: k.__name__)
+def test_memory_of_a_windowed_layer_is_linear_in_length(kernel):
+    """Count what autograd keeps for one dialogue of n and of 8 n utterances."""
+
+    def kept(length):
+        corpus = Corpus(
+            conversations([length]), SelfCrossSpeaker(("text",), window=5), [(("text",), "*")], kernels=kernel
+        )
+        edges = next(iter(corpus.batch([0]).views.values()))
+        layer = DifferentialGAT(8, edges.names)
+        total = 0
+
+        def count(x):
+            nonlocal total
+            total += x.numel() * x.element_size()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+            layer(torch.randn(length, 8), edges, None)
+        return total / length
+
+    assert kept(4000) == pytest.approx(kept(500), rel=0.25)
+
+
+def test_dgl_cannot_be_stacked_but_trains(small):
+    cell = task(small, kernels=DGL)
+    assert "DGL" in why_not_stacked(cell)
+    assert np.isfinite(train(cell, 0).result.history[-1]["train_loss"])
+
+
+def test_unknown_precision_is_refused():
+    with pytest.raises(MerZooError, match="no precision 'fp16'"):
+        Speed(precision="fp16")
+    with pytest.raises(MerZooError, match="compile needs captured steps"):
+        dataclasses.replace(Speed(), compile=True, capture=False)
