@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import json
+import keyword
 import re
 import sys
 import types
@@ -127,7 +128,6 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "version": (int,),
     "aliases": (list, tuple),
 }
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _registered: dict[tuple[str, str], tuple[Card, type]] = {}
 _Cards = dict[tuple[str, str], Card]
 
@@ -146,7 +146,7 @@ def read_card(path: Path, kind: str, prefix: str = "") -> Card:
 def _card_faults(kind: str, name: str, data: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     """Return (key, what is wrong with it) of a card's data."""
     faults: list[tuple[tuple[str, ...], str]] = []
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         faults.append(((), f"'{name}' is not a name. Use small letters, digits and underscores."))
     for key in ("target", "summary", "paper"):
         if key not in data:
@@ -446,6 +446,16 @@ def register(kind: str, cls: type, name: str | None = None, **card: Any) -> Card
     made = Card(kind=kind, name=name, **values)
     _registered[kind, name] = (made, cls)
     return made
+
+
+def is_name(name: str) -> bool:
+    """Whether a part may be called so.
+
+    Example:
+        >>> is_name("my_fusion"), is_name("MyFusion")
+        (True, False)
+    """
+    return re.fullmatch(r"[a-z][a-z0-9_]*", name) is not None and not keyword.iskeyword(name)
 
 
 def snake_case(name: str) -> str:
