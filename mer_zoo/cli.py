@@ -76,6 +76,19 @@ def _running(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", metavar="DIR", type=Path, default=Path("runs"), help="result folder (runs)")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu)")
     command.add_argument("-o", "--override", metavar="KEY=VALUE", action="append", default=[], help="change the recipe")
+    command.add_argument("--precision", default="float32", help="float32, tf32 or bf16 (float32)")
+    command.add_argument(
+        "--capture", action=argparse.BooleanOptionalAction, help="record steps as CUDA graphs (on GPUs)"
+    )
+    command.add_argument("--compile", action="store_true", help="fuse captured steps; one to two minutes per shape")
+    command.add_argument("--deterministic", action="store_true", help="bitwise equal runs, at a price")
+
+
+def _speed(options: argparse.Namespace) -> Any:
+    from mer_zoo.speed import Speed
+
+    stack = getattr(options, "stack", None)
+    return Speed(options.precision, options.capture, options.compile, options.deterministic, stack)
 
 
 def _list_arguments(command: argparse.ArgumentParser) -> None:
@@ -201,6 +214,26 @@ def _import(options: argparse.Namespace) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
+def _extract_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("extractor", help="a name of `mer-zoo list extractor`")
+    command.add_argument("data", metavar="DATA", help="a dataset's name, or a folder that `import` made")
+    command.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="container to write")
+    command.add_argument("-o", "--override", metavar="KEY=VALUE", action="append", default=[], help="a setting")
+
+
+def _extract(options: argparse.Namespace) -> None:
+    from mer_zoo import document, registry
+    from mer_zoo.data.container import write_dataset
+    from mer_zoo.data.extraction import extract
+    from mer_zoo.data.loading import load
+
+    pairs = [text.partition("=") for text in options.override]
+    card = registry.find("extractor", options.extractor)
+    extractor = registry.build(card, {key: document.plain(value) for key, _, value in pairs}, {})
+    dataset = extract(load(options.data), extractor, card.name)
+    print(f"{write_dataset(dataset, options.output)}: {', '.join(f'{m} {w}' for m, w in dataset.widths.items())}")
+
+
 def _train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", metavar="RECIPE", help="a name of `mer-zoo list recipe`, or a YAML file")
     command.add_argument("--data", default="synthetic", help="a dataset's name or folder (synthetic)")
@@ -226,7 +259,8 @@ def _train(options: argparse.Namespace) -> None:
     split_dataset(dataset, options.fold)
     _check_device(options.device)
     name = run_id(filled, dataset.fingerprint, options.seed, fold)
-    cell = Cell(file.name, filled, options.data, fold, options.seed, name, device=options.device, keep_weights=True)
+    how = {"device": options.device, "keep_weights": True, "speed": _speed(options)}
+    cell = Cell(file.name, filled, options.data, fold, options.seed, name, **how)
     with _Bar(filled["training"]["epochs"], file.name) as bar:
         result = run(cell, options.output, bar.epoch)
     path = next(p for p in options.output.rglob(f"*{result.run}.result.json"))
@@ -323,6 +357,9 @@ def _compare_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--models", help="only these models of the suite, separated by semicolons")
     command.add_argument("--seeds", type=int, help="number of seeds instead of the suite's")
     command.add_argument("--workers", type=int, help="processes (one per processor)")
+    command.add_argument(
+        "--stack", action=argparse.BooleanOptionalAction, help="train a model's seeds as one program (on GPUs)"
+    )
     command.add_argument("--keep-weights", action="store_true", help="also save every trained model")
     _running(command)
 
@@ -355,7 +392,7 @@ def _compare(options: argparse.Namespace) -> int:
         changed["change"] = {**suite.change, **{key: document.plain(value) for key, _, value in pairs}}
     suite = suite.model_copy(update=changed)
     _check_device(options.device)
-    cells = suites.plan(suite, device=options.device, keep_weights=options.keep_weights)
+    cells = suites.plan(suite, device=options.device, keep_weights=options.keep_weights, speed=_speed(options))
     console = Console()
     console.print(f"[bold]{suite.title}[/]: {len(cells)} runs into {options.output}/")
     with _Bar(len(cells), "runs") as bar:
@@ -455,6 +492,7 @@ COMMANDS: dict[str, tuple[Any, str, Any]] = {
     "compare": (_compare, "Run a suite of models, datasets and seeds, and compare them.", _compare_arguments),
     "validate": (_validate, "Report counts, ranges and traps of a dataset.", _data_arguments),
     "import": (_import, "Turn a feature file of the field into a folder mer-zoo reads.", _import_arguments),
+    "extract": (_extract, "Make a modality anew from the transcripts.", _extract_arguments),
     "parity": (_parity, "Compare a recipe with a published implementation's numbers.", _parity_arguments),
     "new": (_new, "Write a new part from a template.", _new_arguments),
     "check": (_check, "Prove that a part keeps its contract.", _check_arguments),

@@ -210,3 +210,21 @@ def test_an_edited_part_is_trained_anew(capsys, small_folder, tmp_path, monkeypa
         code, _, err = run(capsys, *command)
         assert code == 0, err
     assert len(list((tmp_path / "runs").glob("*.result.json"))) == 2
+
+
+def test_features_can_be_made_from_transcripts(capsys, shared_data, tmp_path):
+    run(capsys, "import", "npz", shared_data("meld/meld_dev_text_audio.npz"), "--output", tmp_path / "meld")
+    code, out, _ = run(
+        capsys, "extract", "hashed_words", tmp_path / "meld", "--output", tmp_path / "words", "-o", "out_width=64"
+    )
+    assert code == 0
+    assert "text 64, audio 768" in out
+    code, _, _ = run(capsys, "train", "bilstm", "--data", tmp_path / "words", "--output", tmp_path / "runs", *FAST)
+    assert code == 0
+
+
+def test_no_features_without_a_transcript(capsys, small_folder, tmp_path):
+    code, _, err = run(capsys, "extract", "hashed_words", small_folder, "--output", tmp_path / "words")
+    assert code == 2
+    assert "has no transcript" in err
+    assert not (tmp_path / "words").exists()

@@ -1,0 +1,1 @@
+"""From raw utterances to feature vectors; one file each."""
