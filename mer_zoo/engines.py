@@ -262,6 +262,24 @@ def why_not_stacked(task: Task) -> str | None:
     return None
 
 
+def seeds_that_fit(task: Task) -> int:
+    """Return how many stacked seeds fit in memory: 70 % of what is free on the GPU, by what one step of one takes.
+
+    On CPU there is no limit: stacking is the user's wish there.
+    """
+    if not task.device.startswith("cuda"):
+        return 1 << 30
+    torch.cuda.reset_peak_memory_stats(task.device)
+    corpus, size = task.train, task.filled["training"]["dialogues_per_batch"]
+    before = torch.cuda.memory_allocated(task.device)
+    largest = np.argsort(-corpus.lengths)[:size]
+    Alone(task, [0], [[[largest]]], Speed(capture=False)).epoch(0)
+    cost = torch.cuda.max_memory_allocated(task.device) - before
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(task.device)
+    return max(1, int(0.7 * free / max(cost, 1)))
+
+
 def _union(shapes: Sequence[Shape]) -> Shape:
     found = shapes[0]
     for shape in shapes[1:]:

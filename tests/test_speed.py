@@ -8,6 +8,7 @@ import torch
 
 from mer_zoo import recipe
 from mer_zoo.balancing.base import Balancing
+from mer_zoo.comparison import suite
 from mer_zoo.data.batch import Corpus, Shape
 from mer_zoo.data.splits import split_dataset
 from mer_zoo.dropout import dropout
@@ -263,6 +264,19 @@ def test_dgl_cannot_be_stacked_but_trains(small):
     cell = task(small, kernels=DGL)
     assert "DGL" in why_not_stacked(cell)
     assert np.isfinite(train(cell, 0).result.history[-1]["train_loss"])
+
+
+@pytest.mark.parametrize(("stack", "stacked"), [(None, False), (True, True), (False, False)])
+def test_compare_stacks_seeds_when_told_to(small_folder, tmp_path, stack, stacked):
+    models = {"AMB-DSGDN": "amb_dsgdn", "BiLSTM": "bilstm"}
+    change = {"training.epochs": 1}
+    wanted = suite.Suite(title="t", data=[str(small_folder)], models=models, seeds=2, change=change)
+    cells = suite.plan(wanted, speed=Speed(stack=stack))
+    results, failures = suite.execute(cells, tmp_path, workers=1)
+    assert failures == []
+    assert [(r.recipe_name, r.seed) for r in results] == [(m, s) for m in models for s in (0, 1)]
+    marks = ["stacked_seeds" in r.history[0] for r in results]
+    assert marks == [stacked, stacked, False, False]  # the BiLSTM cannot be stacked and is trained all the same
 
 
 def test_unknown_precision_is_refused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.loading import load
 from mer_zoo.data.splits import fold_count, split_dataset
 from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.speed import Speed
 
 
 class Entry(pydantic.BaseModel):
@@ -66,6 +67,7 @@ class Cell:
     protocol: Literal["validation", "test-oracle"] = "validation"
     device: str = "cpu"
     keep_weights: bool = False
+    speed: Speed = field(default_factory=Speed)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def read(name: str) -> Suite:
         raise MerZooError("\n".join(lines)) from None
 
 
-def plan(suite: Suite, *, device: str = "cpu", keep_weights: bool = False) -> list[Cell]:
+def plan(suite: Suite, *, device: str = "cpu", keep_weights: bool = False, speed: Speed | None = None) -> list[Cell]:
     """Return every run of a suite. All recipes are read and filled first, so a typo costs no training."""
     cells, faults = [], []
     seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
@@ -126,7 +128,8 @@ def plan(suite: Suite, *, device: str = "cpu", keep_weights: bool = False) -> li
             for fold in folds:
                 for seed in seeds:
                     run = run_id(filled, dataset.fingerprint, seed, fold)
-                    cells.append(Cell(name, filled, reference, fold, seed, run, suite.protocol, device, keep_weights))
+                    how = (suite.protocol, device, keep_weights, speed or Speed())
+                    cells.append(Cell(name, filled, reference, fold, seed, run, *how))
     if faults:
         raise MerZooError("\n".join(faults))
     return cells
@@ -180,46 +183,96 @@ def _outcomes(
     cells: Sequence[Cell], folder: Path, workers: int | None, on_epoch: Any
 ) -> Iterator[tuple[Cell, Result | str]]:
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = min(workers or processors, len(cells))
+    stacks = _stacks(cells)
+    count = min(workers or processors, len(stacks))
     if count <= 1 or any(cell.device.startswith("cuda") for cell in cells):
-        for cell in cells:
-            yield cell, _attempt(cell, folder, (lambda r, c=cell: on_epoch(c, r)) if on_epoch else None)
+        for stack in stacks:
+            told = (lambda r, c=stack[0]: on_epoch(c, r)) if on_epoch else None
+            yield from zip(stack, _attempt(stack, folder, told), strict=True)
         return
     import joblib
 
     threads = max(1, processors // count)
     with joblib.parallel_config(backend="loky", inner_max_num_threads=threads):
         session = registry.session()
-        jobs = (joblib.delayed(_in_worker)(i, cell, folder, threads, session) for i, cell in enumerate(cells))
-        for i, outcome in joblib.Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)(jobs):
-            yield cells[i], outcome
+        jobs = (joblib.delayed(_in_worker)(i, stack, folder, threads, session) for i, stack in enumerate(stacks))
+        for i, outcomes in joblib.Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)(jobs):
+            yield from zip(stacks[i], outcomes, strict=True)
 
 
-def _in_worker(number: int, cell: Cell, folder: Path, threads: int, session: Any) -> tuple[int, Result | str]:
+def _stacks(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Put neighbours that differ in nothing but the seed together, where stacked seeds are wanted.
+
+    On GPUs they are, unless refused; on CPU one seed fills a processor, so processes side by side are as fast.
+    """
+    found: list[list[Cell]] = []
+    for cell in cells:
+        wanted = cell.device.startswith("cuda") if cell.speed.stack is None else cell.speed.stack
+        if wanted and found and replace(found[-1][0], seed=cell.seed, run=cell.run) == cell:
+            found[-1].append(cell)
+        else:
+            found.append([cell])
+    return found
+
+
+def _in_worker(number: int, stack: list[Cell], folder: Path, threads: int, session: Any) -> tuple[int, Any]:
     import torch
 
     registry.resume(session)
     torch.set_num_threads(threads)
-    return number, _attempt(cell, folder, None)
+    return number, _attempt(stack, folder, None)
 
 
-def _attempt(cell: Cell, folder: Path, progress: Any) -> Result | str:
-    """Train one cell; what went wrong is returned, so that one broken run does not take the others with it."""
+def _attempt(stack: list[Cell], folder: Path, progress: Any) -> list[Result | str]:
+    """Train a stack; what went wrong is returned, so that one broken run does not take the others with it.
+
+    A stack that fails together is tried again one by one: the fault may be that of a single seed, or memory.
+    """
     try:
-        return run(cell, folder, progress)
-    except MerZooError as error:
-        return str(error)
-    except Exception:
-        return f"unexpected failure, please report it:\n{traceback.format_exc()}"
+        return [*(run_stack(stack, folder, progress) if len(stack) > 1 else [run(stack[0], folder, progress)])]
+    except Exception as error:
+        if len(stack) > 1:
+            return [outcome for cell in stack for outcome in _attempt([cell], folder, progress)]
+        if isinstance(error, MerZooError):
+            return [str(error)]
+        return [f"unexpected failure, please report it:\n{traceback.format_exc()}"]
 
 
 def run(cell: Cell, folder: Path, progress: Callable[[dict[str, Any]], None] | None = None) -> Result:
     """Train one cell and write its result file (and its weights, if they are kept)."""
-    from mer_zoo.saving import Saved, save
     from mer_zoo.training import train
 
     task = _task(cell)
-    outcome = train(task, cell.seed, protocol=cell.protocol, progress=progress)
+    outcome = train(task, cell.seed, protocol=cell.protocol, progress=progress, speed=cell.speed)
+    return _write(cell, task, outcome, folder)
+
+
+def run_stack(
+    cells: Sequence[Cell], folder: Path, progress: Callable[[dict[str, Any]], None] | None = None
+) -> list[Result]:
+    """Train cells that differ in their seed only, as many at a time as memory allows, and write their files.
+
+    Models that cannot be stacked are trained one by one.
+    """
+    from mer_zoo.engines import seeds_that_fit, why_not_stacked
+    from mer_zoo.training import train_stacked
+
+    task, first = _task(cells[0]), cells[0]
+    size = 1 if why_not_stacked(task) is not None else seeds_that_fit(task)
+    if size == 1:
+        return [run(cell, folder, progress) for cell in cells]
+    results = []
+    for start in range(0, len(cells), size):
+        chosen = cells[start : start + size]
+        seeds = [cell.seed for cell in chosen]
+        outcomes = train_stacked(task, seeds, protocol=first.protocol, progress=progress, speed=first.speed)
+        results += [_write(cell, task, outcome, folder) for cell, outcome in zip(chosen, outcomes, strict=True)]
+    return results
+
+
+def _write(cell: Cell, task: Any, outcome: Any, folder: Path) -> Result:
+    from mer_zoo.saving import Saved, save
+
     path = write_result(outcome.result, folder)
     if cell.keep_weights:
         weights = path.with_name(path.name.removesuffix(".result.json") + ".safetensors")
