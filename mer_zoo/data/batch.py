@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mer_zoo.data.conversation import Conversation
+from mer_zoo.data.rearranging import rearranged
 from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
@@ -40,12 +41,11 @@ class Dialogues:
 
     def pad(self, x: Tensor) -> Tensor:
         """Lay utterances out by dialogue: `[N, d]` → `[B, L, d]`, zeros where there is none."""
-        padded = torch.nn.functional.pad(x, (0, 0, 0, 1))
-        return padded.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
+        return rearranged(x, self.rows.flatten(), self.cells).unflatten(0, self.rows.shape)
 
     def unpad(self, x: Tensor) -> Tensor:
         """The inverse of `pad`: `[B, L, d]` → `[N, d]`."""
-        return torch.nn.functional.pad(x.flatten(0, 1), (0, 0, 0, 1)).index_select(0, self.cells)
+        return rearranged(x.flatten(0, 1), self.cells, self.rows.flatten())
 
     @cached_property
     def dialogue(self) -> Tensor:

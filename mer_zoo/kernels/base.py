@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mer_zoo.data.rearranging import rearranged
+
 if TYPE_CHECKING:
     from mer_zoo.graph.lowering import View
 
@@ -152,19 +154,18 @@ class Kernel(abc.ABC):
 
     @cached_property
     def _cell(self) -> Tensor:
-        """The inverse: place of every node, `[nodes]`; `B * L * M` and beyond for padding."""
+        """The inverse: place of every node, `[nodes]`; `B * L * M` for padding."""
         count, cells = self.nodes_per_utterance, self.index.cells
-        return (cells.unsqueeze(-1) * count + torch.arange(count, device=cells.device)).flatten(-2)
+        places = (cells.unsqueeze(-1) * count + torch.arange(count, device=cells.device)).flatten(-2)
+        return places.clamp(max=self.index.rows.numel() * count)
 
     def pad(self, x: Tensor) -> Tensor:
         """Lay nodes out by dialogue: `[..., nodes, d]` → `[..., B, L * M, d]`, zeros where there is none."""
-        padded = torch.nn.functional.pad(x, (0, 0, 0, 1))
-        return padded.index_select(-2, self._node.flatten()).unflatten(-2, self._node.shape)
+        return rearranged(x, self._node.flatten(), self._cell).unflatten(-2, self._node.shape)
 
     def unpad(self, x: Tensor) -> Tensor:
         """The inverse of `pad`: `[..., B, L * M, d]` → `[..., nodes, d]`."""
-        flat = torch.nn.functional.pad(x.flatten(-3, -2), (0, 0, 0, self.nodes_per_utterance))
-        return flat.index_select(-2, self._cell)
+        return rearranged(x.flatten(-3, -2), self._cell, self._node.flatten())
 
     @abc.abstractmethod
     def by_distance(self, edges: Tensor) -> Tensor:
