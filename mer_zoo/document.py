@@ -72,6 +72,8 @@ def parse(text: str, name: str = "<text>") -> Document:
         raise MerZooError(f"{where} not valid YAML: {error.problem}. Mend the line.") from None
     except yaml.YAMLError as error:
         raise MerZooError(f"{name} not valid YAML: {error}") from None
+    except RecursionError:
+        raise MerZooError(f"{name}: refers to itself by an alias. Write the value out.") from None
     finally:
         loader.dispose()
     return page

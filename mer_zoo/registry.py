@@ -177,8 +177,12 @@ def promise_faults(kind: str, promises: Iterable[str]) -> list[str]:
             faults.append(f"no promise named '{promise}'.{nearest(promise, PROMISES)}")
         elif kind not in PROMISED_BY[promise]:
             kinds = ", ".join(PROMISED_BY[promise])
-            faults.append(f"'{promise}' cannot be promised by a {kind}, only by: {kinds}.")
+            faults.append(f"'{promise}' cannot be promised by {_a(kind)}, only by: {kinds}.")
     return faults
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind.replace('_', ' ')}"
 
 
 def _card(kind: str, name: str, path: Path, data: Mapping[str, Any]) -> Card:
@@ -501,8 +505,8 @@ def facts(kind: str, cls: type) -> tuple[str, ...]:
             if parameter.name not in FACTS[kind]:
                 allowed = ", ".join(FACTS[kind]) or "none"
                 raise MerZooError(
-                    f"{cls.__module__}:{cls.__qualname__}: positional argument '{parameter.name}' is not a fact that a "
-                    f"{kind} can be given (facts: {allowed}). If it is a setting, put it after `*`."
+                    f"{cls.__module__}:{cls.__qualname__}: positional argument '{parameter.name}' is not a fact that "
+                    f"{_a(kind)} can be given (facts: {allowed}). If it is a setting, put it after `*`."
                 )
             names.append(parameter.name)
     return tuple(names)

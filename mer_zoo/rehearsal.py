@@ -110,7 +110,7 @@ def _named(place: str, filled: Mapping[str, Any], act: Any) -> Any:
         return act()
     except MerZooError as error:
         text = str(error)
-        raise MerZooError(text if text.startswith(place) else f"{place}: {text}") from None
+        raise MerZooError(text if text.startswith(f"{place}:") else f"{place}: {text}") from None
     except Exception as error:
         entry: Any = filled
         for key in place.split("."):
