@@ -13,6 +13,10 @@ test: lint .venv-dgl2/ready
 	$(BIN)/python -m pytest
 	$(DGL2)/python -m pytest tests/test_kernels.py tests/test_graphs.py tests/test_parity.py mer_zoo/graph mer_zoo/kernels
 
+docs: .venv/ready
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --builder html docs site
+	@echo "Open site/index.html"
+
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,4 +35,5 @@ lint: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-dgl2 site dist runs
+	rm -rf .venv .venv-dgl2 site dist runs docs/api docs/catalogue docs/made docs/models docs/source \
+		docs/papers.md docs/reference/commands.md

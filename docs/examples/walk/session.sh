@@ -1,0 +1,1 @@
+python walk.py

@@ -1,0 +1,152 @@
+"""A page for every card, made of what `mer-zoo describe` tells, with drawings and links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from docs.generator import docstrings, drawings, papers
+from docs.generator.pages import ROOT, Pages, raw, recipe_anchor, source_link, table, toctree
+from mer_zoo import registry
+from mer_zoo.describing import CONTRACTS, describe
+from mer_zoo.references import references
+
+TITLES = {
+    "dataset": "Datasets",
+    "extractor": "Extractors",
+    "encoder": "Encoders",
+    "graph": "Graph builders",
+    "edge_weight": "Edge weights",
+    "layer": "Layers",
+    "fusion": "Fusions",
+    "balancing": "Balancing",
+    "head": "Heads",
+    "loss": "Losses",
+    "kernel": "Kernels",
+}
+
+
+def faults(cards: Sequence[registry.Card]) -> list[str]:
+    """Return what keeps a card from having a complete page."""
+    found = []
+    for card in cards:
+        known = describe(card.id).data
+        missing = [name for name, setting in known["settings"].items() if not setting["meaning"]]
+        if "fault" in known:
+            found.append(f"{card.id}: {known['fault']}")
+        if missing:
+            found.append(f"{card.id}: no meaning under 'Arguments:' for the settings {', '.join(missing)}.")
+        if card.paper is not None and card.paper not in references():
+            found.append(f"{card.id}: paper '{card.paper}' is not in references.bib.")
+    return found
+
+
+def pages(cards: Sequence[registry.Card], links: dict[str, str]) -> Pages:
+    """Return the pages of all cards, of every kind, and of the whole catalogue."""
+    made: Pages = {}
+    kinds = [kind for kind in registry.KINDS if any(card.kind == kind for card in cards)]
+    for kind in kinds:
+        members = [card for card in cards if card.kind == kind]
+        rows = [(f"[{card.name}](#part-{kind}-{card.name})", card.summary, papers.link(card.paper)) for card in members]
+        facts = ", ".join(f"`{name}`" for name in registry.FACTS[kind])
+        made[f"catalogue/{kind}/index.md"] = "\n\n".join(
+            [
+                f"# {TITLES[kind]}",
+                f"Contract: {docstrings.prose(CONTRACTS[kind], links)}. N is the number of utterances in a batch.",
+                f"Facts that its `__init__` may ask for, by position: {facts}." if facts else "",
+                table(["name", "what it does", "paper"], rows),
+                toctree(card.name for card in members),
+            ]
+        )
+        made |= {f"catalogue/{kind}/{card.name}.md": _page(card, links) for card in members}
+    rows = [
+        (f"[{TITLES[kind]}]({kind}/index.md)", sum(c.kind == kind for c in cards), CONTRACTS[kind]) for kind in kinds
+    ]
+    made["catalogue/index.md"] = "\n\n".join(
+        [
+            "# Parts",
+            "Every part is a class and a card. These pages are made from both each time the site is built.",
+            table(["kind", "parts", "takes → gives"], rows),
+            toctree(f"{kind}/index" for kind in kinds),
+        ]
+    )
+    return made
+
+
+def _page(card: registry.Card, links: dict[str, str]) -> str:
+    known = describe(card.id).data
+    kind = card.kind.replace("_", " ")
+    parts = [f"(part-{card.kind}-{card.name})=\n# {card.name}", f"*{kind}*, paper: {papers.link(card.paper)}"]
+    if card.equation and "$$" not in known["about"]:
+        parts.append(f"$$\n{card.equation}\n$$")
+    parts.append(docstrings.prose(known["about"] or card.summary, links))
+    if card.kind == "graph":
+        caption, figures = drawings.relations(card)
+        parts += ["## Relations", caption, raw(figures)]
+    parts += ["## Settings", _settings(card, known["settings"], links)]
+    parts += ["## Shapes", _shapes(card, known, links), "## Promises", _promises(card)]
+    if known["raises"]:
+        parts += ["## Errors", docstrings.item_list(known["raises"], links)]
+    if known["example"]:
+        parts += ["## Example", f"```pycon\n{known['example']}\n```"]
+    shown = ", ".join(f"[{name}](#recipe-{recipe_anchor(name)})" for name in known["recipes"])
+    file, _, line = known["source"].rpartition(":")
+    path = Path(file).resolve()
+    ours = path.is_relative_to(ROOT)
+    code = source_link(path.relative_to(ROOT).as_posix(), int(line), up=2) if ours else f"`{path.name}:{line}`"
+    facts = {
+        "used by": shown or "no recipe yet",
+        "code": code,
+        "card": f"`registry/{card.kind}/{card.name}.yaml`, version {card.version}",
+        "tags": ", ".join(card.tags),
+        "former names": ", ".join(card.aliases),
+    }
+    lines = [f"- {name}: {value}" for name, value in facts.items() if value]
+    return "\n\n".join([*parts, "## Where it is", "\n".join(lines)])
+
+
+def _settings(card: registry.Card, settings: dict[str, Any], links: dict[str, str]) -> str:
+    if not settings:
+        return "It has none."
+    rows = [
+        (f"`{name}`", f"`{s['type']}`", f"`{_yaml(s['default'])}`", docstrings.prose(s["meaning"], links))
+        for name, s in settings.items()
+    ]
+    parts = [table(["name", "type", "default", "meaning"], rows)]
+    if card.kind not in ("dataset", "kernel", "extractor"):
+        shown = [f"{n}: ..." for n, s in settings.items() if s["default"] == "required"]
+        shown += [f"{n}: {_yaml(s['default'])}" for n, s in settings.items() if s["default"] != "required"][:1]
+        given = f"{card.kind}: {{name: {card.name}, {', '.join(shown)}}}"
+        top = card.kind in ("graph", "balancing", "loss")
+        parts.append(f"In a recipe:\n\n```yaml\n{given if top else f'my_stage: {{{given}}}'}\n```")
+    return "\n\n".join(parts)
+
+
+def _yaml(value: Any) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_yaml(v) for v in value)}]"
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _shapes(card: registry.Card, known: dict[str, Any], links: dict[str, str]) -> str:
+    lines = []
+    for name, word in (("Inputs", "In"), ("Outputs", "Out")):
+        if name in known["shapes"]:
+            lines.append(f"- {word}: {docstrings.prose(' '.join(known['shapes'][name].split()), links)}")
+    if not lines:
+        lines = [f"- As every {card.kind.replace('_', ' ')}: {docstrings.prose(CONTRACTS[card.kind], links)}."]
+    if known["facts"] and card.kind != "kernel":
+        facts = "; ".join(f"`{n}`" + (f", {m.rstrip('.')}" if m else "") for n, m in known["facts"].items())
+        lines.append(f"- Facts it asks for: {facts}.".replace(" (a fact)", "").replace(" (facts)", ""))
+    return "\n".join(lines)
+
+
+def _promises(card: registry.Card) -> str:
+    lines = [f"- **{promise.replace('_', ' ')}**: {registry.PROMISES[promise]}" for promise in card.promises]
+    text = f"`mer-zoo check {card.id}` proves the contract of its kind"
+    text += " and:\n\n" + "\n".join(lines) if lines else "; its card promises nothing beyond it."
+    if card.dead:
+        text += f"\n\nBy the published definition no gradient reaches {', '.join(f'`{d}`' for d in card.dead)}."
+    return text

@@ -1,0 +1,188 @@
+"""The site: complete, true, strict, and its examples run (they run while it is built)."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import site_building
+
+ROOT = site_building.ROOT
+sys.path.insert(0, str(ROOT))
+
+pygments = pytest.importorskip("pygments")
+from docs import generator  # noqa: E402
+from docs.generator import api, docstrings, drawings, papers, parts, sessions, sources  # noqa: E402
+from mer_zoo import recipe, registry, resources  # noqa: E402
+from mer_zoo.errors import MerZooError  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    return generator.pages(tmp_path_factory.mktemp("nothing"), examples=False)
+
+
+@pytest.fixture(scope="module")
+def site():
+    if why := site_building.missing():
+        pytest.skip(why)
+    folder, done = site_building.build()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_nothing_keeps_the_site_from_being_complete():
+    assert generator.faults() == []
+
+
+def test_every_card_recipe_and_module_has_a_page(pages):
+    for card in registry.cards():
+        assert f"catalogue/{card.kind}/{card.name}.md" in pages
+        assert card.kind in parts.TITLES
+    for name in recipe.names():
+        assert f"models/{name.replace('/', '-')}.md" in pages
+    for name in api.modules():
+        assert f"api/{name}.md" in pages, name
+
+
+@pytest.fixture
+def with_card(monkeypatch, tmp_path):
+    """Add a card with its class to a copy of the registry; returns the card."""
+    shutil.copytree(ROOT / "registry", tmp_path / "registry")
+    folders = {"registry": tmp_path / "registry", "baselines": ROOT / "baselines"}
+    monkeypatch.setattr(resources, "folder", folders.get)
+
+    def add(meaning, paper):
+        home = tmp_path / "registry" / "fusion"
+        (home / "halved.py").write_text(
+            f'class Halved:\n    """Half of everything.\n\n    Arguments:\n        {meaning}\n    """\n\n'
+            "    def __init__(self, widths, *, share: float = 0.5):\n        self.out_width = 1\n"
+        )
+        (home / "halved.yaml").write_text(f"target: halved.py:Halved\nsummary: Half of everything.\npaper: {paper}\n")
+        registry.refresh()
+        return registry.find("fusion", "halved")
+
+    yield add
+    monkeypatch.undo()
+    registry.refresh()
+
+
+def test_a_new_card_has_a_page(with_card):
+    card = with_card("share: which part of it, from 0 to 1.", "null")
+    assert parts.faults([card]) == []
+    page = parts.pages([card], {})["catalogue/fusion/halved.md"]
+    assert "| `share` | `float` | `0.5` | which part of it, from 0 to 1. |" in page
+
+
+def test_a_setting_without_meaning_is_a_fault(with_card):
+    card = with_card("widths: of what comes in (a fact).", "nobody1900nothing")
+    assert parts.faults([card]) == [
+        "fusion/halved: no meaning under 'Arguments:' for the settings share.",
+        "fusion/halved: paper 'nobody1900nothing' is not in references.bib.",
+    ]
+
+
+def test_settings_on_a_page_are_those_of_the_signature(pages):
+    page = pages["catalogue/layer/differential_gat.md"]
+    for setting in registry.settings("layer", registry.load(registry.find("layer", "differential_gat"))).values():
+        assert f"| `{setting.name}` | `{setting.type.__name__}` | `{setting.default}` |" in page
+    assert "[amb_dsgdn/iemocap](#recipe-amb_dsgdn-iemocap)" in page
+    assert re.search(r"source/mer_zoo/layers/differential_gat.py.html#L\d+", page)
+
+
+def test_recipe_pages_keep_published_and_measured_apart(pages):
+    page = pages["models/amb_dsgdn-iemocap.md"]
+    published, measured = page.split("## Published scores")[1].split("## Measured here")
+    assert "75.67" in published
+    assert "epoch chosen on **test**" in published
+    assert "75.67" not in measured
+    assert "13,133,234 parameters" in page
+    assert "12,481,973 parameters" in pages["models/amb_dsgdn-meld.md"]
+
+
+def test_drawings_show_the_builder():
+    caption, figures = drawings.relations(registry.find("graph", "self_cross_speaker"))
+    assert "window: 2" in caption
+    for relation in ("self_loop", "same_speaker_past", "other_speaker_future"):
+        figure = figures.split(f"<code>{relation}</code>")[1].split("</figure>")[0]
+        builder_edges = {"self_loop": 6, "same_speaker_past": 3, "other_speaker_future": 6}[relation]
+        assert figure.count("marker-end") == builder_edges
+
+
+def test_references_to_code_resolve_and_rot_is_seen():
+    path, line = sources.find("mer_zoo/layers/differential_gat.py :: both = edges.softmax(")
+    assert "both = edges.softmax(" in (ROOT / path).read_text().splitlines()[line - 1]
+    with pytest.raises(MerZooError, match="on 0 lines"):
+        sources.find("mer_zoo/layers/differential_gat.py :: triple = edges.softmax(")
+    with pytest.raises(MerZooError, match="no file"):
+        sources.find("mer_zoo/layers/gone.py")
+    assert len(sources.ROLE.findall((ROOT / "docs/understand/amb_dsgdn.md").read_text())) > 30
+
+
+def test_docstrings_are_taken_apart_in_the_house_order():
+    text = docstrings.parse(
+        """One sentence.
+
+        $$y = x$$
+
+        Inputs:
+            x, y: float `[N]`; or
+                nothing.
+        Raises:
+            MerZooError: it is
+                empty.
+        Example:
+            >>> 1
+            1
+        """
+    )
+    assert text.lead == "One sentence.\n\n$$y = x$$"
+    assert text.items("Inputs") == {"x": "float `[N]`; or nothing.", "y": "float `[N]`; or nothing."}
+    assert docstrings.markdown(text, {}).endswith("```pycon\n>>> 1\n1\n```")
+    assert "- `MerZooError`: it is empty." in docstrings.markdown(text, {})
+
+
+def test_papers_are_cited():
+    page = papers.pages({"hu2021mmgcn": ["[mmgcn](#recipe-mmgcn)"]})["papers.md"]
+    assert "(paper-hu2021mmgcn)=" in page
+    assert "cited by [mmgcn](#recipe-mmgcn)" in page
+
+
+def test_the_first_component_takes_at_most_thirty_lines():
+    lines = [
+        line
+        for name in ("peak.py", "mine.yaml", "suite.yaml")
+        for line in (sessions.EXAMPLES / "first_component" / name).read_text().splitlines()
+        if line.strip()
+    ]
+    assert len(lines) <= 30
+
+
+def test_check_writes_nothing(tmp_path):
+    before = sorted((ROOT / "docs").rglob("*.md"))
+    done = subprocess.run(
+        [sys.executable, "-m", "docs.generator", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted((ROOT / "docs").rglob("*.md")) == before
+
+
+def test_the_site_builds_strictly(site):
+    assert (site / "index.html").is_file()
+    assert (site / "catalogue/fusion/gated.html").is_file()
+
+
+def test_transcripts_are_produced_by_the_build(site):
+    first = (site / "learn/first_component.html").read_text()
+    assert "BiLSTM with peak" in first
+    assert "Did you mean" in first
+    assert "ceiling" in (site / "learn/tour.html").read_text()
+
+
+def test_no_page_names_another_machine(site):
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        found = re.findall(r'(?:src|href)="(https?://(?!www\.dgl\.ai|semver\.org)[^"]+)"', text)
+        assert not [url for url in found if not url.startswith(("https://www.sphinx-doc", "https://pydata"))], page
+        assert str(ROOT) not in text, page
