@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mer_zoo.data.batch import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder
+from mer_zoo.graph.bipartite_window import BipartiteWindow
 from mer_zoo.graph.complete_multimodal import CompleteMultimodal
 from mer_zoo.graph.lowering import ViewSpec
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
@@ -17,10 +18,11 @@ from mer_zoo.kernels.band import Band
 from mer_zoo.kernels.choice import cheapest
 from mer_zoo.kernels.dense import Dense
 from mer_zoo.kernels.dgl import DGL
+from mer_zoo.kernels.planes import Planes
 from mer_zoo.kernels.segment import Segment
 from mer_zoo.testing import conversations
 
-KERNELS = [Segment, Dense, Band, DGL]
+KERNELS = [Segment, Dense, Band, Planes, DGL]
 GRAPHS = {
     "window": (SelfCrossSpeaker(("text", "audio"), window=2), (("text",), "*")),
     "some relations": (SelfCrossSpeaker(("text",), window=3), (("text",), ["self_loop", "same_*"])),
@@ -50,6 +52,7 @@ def every_operation(edges, seed=0, dtype=torch.float32):
         edges.sum(edges.mask(scores)),
         edges.edge_values(edges.softmax_outgoing(scores[0])),
         edges.edge_values(weights),
+        edges.by_distance(weights),
     ]
     sum(output.sin().mean() for output in outputs).backward()
     return [*outputs, query.grad, value.grad, table.grad]
@@ -79,7 +82,7 @@ def test_kernels_agree_on_any_window(lengths, past, future, seed):
     builder = SpeakerWindow(("text",), 3, past=past, future=future)
     talks = conversations(lengths, seed=seed)
     results = []
-    for kernel in (Segment, Dense, Band):
+    for kernel in (Segment, Dense, Band, Planes):
         corpus = Corpus(talks, builder, [(("text",), "*")], kernels=kernel)
         results.append(every_operation(next(iter(corpus.batch(range(len(talks))).views.values())), seed, torch.float64))
     for other in results[1:]:
@@ -87,7 +90,7 @@ def test_kernels_agree_on_any_window(lengths, past, future, seed):
             torch.testing.assert_close(ours, reference, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("kernel", [Segment, Dense, Band], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("kernel", [Segment, Dense, Band, Planes], ids=lambda k: k.__name__)
 def test_padding_rows_change_nothing(kernel):
     builder, talks = SelfCrossSpeaker(("text",), window=2), conversations([7, 3])
     corpus = Corpus(talks, builder, [(("text",), "*")], kernels=kernel)
@@ -126,8 +129,15 @@ def test_the_cheapest_kernel_follows_the_graph():
         return type(next(iter(corpus.batch([0]).views.values())))
 
     assert choice(SelfCrossSpeaker(("text",), window=3), [60, 50]) is Band
-    assert choice(CompleteMultimodal(("text", "audio")), [20, 20], ("text", "audio")) is Dense
+    assert choice(CompleteMultimodal(("text", "audio")), [20, 20], ("text", "audio")) is Planes
+    assert choice(BipartiteWindow(("text", "audio")), [5, 4], ("text", "audio")) is Dense
     assert cheapest.__doc__
+
+
+def test_planes_refuse_edges_between_modalities_of_different_utterances():
+    view = (("text", "audio"), "*")
+    with pytest.raises(MerZooError, match="Use dense"):
+        Corpus(conversations([5]), BipartiteWindow(("text", "audio")), [view], kernels=Planes)
 
 
 def test_equal_subgraphs_of_modalities_are_stored_once():

@@ -10,6 +10,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.kernels.band import Band
 from mer_zoo.kernels.dense import Dense
 from mer_zoo.kernels.dgl import DGL
+from mer_zoo.kernels.planes import Planes
 from mer_zoo.kernels.segment import Segment
 
 FOLDER = Path(__file__).parent / "parity"
@@ -24,7 +25,9 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize("kernel", [None, Segment, Dense, Band, DGL], ids=lambda k: k.__name__ if k else "chosen")
+@pytest.mark.parametrize(
+    "kernel", [None, Segment, Dense, Band, Planes, DGL], ids=lambda k: k.__name__ if k else "chosen"
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_parity(name, kernel):
     differences = parity.check(FOLDER / f"{name}.npz", kernel)

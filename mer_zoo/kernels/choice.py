@@ -6,6 +6,7 @@ from mer_zoo.graph.lowering import View
 from mer_zoo.kernels.band import Band, chunk_size
 from mer_zoo.kernels.base import Kernel
 from mer_zoo.kernels.dense import Dense
+from mer_zoo.kernels.planes import Planes
 from mer_zoo.kernels.segment import Segment
 
 SEGMENT_COST = 16
@@ -17,9 +18,11 @@ def cheapest(view: View) -> type[Kernel]:
     if not view.is_simple:
         return Segment
     nodes = view.lengths * view.nodes_per_utterance
-    cost = {
+    cost: dict[type[Kernel], int] = {
         Segment: SEGMENT_COST * len(view.source),
         Dense: int(nodes.max(initial=0)) * int(nodes.sum()),
         Band: int(nodes.sum()) * (chunk_size(view.reach) + 2 * view.reach),
     }
+    if view.nodes_per_utterance > 1 and Planes.holds(view):
+        cost[Planes] = int(nodes.sum()) * (int(view.lengths.max(initial=0)) + view.nodes_per_utterance)
     return min(cost, key=lambda kernel: cost[kernel])

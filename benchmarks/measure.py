@@ -1,0 +1,132 @@
+"""How long an epoch takes, what its first step costs, how much memory it needs, how many operations it launches."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from yardstick import Plain
+
+from mer_zoo.engines import Alone, Engine, Stacked, batches_of
+from mer_zoo.model import assemble
+from mer_zoo.rehearsal import companions
+from mer_zoo.speed import Speed
+from mer_zoo.training import Judge, Task, _peak_memory, _reset_peak_memory
+
+Numbers = dict[str, float]
+VIEWS = frozenset(
+    """as_strided view reshape transpose permute unsqueeze squeeze expand slice select detach detach_ alias t empty
+    empty_like empty_strided new_empty resize_ result_type is_same_size unbind split narrow _unsafe_view
+    _reshape_alias movedim unflatten flatten diagonal unfold _conj set_ record_stream lift_fresh to""".split()  # noqa: SIM905
+)
+"""Operations that compute nothing."""
+
+
+def wait(device: str) -> None:
+    """Let the device finish."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def timed(work: Callable[[], Any], device: str, repeats: int) -> Numbers:
+    """Median wall-clock seconds, and of this process on the processors, which neighbours cannot lengthen as much."""
+    walls, cpus = [], []
+    for _ in range(repeats):
+        wait(device)
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        wait(device)
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return {"seconds": statistics.median(walls), "cpu_seconds": statistics.median(cpus), "best_seconds": min(walls)}
+
+
+def ours(task: Task, seeds: Sequence[int] = (0,), speed: Speed | None = None, repeats: int = 3) -> Numbers:
+    """Measure train + test epochs of our engine, a first one apart; memory is beside what the corpus takes."""
+    speed, device = speed or Speed(), task.device
+    size = task.filled["training"]["dialogues_per_batch"]
+    task.train, task.test  # noqa: B018  (uploaded before the clock starts)
+    gc.collect()
+    _reset_peak_memory(device)
+    plan = [batches_of(task.train, seed, repeats + 2, size) for seed in seeds]
+    kind: type[Engine] = Alone if len(seeds) == 1 else Stacked
+    with speed.computing():
+        torch.manual_seed(0)
+        engine = kind(task, seeds, plan, speed)
+        judge = Judge(task.test, engine, size)
+        numbers = iter(range(repeats + 2))
+
+        def epoch() -> None:
+            engine.epoch(next(numbers)).tolist()
+            judge.confusion()
+
+        first = timed(epoch, device, 1)
+        found = timed(epoch, device, repeats)
+        steps = len(plan[0][0])
+        launches = count_launches(lambda: engine.epoch(next(numbers)), device) / steps
+    weights = sum(p.numel() * 4 for model in engine.models for p in model.parameters()) / 1e6
+    return {
+        **found,
+        "per_seed": found["seconds"] / len(seeds),
+        "first_epoch": first["seconds"],
+        "steps": steps,
+        "launches_per_step": launches,
+        "weights_mb": weights,
+        "peak_mb": _peak_memory(device),
+    }
+
+
+def plain(task: Task, repeats: int = 1) -> Numbers:
+    """Measure train + test epochs of the yardstick: eager, dense, graph built in every step."""
+    device, settings = task.device, task.filled["training"]
+    size = settings["dialogues_per_batch"]
+    model = assemble(task.filled, task.facts, 0).to(device)
+    _, loss = companions(model, task.filled, task.facts)
+    loss.to(device)
+    run = Plain(model, task)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"], foreach=False)
+    steps = -(-len(task.train) // size)
+    tests = -(-len(task.test) // size)
+
+    def epoch() -> None:
+        model.train()
+        for chosen in np.array_split(np.random.default_rng(0).permutation(len(task.train)), steps):
+            optimizer.zero_grad()
+            total = loss(*run(chosen))
+            total.backward()
+            optimizer.step()
+            total.item()
+        model.eval()
+        with torch.no_grad():  # as many batches as the test split has, from the training split
+            for chosen in np.array_split(np.arange(len(task.test)), tests):
+                run(chosen)[0].logits.argmax(-1).tolist()
+
+    if device.startswith("cuda"):
+        epoch()
+    return timed(epoch, device, repeats)
+
+
+def count_launches(work: Callable[[], Any], device: str) -> int:
+    """Count what is launched: on a GPU kernels and recorded graphs, on CPU operations that call no other."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.startswith("cuda"):
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
+        work()
+        wait(device)
+    if device.startswith("cuda"):
+        names = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cudaGraphLaunch")
+        return sum(row.count for row in profile.key_averages() if row.key in names)
+    every = [event for event in profile.events() if event.name.startswith("aten::")]
+    leaves = (event.name.removeprefix("aten::") for event in every if not _inner(event))
+    return sum(name not in VIEWS for name in leaves)
+
+
+def _inner(event: Any) -> bool:
+    """Whether an operation calls another that computes."""
+    return any(child.name.removeprefix("aten::") not in VIEWS or _inner(child) for child in event.cpu_children)

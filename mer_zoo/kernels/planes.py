@@ -1,0 +1,154 @@
+"""Every modality of a dialogue as a block of its own: the layout of multimodal graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mer_zoo.errors import MerZooError
+from mer_zoo.kernels.base import BatchIndex, Kernel
+from mer_zoo.kernels.blocks import diagonals
+
+if TYPE_CHECKING:
+    from mer_zoo.graph.lowering import View
+
+
+class Planes(Kernel):
+    """A target's candidate sources: the L nodes of its modality in its dialogue, then the M nodes of its utterance.
+
+    For graphs whose edges stay within a modality or within an utterance. Holds and multiplies a third of what `Dense`
+    does for three modalities. Edge tensors are `[..., B, M, L, L + M]`.
+
+    Raises:
+        MerZooError: an edge joins different modalities of different utterances.
+
+    Example:
+        >>> from mer_zoo.kernels.testing import tiny
+        >>> edges = tiny(Planes)
+        >>> edges.sum(edges.ones).tolist()
+        [1.0, 2.0, 2.0]
+    """
+
+    def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
+        super().__init__(view, tables, index, plan)
+        count, size = view.nodes_per_utterance, index.rows.shape[1]
+        within = tables["within"][index.dialogues][..., :size, :size]
+        across = tables["across"][index.dialogues][..., :size, :]
+        more = (0, size - within.shape[-1], 0, size - within.shape[-2])
+        across = F.pad(across, (0, 0, 0, size - across.shape[-2]))
+        self._relation = torch.cat([F.pad(within, more), across], -1)  # [B, M, L, L + M], id + 1, 0 where there is none
+        self._kinds, self._count, self._size = tables["kinds"], count, size
+
+    @classmethod
+    def holds(cls, view: View) -> bool:
+        """Whether every edge stays within a modality or within an utterance."""
+        count = view.nodes_per_utterance
+        utterance = view.source // count == view.target // count
+        return bool((utterance | (view.source % count == view.target % count)).all())
+
+    @classmethod
+    def tables(cls, view: View) -> dict[str, Tensor]:
+        """Relation ids within modalities and across them, and an empty dialogue at the end."""
+        if not cls.holds(view):
+            raise MerZooError("kernel Planes cannot hold edges between modalities of different utterances. Use dense.")
+        count, size = view.nodes_per_utterance, int(view.lengths.max(initial=0))
+        kind = np.int16 if len(view.relations) > 254 else np.uint8
+        within = np.zeros((len(view.lengths) + 1, count, size, size), kind)
+        across = np.zeros((len(view.lengths) + 1, count, size, count), kind)
+        dialogue = np.repeat(np.arange(len(view.lengths)), np.diff(view.pointer))
+        (i, m), (j, n) = np.divmod(view.target, count), np.divmod(view.source, count)
+        same = m == n
+        within[dialogue[same], m[same], i[same], j[same]] = view.relation[same] + 1
+        across[dialogue[~same], m[~same], i[~same], n[~same]] = view.relation[~same] + 1
+        kinds = torch.tensor(view.selected) + 1
+        return {"within": torch.from_numpy(within), "across": torch.from_numpy(across), "kinds": kinds}
+
+    def _planes(self, x: Tensor) -> Tensor:
+        """`[..., nodes, d]` → `[..., B, M, L, d]`."""
+        return self.pad(x).unflatten(-2, (self._size, self._count)).transpose(-2, -3)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        """The inverse of `_planes`."""
+        return self.unpad(x.transpose(-2, -3).flatten(-3, -2))
+
+    def source(self, x: Tensor) -> Tensor:
+        """Values of the modality, the same for every target, then those of the utterance."""
+        return self._spread(self._planes(x.unsqueeze(-1)).squeeze(-1))
+
+    def _spread(self, planes: Tensor) -> Tensor:
+        """`[..., B, M, L]` → `[..., B, M, L, L + M]`."""
+        within = planes.unsqueeze(-2).expand(*planes.shape, self._size)
+        across = planes.transpose(-1, -2).unsqueeze(-3).expand(*planes.shape, self._count)
+        return torch.cat([within, across], -1)
+
+    def target(self, x: Tensor) -> Tensor:
+        """`[..., B, M, L, 1]`: broadcasts over sources."""
+        return self._planes(x.unsqueeze(-1))
+
+    @cached_property
+    def one_hot(self) -> Tensor:
+        """`[selected relations, B, M, L, L + M]`."""
+        return (self._relation == self._kinds.view(-1, 1, 1, 1, 1)).float()
+
+    @cached_property
+    def ones(self) -> Tensor:
+        """`[B, M, L, L + M]`."""
+        return (self._relation > 0).float()
+
+    def dot(self, query: Tensor, key: Tensor) -> Tensor:
+        """A product per modality, and a small one per utterance."""
+        query, key = self._planes(query), self._planes(key)
+        across = query.transpose(-2, -3) @ key.transpose(-2, -3).transpose(-1, -2)  # [..., B, L, M, M]
+        return torch.cat([query @ key.transpose(-1, -2), across.transpose(-2, -3)], -1)
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        """Softmax over sources; a target without edges gets zeros."""
+        lowest = torch.finfo(scores.dtype).min
+        return scores.masked_fill(self._relation == 0, lowest).softmax(-1) * self.ones.to(scores.dtype)
+
+    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """Largest scores and sums of a source are those of its column in its modality and of its utterance's places."""
+        lowest = scores.masked_fill(self._relation == 0, torch.finfo(scores.dtype).min)
+        within, across = lowest.split([self._size, self._count], -1)
+        top = torch.maximum(within.detach().amax(-2), across.detach().amax(-3).transpose(-1, -2))  # [B, M, L]
+        weight = self.mask((lowest - self._spread(top)).exp())
+        within, across = weight.split([self._size, self._count], -1)
+        total = within.sum(-2) + across.sum(-3).transpose(-1, -2)
+        return weight / self._spread(total).clamp(min=torch.finfo(scores.dtype).tiny)
+
+    def sum(self, edges: Tensor) -> Tensor:
+        """Sum over sources."""
+        return self._flat(edges.sum(-1, keepdim=True)).squeeze(-1)
+
+    def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
+        """A product per modality, and a small one per utterance."""
+        planes = self._planes(values)
+        within, across = weights.split([self._size, self._count], -1)
+        mixed = across.transpose(-2, -3) @ planes.transpose(-2, -3)  # [..., B, L, M, d]
+        return self._flat(within @ planes + mixed.transpose(-2, -3))
+
+    def by_distance(self, edges: Tensor) -> Tensor:
+        """Lay the edges out as `Dense` does, then move each row of a block to the left by one more than the last."""
+        every = edges.expand(*edges.shape[:-4], *self._relation.shape)
+        within, across = every.split([self._size, self._count], -1)
+        block = within.movedim(-3, -1).diag_embed() + across.movedim(-2, -1).diag_embed().movedim((-4, -3), (-2, -1))
+        block = block.transpose(-2, -3).flatten(-2).flatten(-3, -2)  # [..., B, L * M, L * M]
+        return diagonals(F.pad(block, (self.reach, self.reach)))
+
+    def edge_values(self, edges: Tensor) -> Tensor:
+        """Columns of the edges, in the order of (dialogue, target, source)."""
+        count, size = self._count, self._size
+        every = edges.expand(*edges.shape[:-4], *self._relation.shape)
+        within, across = every.split([size, count], -1)
+        b, m, i, j = (self._relation[..., :size] > 0).nonzero().unbind(-1)
+        columns, keys = [within[..., b, m, i, j]], [((b * size + i) * count + m) * size * count + j * count + m]
+        b, m, i, n = (self._relation[..., size:] > 0).nonzero().unbind(-1)
+        columns.append(across[..., b, m, i, n])
+        keys.append(((b * size + i) * count + m) * size * count + i * count + n)
+        return torch.cat(columns, -1)[..., torch.cat(keys).argsort()]
