@@ -71,7 +71,7 @@ def parse(text: str, name: str = "<text>") -> Document:
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise MerZooError(f"{where} not valid YAML: {error.problem}. Mend the line.") from None
     except yaml.YAMLError as error:
-        raise MerZooError(f"{name} not valid YAML: {error}") from None
+        raise MerZooError(f"{name} not valid YAML: {' '.join(str(error).split())}.") from None
     except RecursionError:
         raise MerZooError(f"{name}: refers to itself by an alias. Write the value out.") from None
     finally:

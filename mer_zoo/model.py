@@ -178,7 +178,7 @@ class Model(nn.Module):
             if kind in ("fusion", "head") and not self.decision:
                 self.decision = name
             if kind not in ("fusion", "skip", "start") and judged:
-                raise MerZooError(f"{place}: a {kind} cannot follow a head; only a fusion of logits can.")
+                raise MerZooError(f"{place}: {registry.a(kind)} cannot follow a head; only a fusion of logits can.")
             stage, widths = self._assemble(name, kind, entry, widths, after, facts, place)
             after[name] = widths
             judged = judged or kind == "head"
@@ -209,19 +209,20 @@ class Model(nn.Module):
         if kind in ("layer", "edge_weight"):
             if self.builder is None:
                 raise MerZooError(
-                    f"{place}: a {kind} needs a graph. Give the recipe one, such as `graph: speaker_window`."
+                    f"{place}: {registry.a(kind)} needs a graph. Give the recipe one, such as `graph: speaker_window`."
                 )
             names = select(entry.get("relations"), self.builder.relations, f"{place}.relations")
             if strangers := [node for node in nodes if node not in self.builder.node_types]:
                 raise MerZooError(
                     f"{place}: the graph's nodes are {', '.join(self.builder.node_types)}, but here the states are "
-                    f"{', '.join(strangers)}. Put every {kind} on the same side of the fusion."
+                    f"{', '.join(strangers)}. Put every {kind.replace('_', ' ')} on the same side of the fusion."
                 )
             chosen = [edge_type for edge_type in self.builder.edge_types if edge_type[1] in names]
             if nodes and not any(a in nodes and b in nodes for a, _, b in chosen):
                 raise MerZooError(
-                    f"{place}: the graph has no edges of {', '.join(names)} among {', '.join(nodes)}, so this {kind} "
-                    "would see nothing. Choose other relations, another graph, or more modalities."
+                    f"{place}: the graph has no edges of {', '.join(names)} among {', '.join(nodes)}, so this "
+                    f"{kind.replace('_', ' ')} would see nothing. Choose other relations, another graph, or more "
+                    "modalities."
                 )
             parted = groups(nodes, chosen)
             views = {group: ViewSpec(group, names) for group in parted}

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -308,7 +309,7 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
             card = registry.find(kind, part.name, place)
             if (written := registry.code(card)) is not None:
                 code[card.id] = written
-            return {"name": card.name, **registry.fill(card, part.settings, place)}
+            return {"name": card.name, **registry.fill(card, part.settings, place, partial(file.place, *location))}
         except MerZooError as error:
             faults.append(str(error))
             return {"name": part.name}

@@ -20,7 +20,7 @@ import sys
 import types
 import typing
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -177,11 +177,12 @@ def promise_faults(kind: str, promises: Iterable[str]) -> list[str]:
             faults.append(f"no promise named '{promise}'.{nearest(promise, PROMISES)}")
         elif kind not in PROMISED_BY[promise]:
             kinds = ", ".join(PROMISED_BY[promise])
-            faults.append(f"'{promise}' cannot be promised by {_a(kind)}, only by: {kinds}.")
+            faults.append(f"'{promise}' cannot be promised by {a(kind)}, only by: {kinds}.")
     return faults
 
 
-def _a(kind: str) -> str:
+def a(kind: str) -> str:
+    """Return a kind with its article: `an encoder`, `an edge weight`."""
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind.replace('_', ' ')}"
 
 
@@ -331,7 +332,7 @@ def find(kind: str, name: str, place: str = "") -> Card:
         name: what the user wrote.
         place: put in front of an error, such as `mine.yaml:7:12 model.fuse`.
     """
-    lead = f"{place}: " if place else ""
+    lead = _lead(place)
     if kind not in KINDS:
         raise MerZooError(f"{lead}no kind of part named '{kind}'.{nearest(kind, KINDS)}")
     known = {card.name: card for card in cards(kind)}
@@ -376,7 +377,7 @@ def _hint(kind: str, name: str, known: Iterable[str]) -> str:
 
 def load(card: Card, place: str = "") -> type:
     """Import the class a card names."""
-    lead = f"{place}: " if place else ""
+    lead = _lead(place)
     if (card.kind, card.name) in _registered:
         return _registered[card.kind, card.name][1]
     module_name, _, class_name = card.target.rpartition(":")
@@ -482,7 +483,7 @@ def code(card: Card) -> str | None:
     cls = load(card)
     try:  # in a notebook or a script the module holds everything else as well
         source = inspect.getsource(cls if cls.__module__ == "__main__" else sys.modules[cls.__module__])
-    except (OSError, TypeError):
+    except (OSError, TypeError, KeyError):
         return None
     return hashlib.sha256(source.encode()).hexdigest()[:12]
 
@@ -506,7 +507,7 @@ def facts(kind: str, cls: type) -> tuple[str, ...]:
                 allowed = ", ".join(FACTS[kind]) or "none"
                 raise MerZooError(
                     f"{cls.__module__}:{cls.__qualname__}: positional argument '{parameter.name}' is not a fact that "
-                    f"{_a(kind)} can be given (facts: {allowed}). If it is a setting, put it after `*`."
+                    f"{a(kind)} can be given (facts: {allowed}). If it is a setting, put it after `*`."
                 )
             names.append(parameter.name)
     return tuple(names)
@@ -562,7 +563,7 @@ def _parameters(cls: type) -> list[inspect.Parameter]:
     if cls.__init__ is object.__init__:
         return []
     named = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    if all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in named):  # nn.Module's own __init__
+    if (cls.__init__.__module__ or "").startswith("torch."):  # nn.Module's own hides everything
         return []
     return named
 
@@ -582,46 +583,68 @@ def schema(kind: str, cls: type) -> Any:
             warnings.simplefilter("ignore", UserWarning)  # a setting may have the name of a method of pydantic's
             return pydantic.create_model(f"{cls.__name__}Settings", __config__=config, **fields)  # type: ignore[call-overload]
     except (pydantic.PydanticUserError, TypeError, NameError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise MerZooError(
             f"{cls.__module__}:{cls.__qualname__}: a setting's type is not plain data (numbers, text, lists, mappings "
-            f"of these, Literal): {str(error).splitlines()[0]}"
+            f"of these, Literal): {reason}."
         ) from None
 
 
-def fill(card: Card, given: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+def fill(
+    card: Card, given: Mapping[str, Any], place: str = "", locate: Callable[..., str] | None = None
+) -> dict[str, Any]:
     """Check settings against a part's schema and return them all as plain data, defaults written in.
+
+    Args:
+        card: of the part.
+        given: settings by name.
+        place: put in front of an error.
+        locate: gives the place of one setting (and of what is inside it), where it is known better than `place`.
 
     Raises:
         MerZooError: an unknown or ill-typed setting, with the nearest match.
     """
-    return validate(card.kind, load(card, place), given, card.id, place).model_dump(mode="json")
+    return validate(card.kind, load(card, place), given, card.id, place, locate).model_dump(mode="json")
 
 
-def validate(kind: str, cls: type, given: Mapping[str, Any], owner: str, place: str = "") -> Any:
+def validate(
+    kind: str,
+    cls: type,
+    given: Mapping[str, Any],
+    owner: str,
+    place: str = "",
+    locate: Callable[..., str] | None = None,
+) -> Any:
     """Return the checked settings of a class as an instance of its schema; `owner` names the part in errors."""
     import pydantic
 
     model = schema(kind, cls)
+    locate = locate or (lambda *path: place)
     try:
         text = json.dumps(dict(given))  # as if written in a recipe: a list may stand for a tuple
     except TypeError as error:
-        raise MerZooError(f"{place or owner}: settings of {owner} must be plain data: {error}.") from None
+        raise MerZooError(f"{_lead(place)}settings of {owner} must be plain data: {error}.") from None
     try:
         return model.model_validate_json(text)
     except pydantic.ValidationError as error:
-        raise MerZooError("\n".join(_faults(error, model.model_fields, place or owner, owner))) from None
+        raise MerZooError("\n".join(_faults(error, model.model_fields, locate, owner))) from None
 
 
-def _faults(error: Any, known: Iterable[str], place: str, owner: str) -> list[str]:
+def _lead(place: str) -> str:
+    return f"{place}: " if place else ""
+
+
+def _faults(error: Any, known: Iterable[str], locate: Callable[..., str], owner: str) -> list[str]:
     lines = []
     for fault in error.errors():
         path = ".".join(str(p) for p in fault["loc"])
+        place = _lead(locate(*fault["loc"]))
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{place}: {owner} has no setting '{path}'.{nearest(path, known) or ' It has none.'}")
+            lines.append(f"{place}{owner} has no setting '{path}'.{nearest(path, known) or ' It has none.'}")
         elif fault["type"] == "missing":
-            lines.append(f"{place}: {owner} needs the setting '{path}'. Add it.")
+            lines.append(f"{place}{owner} needs the setting '{path}'. Add it.")
         else:
-            lines.append(f"{place}: setting '{path}' of {owner}: {fault['msg']} (given: {fault['input']!r}).")
+            lines.append(f"{place}setting '{path}' of {owner}: {fault['msg']} (given: {fault['input']!r}).")
     return lines
 
 
@@ -639,7 +662,7 @@ def construct(
 ) -> Any:
     """Make a part from its class; as `build`, for a class that has no card."""
     filled = dict(validate(kind, cls, given, owner, place))
-    lead = f"{place}: " if place else ""
+    lead = _lead(place)
     missing = [name for name in facts(kind, cls) if name not in known_facts]
     if missing:
         raise MerZooError(f"{lead}{owner} needs to know {', '.join(missing)}, which is not known here.")

@@ -117,8 +117,8 @@ def _named(place: str, filled: Mapping[str, Any], act: Any) -> Any:
             entry = entry[key]
         kind = next((k for k in entry if k in registry.KINDS), place)
         part = entry[kind]["name"] if kind in entry else entry["name"]
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise MerZooError(
-            f"{place}: {kind}/{part} fails here, on two tiny dialogues: {reason} Do the stages before give what it "
+            f"{place}: {kind}/{part} fails here, on two tiny dialogues: {reason}. Do the stages before give what it "
             f"takes? `mer-zoo check {kind}/{part}` tells whether the part itself is sound."
         ) from error

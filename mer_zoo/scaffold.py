@@ -41,11 +41,16 @@ def new(kind: str, name: str, folder: Path | str = ".") -> list[Path]:
     files = {folder / file: text for file, text in _filled(kind, name).items()}
     if there := [str(path) for path in files if path.exists()]:
         raise MerZooError(f"{', '.join(there)} exists already. Choose another name or folder.")
-    if folder.exists() and not folder.is_dir():
-        raise MerZooError(f"{folder} is a file. Choose a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8")
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            path.write_text(text, encoding="utf-8")
+            written.append(path)
+    except OSError as error:
+        for path in written:
+            path.unlink()
+        raise MerZooError(f"{folder}: cannot be written to: {error.strerror}. Choose another folder.") from None
     return list(files)
 
 

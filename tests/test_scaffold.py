@@ -33,7 +33,7 @@ def test_it_is_tidy(tmp_path):
     for kind in registry.KINDS:
         new(kind, "fresh_part", tmp_path / kind)
     for check in (["check"], ["format", "--check"]):
-        command = ["ruff", *check, "--config", ROOT / "pyproject.toml", tmp_path]
+        command = [sys.executable, "-m", "ruff", *check, "--config", ROOT / "pyproject.toml", tmp_path]
         assert subprocess.run(command, capture_output=True, text=True).stdout.strip().endswith(("passed!", "formatted"))
 
 

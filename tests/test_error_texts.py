@@ -1,0 +1,394 @@
+"""Every text with which the registry, recipes, assembly and parts refuse something, as users read it.
+
+The texts are in `error_texts.txt`, the templates of all messages of the library in `error_templates.txt`. After a
+change, read the difference that `python tests/test_error_texts.py --write` makes, and commit it.
+"""
+
+import ast
+import contextlib
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mer_zoo import document, errors, recipe, references, registry, scaffold
+from mer_zoo.checking import check_part
+from mer_zoo.data.batch import Corpus
+from mer_zoo.data.conversation import Conversation
+from mer_zoo.errors import MerZooError
+from mer_zoo.graph.base import GraphBuilder
+from mer_zoo.graph.complete_multimodal import CompleteMultimodal
+from mer_zoo.graph.dag import Dag
+from mer_zoo.graph.lowering import select
+from mer_zoo.kernels.dense import Dense
+from mer_zoo.model import Facts, assemble
+from mer_zoo.testing import WIDTHS, conversations
+
+ROOT = Path(__file__).parent.parent
+TEXTS, TEMPLATES = (Path(__file__).with_name(f"error_{name}.txt") for name in ("texts", "templates"))
+COVERED = ["registry", "document", "recipe", "model", "rehearsal", "scaffold", "references", "checking/__init__"]
+ROOMS = ["encoders", "layers", "edge_weights", "fusion", "balancing", "heads", "losses", "graph"]
+ELSEWHERE = {
+    "_package_folder",  # tests/test_plugins.py: needs installed packages
+    "_import",  # dgl is not installed
+    "total_loss",  # hooks called out of order
+    "own",  # tests/test_balancing.py
+}
+FACTS = Facts(WIDTHS, 3, 6, (1,) * 6)
+KNOWN = {"width": 6, "widths": WIDTHS, "relations": ("near",), "speakers": 2, "classes": 6, "class_counts": (1,) * 6}
+KNOWN |= {"modalities": tuple(WIDTHS), "node_types": ("text", "audio")}
+TALK = conversations([4])[0]
+
+
+def make(kind, name, known=None, **settings):
+    """Make a part."""
+    return registry.build(registry.find(kind, name), settings, {**KNOWN, **(known or {})})
+
+
+class Untyped(nn.Module):
+    def __init__(self, width: int, *, heads=1) -> None:
+        super().__init__()
+
+
+class Plain(nn.Module):
+    def __init__(self, width: int, *, heads: int = 1) -> None:
+        super().__init__()
+
+
+class Raising(GraphBuilder):
+    relations = ("near", "far")  # type: ignore[assignment]
+
+    def edges(self, conversation):
+        if len(conversation) < 4:
+            raise MerZooError("this dialogue is too short.")
+        pair = (np.array([0]), np.array([1]))
+        return {key: pair for key in self.edge_types}
+
+
+def cls(**annotations):
+    """Return a class whose `__init__` has these keyword-only arguments."""
+    arguments = ", ".join(f"{name}: {kind}" for name, kind in annotations.items())
+    space: dict = {}
+    exec(f"class Odd:\n    def __init__(self, *, {arguments}): ...", {"nn": nn}, space)
+    space["Odd"].__module__ = "mine"
+    return space["Odd"]
+
+
+def with_init(function):
+    """Return a class with this `__init__`."""
+    return type("Odd", (), {"__init__": function, "__module__": "mine"})
+
+
+def scenarios(folder):
+    """Yield (title, function that raises)."""
+
+    def file(name, text):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    # names
+    yield "an unknown part", lambda: registry.find("fusion", "gatd", "mine.yaml:7:12 model.fuse")
+    yield "nothing close", lambda: registry.find("head", "zzz")
+    yield "a part of another kind", lambda: registry.find("encoder", "gated")
+    yield "a file without a class", lambda: registry.find("fusion", "./mine.py")
+    yield "half a path", lambda: registry.find("fusion", "mine:")
+    yield "an unknown kind", lambda: registry.find("fuson", "gated")
+    yield "an unknown kind, listed", lambda: registry.cards("fuson")
+    yield "kind/name of an unknown kind", lambda: registry.split("fuson/gated")
+    yield "a kind without a name", lambda: registry.split("fusion")
+    yield "a file that is not there", lambda: registry.load(registry.find("fusion", "./nowhere.py:Mine"))
+    yield "a module that is not there", lambda: registry.load(registry.find("fusion", "no_such:Mine"))
+    broken = file("crash.py", "1 / 0\n")
+    yield "a file that crashes", lambda: registry.load(registry.find("fusion", f"{broken}:Mine"))
+    yield "a class that is not there", lambda: registry.load(registry.find("fusion", "mer_zoo.fusion.concat:Concta"))
+    yield "not a class", lambda: registry.load(registry.find("fusion", "mer_zoo.errors:nearest"))
+    # cards
+    yield (
+        "a card with every fault",
+        lambda: registry.read_card(
+            Path(file("Odd.yaml", "target: nowhere\nsumary: x\npromises: [casual, linear_size]\nversion: one\n")),
+            "fusion",
+        ),
+    )
+    yield "a card that is a list", lambda: registry.read_card(Path(file("odd.yaml", "- x\n")), "fusion")
+    file("torn.yaml", "target: torn.py:Torn\n")
+    file("torn.py", "class Torn: ...")
+    yield "a broken card beside a file", lambda: registry.find("fusion", f"{folder}/torn.py:Torn")
+
+    def broken_card():
+        kept = registry._built_in
+        registry._built_in = lambda: (kept()[0], {"fusion/torn": "torn.yaml:1:1 'summary' is missing. Add it."})
+        try:
+            registry.find("fusion", "torn")
+        finally:
+            registry._built_in = kept
+
+    yield "a broken card asked for by name", broken_card
+    yield "register: a name that is taken", lambda: registry.register("encoder", Plain, "linear")
+    yield "register: an unknown kind", lambda: registry.register("encodr", Plain)
+    yield "register: a wrong promise", lambda: registry.register("encoder", Plain, promises=("casual",))
+    # settings
+    yield "an unknown setting", lambda: make("fusion", "gated", out_widht=3)
+    yield "a part without settings", lambda: make("fusion", "concat", width=3)
+    yield "a wrong type", lambda: make("encoder", "bilstm", hidden="wide", dropout=None)
+    yield "not plain data", lambda: make("encoder", "bilstm", hidden=object())
+    yield "an unknown fact", lambda: registry.build(registry.find("encoder", "linear"), {}, {})
+    yield "an untyped setting", lambda: registry.settings("encoder", Untyped)
+    yield (
+        "an unknown positional argument",
+        lambda: registry.facts("head", with_init(_takes_x)),
+    )
+    yield (
+        "hidden settings",
+        lambda: registry.settings("head", with_init(_takes_more)),
+    )
+    yield "a setting called name", lambda: registry.settings("head", cls(name="str"))
+    yield "an annotation that cannot be read", lambda: registry.settings("head", cls(x="'Nowhere'"))
+    yield "a setting that is no plain data", lambda: registry.schema("head", cls(x="nn.Linear"))
+    yield "a required setting", lambda: registry.construct("head", cls(x="int"), {}, {}, "head/odd")
+    # YAML
+    yield "no such file", lambda: document.read(folder / "nowhere.yaml")
+    yield "not text", lambda: document.read(file("binary.yaml", b"\xff\xfe\x00"))
+    yield "not YAML", lambda: document.parse("a: [1\nb: 2\n", "mine.yaml")
+    yield "a strange letter", lambda: document.parse("a: \x00\n", "mine.yaml")
+    yield "a key twice", lambda: document.parse("a: 1\na: 2\n", "mine.yaml")
+    yield "a key that is a list", lambda: document.parse("[1]: 1\n", "mine.yaml")
+    yield "an alias of itself", lambda: document.parse("a: &a [*a]\n", "mine.yaml")
+    # recipes
+    wrong = """
+title: Wrong
+modle: {}
+model:
+  join: {fusion: {name: concat}, head: linear}
+  pass: {layer: graph_conv, relation: x}
+training: {epochs: 0, learning_rate: fast}
+"""
+    yield "a recipe with every fault", lambda: recipe.read(file("wrong.yaml", wrong))
+    parts = """
+title: Wrong parts
+model:
+  join: {fusion: {name: concta}}
+  again: {skip: jion}
+  judge: {head: {name: linear, relu: maybe, droput: 0.1}}
+loss: nil
+"""
+    yield "a recipe with wrong parts", lambda: recipe.fill(recipe.read(file("parts.yaml", parts)), WIDTHS)
+    yield "no such recipe", lambda: recipe.read("mmgcm")
+    yield "no such recipe file", lambda: recipe.read("nowhere.yaml")
+    yield "a recipe that is a list", lambda: recipe.read(file("list.yaml", "- x\n"))
+    yield "a recipe that extends nothing", lambda: recipe.read(file("child.yaml", "extends: nothing\n"))
+    yield "a recipe that extends itself", lambda: recipe.read(file("loop.yaml", "extends: loop.yaml\n"))
+    yield "an override without a value", lambda: recipe.read("mmgcn", ["training.epochs"])
+    yield "an override of nothing", lambda: recipe.read("mmgcn", ["trainign.epochs=3"])
+    yield "an override of no stage", lambda: recipe.read("mmgcn", ["model.jion.fusion=sum"])
+    yield "an override that is no YAML", lambda: recipe.read("mmgcn", ["training.epochs=["])
+    yield "an override of a wrong type", lambda: recipe.read("mmgcn", ["training.epochs=many"])
+    yield "a modality the data lacks", lambda: recipe.fill(recipe.read("mmgcn/iemocap"), {"text": 100}, "meld")
+    widths = {"text": 100, "audio": 1582, "visual": 7}
+    yield "another width", lambda: recipe.fill(recipe.read("mmgcn/iemocap"), widths, "meld")
+
+    # assembly
+    def built(graph="self_cross_speaker", loss="nll", balancing="none", **stages):
+        data = {"title": "x", "graph": graph, "model": stages, "loss": loss, "balancing": balancing}
+        made = recipe.fill(recipe.RecipeFile("x", recipe.Recipe.model_validate(data)), WIDTHS)
+        return lambda: assemble(made, FACTS)
+
+    project = {"project": {"encoder": {"name": "linear", "out_width": 8}}}
+    end = {"join": {"fusion": "concat"}, "judge": {"head": "linear"}}
+    vote = {"judge": {"head": "linear"}, "vote": {"fusion": "logit_sum"}}
+    graph_conv = {"layer": "graph_conv"}
+    yield "no head", built(**project, join={"fusion": "concat"})
+    yield "an encoder after a head", built(**project, **vote, late={"encoder": "norm"})
+    yield "a layer without a graph", built(None, **project, hop=graph_conv, **end)
+    yield "a layer on both sides of a fusion", built(**project, a=graph_conv, join=end["join"], b=graph_conv)
+    yield (
+        "a layer that would see nothing",
+        built(
+            "complete_multimodal", join=end["join"], a={**graph_conv, "relations": "same_utterance"}, judge=end["judge"]
+        ),
+    )
+    yield "an unknown relation", built(**project, hop={**graph_conv, "relations": "same_speker_*"}, **end)
+    yield "a fusion of nothing", built(join={"fusion": "concat", "only": ["txet"]}, judge=end["judge"])
+    yield "a layer over different widths", built("complete_multimodal", hop=graph_conv, **end)
+    yield "a skip across a fusion", built(**project, join=end["join"], back={"skip": "project"}, judge=end["judge"])
+    with _registered("encoder", Plain):
+        yield "a part without out_width", built(**project, odd={"encoder": "plain"}, **end)
+    with _registered("encoder", Flat):
+        yield "a part that fails", built(**project, odd={"encoder": "flat"}, **end)
+    with _registered("graph", Raising):
+        yield "a graph that refuses", built("raising", **project, hop=graph_conv, **end)
+    yield "a loss that needs heads", built(**project, **end, loss="self_distillation")
+    yield "the other loss that needs heads", built(**project, **end, loss="unimodal_squared")
+    yield "a balancing that needs heads", built(**project, **end, balancing="mmpareto")
+    yield "a balancing that needs encoders", built(None, **vote_alike(), balancing="ogm_ge")
+    yield "a width that does not divide", built(t={"encoder": {"name": "transformer", "heads": 5}}, **end)
+    yield (
+        "position attention over modalities",
+        built("complete_multimodal", **project, w={"edge_weight": "position_attention"}, hop=graph_conv, **end),
+    )
+    # parts
+    yield "one modality to balance", lambda: make("balancing", "opm", {"modalities": ("text",)})
+    yield "agm: too many modalities", lambda: make("balancing", "agm", {"modalities": tuple("abcde")})
+    for name in ("agm", "ogm_ge", "pmr"):
+        yield f"{name}: no strength", lambda name=name: make("balancing", name, alpha=0.0)
+    yield "g_blending: a share", lambda: make("balancing", "g_blending", held_out=1.0)
+    yield "g_blending: nothing held out", lambda: make("balancing", "g_blending").on_epoch_start(1, lambda n: [])
+    yield "modality_dropout: a modality", lambda: make("balancing", "modality_dropout", rate={"txet": 0.5})
+    yield "modality_dropout: a rate", lambda: make("balancing", "modality_dropout", rate=1.0)
+    yield "tensor: too large", lambda: make("fusion", "tensor", hidden=1000)
+    yield "sum: widths", lambda: make("fusion", "sum")
+    yield "pairwise: one modality", lambda: make("fusion", "pairwise", {"widths": {"text": 6}})
+    yield "low rank: a modality", lambda: make("fusion", "tensor", hidden={"text": 3, "audoi": 2})
+    yield "low rank: a number", lambda: make("fusion", "tensor", hidden={"text": 3})
+    yield "film: a modality", lambda: make("fusion", "film", condition="txet")
+    yield "logit_sum: widths", lambda: make("fusion", "logit_sum")
+    yield "bipartite: one modality", lambda: make("graph", "bipartite_window", {"node_types": ("text",)})
+    yield "dag: turns", lambda: make("graph", "dag", turns=0)
+    yield "dag: too many edges", lambda: type("Dag", (Dag,), {"max_edges": 2})(("text",))(TALK)
+    yield "a graph too large", lambda: type("Full", (CompleteMultimodal,), {"max_edges": 2})(("text",))(TALK)
+    yield "k_nearest: k", lambda: make("graph", "k_nearest", k=0)
+    yield "k_nearest: a modality", lambda: make("graph", "k_nearest", modality="audoi")(TALK)
+    many = Conversation("d7", tuple("abcd"), [0] * 4, {"text": np.zeros((4, 2))})
+    for name in ("speaker_window", "temporal_speaker"):
+        yield f"{name}: too many speakers", lambda name=name: make("graph", name)(many)
+    yield "a relation", lambda: select("same_spekaer", ["same_speaker"], "mine.yaml:3:1 model.hop.relations")
+    yield "differential_dot: width", lambda: make("layer", "differential_dot", heads=4)
+    yield "differential_dot: key heads", lambda: make("layer", "differential_dot", heads=3, key_heads=2)
+    yield "gat: heads", lambda: make("layer", "gat", heads=3, out_width=10)
+    yield "hypergraph: numbering", lambda: make("layer", "hypergraph", normalise="batch_position")
+    yield "nll: weights", lambda: make("loss", "nll", class_weights=[1.0])
+    yield "self_distillation: temperature", lambda: make("loss", "self_distillation", temperature=0.0)
+    yield "kernel: several edges", lambda: Corpus([TALK], Raising(("text",)), [(("text",), "*")], kernels=Dense)
+    # new parts and checks
+    yield "new: an unknown kind", lambda: scaffold.new("fuson", "mine", folder)
+    yield "new: not a name", lambda: scaffold.new("fusion", "MyFusion", folder)
+    file("there.py", "")
+    yield "new: already there", lambda: scaffold.new("fusion", "there", folder)
+    yield "new: a file for a folder", lambda: scaffold.new("fusion", "mine", folder / "there.py")
+    yield "check: a broken part", lambda: check_part("encoder", Plain)
+    yield "check: an unknown promise", lambda: check_part("encoder", Plain, promises=["casual", "linear_size"])
+    bib = Path(file("x.bib", "@misc{x, title={A}, year={2020}}"))
+    yield "references: a field", lambda: references.read(bib)
+    torn = Path(file("y.bib", "@misc{x, title={A, year={2020}"))
+    yield "references: a brace", lambda: references.read(torn)
+    twice = Path(file("z.bib", "@misc{x, title={A}, author={B}, year={2020}}\n" * 2))
+    yield "references: a key twice", lambda: references.read(twice)
+
+
+def vote_alike():
+    """Return stages in which no modality has parameters of its own before the decision."""
+    return {"join": {"fusion": {"name": "gated", "out_width": 8}}, "judge": {"head": "linear"}}
+
+
+class Flat(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_width = width
+
+    def forward(self, x, dialogues):
+        return x @ torch.ones(2, 2)
+
+
+def _takes_x(self, x: int) -> None: ...
+
+
+def _takes_more(self, **more: int) -> None: ...
+
+
+@contextlib.contextmanager
+def _registered(kind, part):
+    name = registry.snake_case(part.__name__)
+    registry._registered[kind, name] = (registry.Card(kind, name, "mine:Part"), part)
+    try:
+        yield
+    finally:
+        del registry._registered[kind, name]
+
+
+def rendered():
+    """Return all texts, and the (file, line) of every error made on the way."""
+    made = set()
+    kept = MerZooError.__init__
+
+    def noted(self, *arguments):
+        frame = sys._getframe(1)
+        made.add((frame.f_code.co_filename, frame.f_lineno))
+        kept(self, *arguments)
+
+    texts = []
+    MerZooError.__init__ = noted  # type: ignore[method-assign]
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for title, act in scenarios(folder):
+                try:
+                    act()
+                    text = "nothing is raised"
+                except MerZooError as error:
+                    text = str(error)
+                for path, word in ((str(folder), "FOLDER"), (str(ROOT), "MER_ZOO"), (f"{__name__}:", "mine:")):
+                    text = text.replace(path, word)
+                text = re.sub(r"<object object at \w+>", "<object>", text)
+                texts.append(f"## {title}\n{text}\n")
+    finally:
+        MerZooError.__init__ = kept  # type: ignore[method-assign]
+    return "\n".join(texts), made
+
+
+def sites(path):
+    """Return (function, first line, last line, template) of every `MerZooError(...)` in a file."""
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MerZooError":
+            inside = [f.name for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
+            template = ast.unparse(node.args[0]) if node.args else ""
+            found.append((inside[-1] if inside else "", node.lineno, node.end_lineno, template))
+    return sorted(found, key=lambda site: site[1])
+
+
+def templates():
+    """Return the templates of all messages of the library, by file."""
+    blocks = []
+    for path in sorted((ROOT / "mer_zoo").rglob("*.py")):
+        if path != Path(errors.__file__) and (found := sites(path)):
+            blocks.append("\n".join([f"## {path.relative_to(ROOT)}", *(template for *_, template in found), ""]))
+    return "\n".join(blocks)
+
+
+AGAIN = "read the difference of `python tests/test_error_texts.py --write` and commit it"
+
+
+def test_texts():
+    text, _ = rendered()
+    assert "nothing is raised" not in text
+    assert text == TEXTS.read_text(), AGAIN
+
+
+def test_templates():
+    assert templates() == TEMPLATES.read_text(), AGAIN
+
+
+def test_every_place_that_refuses_is_visited():
+    _, made = rendered()
+    paths = [ROOT / "mer_zoo" / f"{name}.py" for name in COVERED]
+    paths += [path for room in ROOMS for path in sorted((ROOT / "mer_zoo" / room).glob("*.py"))]
+    missed = []
+    for path in paths:
+        lines = {line for file, line in made if Path(file) == path}
+        for function, first, last, template in sites(path):
+            if function not in ELSEWHERE and not lines & set(range(first, last + 1)):
+                missed.append(f"{path.relative_to(ROOT)}:{first} {template}")
+    assert missed == []
+
+
+if __name__ == "__main__" and "--write" in sys.argv:
+    TEXTS.write_text(rendered()[0])
+    TEMPLATES.write_text(templates())
