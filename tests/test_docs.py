@@ -152,7 +152,7 @@ def test_papers_are_cited():
 def test_the_first_component_takes_at_most_thirty_lines():
     lines = [
         line
-        for name in ("peak.py", "mine.yaml", "suite.yaml")
+        for name in ("peak.py", "with_peak.yaml", "suite.yaml")
         for line in (sessions.EXAMPLES / "first_component" / name).read_text().splitlines()
         if line.strip()
     ]

@@ -21,7 +21,7 @@ def pages() -> Pages:
     (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for name, command in commands.choices.items():
         parts += [f"(command-{name})=\n## {name}", command.description or "", f"```console\n$ {_usage(command)}\n```"]
-        rows = [(f"`{_name(a)}`", _default(a), a.help or "") for a in command._actions if a.dest != "help"]
+        rows = [(f"`{_name(a)}`", _default(a), _help(a)) for a in command._actions if a.dest != "help"]
         parts += [table(["argument", "default", "meaning"], rows)] if rows else []
     return {"reference/commands.md": "\n\n".join(parts)}
 
@@ -40,4 +40,10 @@ def _name(action: argparse.Action) -> str:
 def _default(action: argparse.Action) -> str:
     if action.required or (not action.option_strings and action.nargs not in ("?", "*")):
         return "*required*"
-    return "" if action.default in (None, False, []) else f"`{action.default}`"
+    plain = action.default is None or action.default is False or action.default == []
+    return "" if plain else f"`{action.default}`"
+
+
+def _help(action: argparse.Action) -> str:
+    """The meaning, without the default that the terminal shows at its end."""
+    return (action.help or "").removesuffix(f" ({action.default})")

@@ -8,5 +8,7 @@ mer-zoo train bilstm -o training.epochs=6
 
 mer-zoo compare --models "AMB-DSGDN;BiLSTM" --seeds 2 -o training.epochs=8
 
+python six_lines.py
+
 # fails
 mer-zoo train amb_dsgdm
