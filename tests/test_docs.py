@@ -1,5 +1,7 @@
 """The site: complete, true, strict, and its examples run (they run while it is built)."""
 
+import doctest
+import importlib
 import re
 import shutil
 import subprocess
@@ -141,6 +143,12 @@ def test_docstrings_are_taken_apart_in_the_house_order():
     assert text.items("Inputs") == {"x": "float `[N]`; or nothing.", "y": "float `[N]`; or nothing."}
     assert docstrings.markdown(text, {}).endswith("```pycon\n>>> 1\n1\n```")
     assert "- `MerZooError`: it is empty." in docstrings.markdown(text, {})
+
+
+def test_examples_in_the_generator_hold():
+    for path in sorted((ROOT / "docs/generator").glob("[a-z]*.py")):
+        module = importlib.import_module(f"docs.generator.{path.stem}")
+        assert doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0, path
 
 
 def test_papers_are_cited():

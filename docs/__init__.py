@@ -1,0 +1,1 @@
+"""The site: pages written by hand, and the generator of the others."""
