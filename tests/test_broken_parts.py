@@ -338,7 +338,7 @@ class Unmasked(nn.Module):
 
 
 def test_a_layer_that_forgets_the_mask():
-    with pytest.raises(MerZooError, match=r"kernel Dense gives another result than Segment.*edges.mask"):
+    with pytest.raises(MerZooError, match=r"kernel Band gives another result than Segment.*edges.mask"):
         check_part("layer", Unmasked)
 
 

@@ -12,16 +12,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from mer_zoo import registry
 from mer_zoo.checking import examples
 from mer_zoo.checking.capture import watch_for_syncs
 from mer_zoo.checking.examples import batch
 from mer_zoo.checking.part import Broken, Finding, NotHere, Part, Trial, cast, close, difference, run
 from mer_zoo.data.batch import ConversationBatch
 from mer_zoo.errors import MerZooError
-from mer_zoo.kernels.band import Band
 from mer_zoo.kernels.base import BatchIndex, Kernel
 from mer_zoo.kernels.dense import Dense
-from mer_zoo.kernels.dgl import DGL
 from mer_zoo.kernels.segment import Segment
 
 RAGGED = ("seven", "three", "eleven")
@@ -238,7 +237,8 @@ def kernels(trial: Trial) -> None:
     module = trial.build().double()
     wanted: dict[str, Tensor] = {}
     slopes: dict[str, Tensor | None] = {}
-    for kernel in (Segment, Dense, Band, DGL):
+    others = [registry.load(card) for card in registry.cards("kernel") if card.name != "segment"]
+    for kernel in (Segment, *others):
         outputs = trial.outputs(module, exact(*RAGGED, kernel=kernel))
         found = dict(trial.parameters_by_gradient(module, outputs))
         if kernel is Segment:
