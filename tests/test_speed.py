@@ -12,12 +12,15 @@ from mer_zoo.comparison import suite
 from mer_zoo.data.batch import Corpus, Shape
 from mer_zoo.data.splits import split_dataset
 from mer_zoo.dropout import dropout
+from mer_zoo.encoders.bigru import BiGRU
+from mer_zoo.encoders.bilstm import BiLSTM
 from mer_zoo.engines import Alone, Stacked, batches_of, why_not_stacked
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
 from mer_zoo.kernels.band import Band
 from mer_zoo.kernels.dense import Dense
 from mer_zoo.kernels.dgl import DGL
+from mer_zoo.kernels.planes import Planes
 from mer_zoo.kernels.segment import Segment
 from mer_zoo.layers.differential_gat import DifferentialGAT
 from mer_zoo.speed import Speed
@@ -55,7 +58,7 @@ def close(ours, theirs, tolerance=1e-4):
         torch.testing.assert_close(ours[name], value, atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("kernel", [None, Segment, Dense, Band], ids=lambda k: k.__name__ if k else "chosen")
+@pytest.mark.parametrize("kernel", [None, Segment, Dense, Band, Planes], ids=lambda k: k.__name__ if k else "chosen")
 @pytest.mark.parametrize("name", STILL)
 def test_a_stacked_seed_is_what_it_is_alone(small, name, kernel):
     cell = task(small, name, *STILL[name], kernels=kernel)
@@ -258,6 +261,25 @@ def test_memory_of_a_windowed_layer_is_linear_in_length(kernel):
         return total / length
 
     assert kept(4000) == pytest.approx(kept(500), rel=0.25)
+
+
+@pytest.mark.parametrize("encoder", [BiLSTM, BiGRU])
+def test_wide_features_are_mapped_before_they_are_padded(encoder):
+    """Equal to the cells themselves, run on the padded layout, gradients included."""
+    torch.manual_seed(0)
+    dialogues = Corpus(conversations([5, 2, 7])).batch([0, 1, 2]).dialogues
+    part = encoder(50, hidden=3, layers=1).eval()
+    x = torch.randn(14, 50, requires_grad=True)
+    ours = part(x, dialogues)
+    rows, start = [], 0
+    for length in (5, 2, 7):
+        talk = x[start : start + length].unsqueeze(0)
+        rows.append(torch.cat([part.forwards[0](talk)[0], part.backwards[0](talk.flip(1))[0].flip(1)], -1)[0])
+        start += length
+    torch.testing.assert_close(ours, torch.cat(rows))
+    slopes = [torch.autograd.grad(y.sin().sum(), [x, *part.parameters()]) for y in (ours, torch.cat(rows))]
+    for a, b in zip(*slopes, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_dgl_cannot_be_stacked_but_trains(small):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_zoo.data.batch import Dialogues
@@ -64,7 +65,9 @@ class BiLSTM(nn.Module):
 
     def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
         """Run both directions, layer by layer."""
-        h = dialogues.pad(x)
+        first: tuple[Any, Any] = (self.forwards[0], self.backwards[0])
+        wide = self.project is None and x.shape[1] > first[0].weight_ih_l0.shape[0]
+        h = dialogues.pad(x[:, :0] if wide else x)
         if self.project is not None:
             h = self.project(h)
         place = torch.arange(h.shape[1], device=h.device)
@@ -72,9 +75,22 @@ class BiLSTM(nn.Module):
         last = dialogues.lengths.unsqueeze(1) - 1 if self.packed else place[-1:].unsqueeze(0)
         mirror = torch.where(place <= last, last - place, place).expand(h.shape[:2]).unsqueeze(-1)
         for i, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
-            if i:
-                h = self.drop(h)
-            seen, _ = ahead(h)
-            reversed_, _ = back(h.gather(1, mirror.expand_as(h)))
+            inputs = [self.drop(h) if i else h] * 2
+            if wide and i == 0:  # wide features are mapped to gates before there is padding
+                inputs = [dialogues.pad(F.linear(x, cell.weight_ih_l0).to(x.dtype)) for cell in first]
+            seen = read(ahead, inputs[0])
+            reversed_ = read(back, inputs[1].gather(1, mirror.expand_as(inputs[1])))
             h = torch.cat([seen, reversed_.gather(1, mirror.expand_as(seen))], -1)
         return dialogues.unpad(h)
+
+
+def read(cell: Any, x: Tensor) -> Tensor:
+    """Run a cell over `[B, L, width]`, or over inputs that its input weights have mapped already."""
+    if x.shape[-1] == cell.input_size:
+        return cell(x)[0]
+    gates = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    weights = [gates, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0]
+    start = x.new_zeros(1, x.shape[0], cell.hidden_size)
+    if isinstance(cell, nn.LSTM):
+        return torch.lstm(x, [start, start], weights, True, 1, 0.0, cell.training, False, True)[0]
+    return torch.gru(x, start, weights, True, 1, 0.0, cell.training, False, True)[0]

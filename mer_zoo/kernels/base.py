@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -141,6 +141,10 @@ class Kernel(abc.ABC):
     @abc.abstractmethod
     def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted sum over incoming edges: masked `[heads, *edges]`, `[heads, nodes, d]` → `[heads, nodes, d]`."""
+
+    def propagation(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return `aggregate` with these weights, prepared once for a layer that passes messages many times."""
+        return lambda values: self.aggregate(weights, values)
 
     def aggregate_by_relation(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted sum, each relation apart: masked `[*edges]`, `[nodes, d]` → `[selected relations, nodes, d]`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -128,10 +128,18 @@ class Planes(Kernel):
 
     def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
         """A product per modality, and a small one per utterance."""
-        planes = self._planes(values)
-        within, across = weights.split([self._size, self._count], -1)
-        mixed = across.transpose(-2, -3) @ planes.transpose(-2, -3)  # [..., B, L, M, d]
-        return self._flat(within @ planes + mixed.transpose(-2, -3))
+        return self.propagation(weights)(values)
+
+    def propagation(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """Part the weights once: the gradient of a part is a copy of the whole."""
+        within, across = (part.contiguous() for part in weights.split([self._size, self._count], -1))
+        across = across.transpose(-2, -3)  # [..., B, L, M, M]
+
+        def aggregate(values: Tensor) -> Tensor:
+            planes = self._planes(values)
+            return self._flat(within @ planes + (across @ planes.transpose(-2, -3)).transpose(-2, -3))
+
+        return aggregate
 
     def by_distance(self, edges: Tensor) -> Tensor:
         """Lay the edges out as `Dense` does, then move each row of a block to the left by one more than the last."""

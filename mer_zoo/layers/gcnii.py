@@ -60,10 +60,11 @@ class GCNII(nn.Module):
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Pass messages `depth` times."""
         weights = symmetric_normalisation(edges, edges.ones.to(x.dtype) if weights is None else weights).unsqueeze(0)
+        propagate = edges.propagation(weights)
         h = start = self.first(x).relu()
         for level, matrix in enumerate(self.maps, 1):
             theta = math.log(self.beta / level + 1)
-            z = edges.aggregate(weights, self.drop(h).unsqueeze(0)).squeeze(0)
+            z = propagate(self.drop(h).unsqueeze(0)).squeeze(0)
             carried = torch.lerp(z, start, self.alpha)
             h = torch.lerp(carried, torch.cat([z, start], -1) @ matrix, theta).relu()
         return self.drop(h)
