@@ -101,10 +101,11 @@ def _list_arguments(command: argparse.ArgumentParser) -> None:
 def _list(options: argparse.Namespace) -> None:
     import fnmatch
 
-    from mer_zoo import recipe, registry
+    from mer_zoo import registry
 
     rows: list[tuple[str, str]] = []
     if options.kind in ("recipe", "suite"):
+        from mer_zoo import recipe
         from mer_zoo.comparison import suite
 
         source = recipe if options.kind == "recipe" else suite

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pydantic
 
 from mer_zoo import document, registry, resources
+from mer_zoo.data.conversation import MODALITIES
 from mer_zoo.errors import MerZooError, nearest
 
 STAGE_KINDS = ("encoder", "layer", "edge_weight", "fusion", "head", "skip", "start")
@@ -328,6 +329,10 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
                     )
         else:
             entry[stage.kind] = filled(stage.kind, stage.part, "model", name, stage.kind)
+        nodes = {*MODALITIES, *modalities, "utterance"}
+        for node in stage.only or []:
+            if node not in nodes:
+                faults.append(f"{file.place('model', name, 'only')}: no modality '{node}'.{nearest(node, nodes)}")
         for key in ("only", "relations", "shared"):
             if getattr(stage, key):
                 entry[key] = getattr(stage, key)

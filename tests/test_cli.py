@@ -115,6 +115,7 @@ MISTAKES = {
     "missing parity file": (["parity", "nowhere.npz"], "no such file"),
     "no such device": (["train", "bilstm", "--device", "gpu"], "not a device"),
     "heads that do not divide": (["train", "amb_dsgdn", "-o", "model.context.encoder.heads=5"], "not divisible"),
+    "typo in a modality": (["train", "amb_dsgdn", "-o", "model.gate.only=[txet]"], "Did you mean 'text'"),
     "another part's name": (["train", "amb_dsgdn", "-o", "loss=concat"], "'concat' is a part of another kind: fusion"),
 }
 

@@ -214,7 +214,8 @@ loss: nil
         ),
     )
     yield "an unknown relation", built(**project, hop={**graph_conv, "relations": "same_speker_*"}, **end)
-    yield "a fusion of nothing", built(join={"fusion": "concat", "only": ["txet"]}, judge=end["judge"])
+    yield "a modality misspelt", lambda: built(join={"fusion": "concat", "only": ["txet"]}, judge=end["judge"])
+    yield "a fusion of nothing", built(join={"fusion": "concat", "only": ["utterance"]}, judge=end["judge"])
     yield "a layer over different widths", built("complete_multimodal", hop=graph_conv, **end)
     yield "a skip across a fusion", built(**project, join=end["join"], back={"skip": "project"}, judge=end["judge"])
     with _registered("encoder", Plain):
