@@ -8,3 +8,5 @@ mer-zoo compare context --data talks --models "BiLSTM;DialogueGCN" --seeds 2 \
 
 # fails
 mer-zoo train mmgcn/iemocap --data talks
+
+mer-zoo extract hashed_words talks --output talks_words -o out_width=64
