@@ -62,11 +62,11 @@ def device_name(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\([^)]*\)", "", name).lower()).strip("-")
 
 
-def models(device: str, quick: bool, **_: Any) -> Iterator[dict[str, Any]]:
+def models(device: str, quick: bool, repeats: int, **_: Any) -> Iterator[dict[str, Any]]:
     """Each model beside its plain form, in the same run."""
     for recipe, shape in MODELS:
         cell = task(recipe, SMALL if quick else shape, device, training__epochs=9)
-        found = measure.ours(cell)
+        found = measure.ours(cell, repeats=repeats)
         yardstick = measure.plain(cell)
         ratio = yardstick["cpu_seconds" if device == "cpu" else "seconds"]
         ratio /= found["cpu_seconds" if device == "cpu" else "seconds"]
@@ -201,6 +201,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument("--compile", action="store_true", help="also with torch.compile: one to two minutes per shape")
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--repeats", type=int, default=3, help="timed epochs of each model (3)")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     if options.threads:
@@ -218,7 +219,7 @@ def main() -> None:
     }
     for part in options.only.split(","):
         began, rows = time.perf_counter(), []
-        for row in PARTS[part](options.device, quick=options.quick, compile=options.compile):
+        for row in PARTS[part](options.device, quick=options.quick, compile=options.compile, repeats=options.repeats):
             row["load"] = round(os.getloadavg()[0], 1)
             rows.append(row)
             print(part, json.dumps(row, default=lambda x: round(float(x), 5)), flush=True)

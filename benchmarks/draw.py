@@ -1,0 +1,73 @@
+"""Draw the plots of `docs/performance.md` from committed results: `python benchmarks/draw.py [RESULT.json]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent
+PLOTS = ROOT.parent / "docs" / "assets"
+
+
+def draw(found: dict[str, Any]) -> None:
+    """Write one SVG for each question that the file answers."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "mer_zoo", "svg.fonttype": "none", "font.size": 10})
+    import matplotlib.pyplot as plt
+
+    time = "cpu_seconds" if not found["machine"]["device"].startswith("nvidia") else "seconds"
+    length = "cpu_microseconds_per_utterance" if time == "cpu_seconds" else "microseconds_per_utterance"
+    long = [row for row in found.get("lengths", []) if "kernel" in row]
+    curves = {
+        "dialogue-length": (
+            "utterances in a dialogue",
+            "µs per utterance, forward and backward",
+            {k: [(r["utterances"], r[length]) for r in long if r["kernel"] == k] for k in ("Band", "Segment", "Dense")},
+        ),
+        "batch-size": (
+            "dialogues per step",
+            "seconds per epoch",
+            {"amb_dsgdn": [(r["dialogues_per_batch"], r[time]) for r in found.get("batch_sizes", [])]},
+        ),
+        "seeds": (
+            "seeds stacked",
+            "seconds per epoch and seed",
+            {"amb_dsgdn": [(r["seeds"], r[time] / r["seeds"]) for r in found.get("seeds", [])]},
+        ),
+        "models": (
+            "models in the suite",
+            "seconds per epoch of all",
+            {"default suite": _running([r[time] for r in found.get("recipes", [])])},
+        ),
+    }
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    for name, (across, up, lines) in curves.items():
+        figure, axes = plt.subplots(figsize=(5, 3.2))
+        for label, points in lines.items():
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", label=label)
+        axes.set(xlabel=across, ylabel=up)
+        if name == "models":
+            axes.set_xticks([x for x, _ in lines["default suite"]])
+        else:
+            axes.set(xscale="log", yscale="log" if name == "dialogue-length" else "linear")
+        if name != "dialogue-length":
+            axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.tight_layout()
+        figure.savefig(PLOTS / f"speed-{name}.svg", metadata={"Date": None})
+        plt.close(figure)
+
+
+def _running(values: list[float]) -> list[tuple[int, float]]:
+    return [(i + 1, sum(values[: i + 1])) for i in range(len(values))]
+
+
+if __name__ == "__main__":
+    chosen = Path(sys.argv[1]) if len(sys.argv) > 1 else sorted((ROOT / "results").glob("*.json"))[0]
+    draw(json.loads(chosen.read_text()))
