@@ -92,7 +92,7 @@ def _speed(options: argparse.Namespace) -> Any:
 
 
 def _list_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("kind", nargs="?", help="kind of part, or recipe, or suite")
+    command.add_argument("kind", nargs="?", help="kind of part, recipe or suite; or a pattern")
     command.add_argument("pattern", nargs="?", default="*", help="wildcard on the name")
     command.add_argument("--tag", help="only parts with this tag")
     command.add_argument("--json", action="store_true", help="machine-readable")
@@ -103,6 +103,8 @@ def _list(options: argparse.Namespace) -> None:
 
     from mer_zoo import registry
 
+    if options.kind is not None and "*" in options.kind:  # `list "*gat*"`: a pattern over all kinds
+        options.kind, options.pattern = None, options.kind
     rows: list[tuple[str, str]] = []
     if options.kind in ("recipe", "suite"):
         from mer_zoo import recipe
@@ -197,8 +199,8 @@ def _validate(options: argparse.Namespace) -> None:
 
 
 def _import_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("layout", help="npz, mmgcn-iemocap, mmgcn-meld, sdt-iemocap or sdt-meld")
-    command.add_argument("file", type=Path)
+    command.add_argument("layout", metavar="LAYOUT", help="npz, mmgcn-iemocap, mmgcn-meld, sdt-iemocap or sdt-meld")
+    command.add_argument("file", metavar="FILE", type=Path, help="the feature file")
     command.add_argument("--output", metavar="FOLDER", type=Path, help="container to write (the file's stem)")
     command.add_argument("--name", help="what reports call the dataset (the file's stem)")
 
@@ -238,7 +240,7 @@ def _extract(options: argparse.Namespace) -> None:
 def _train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", metavar="RECIPE", help="a name of `mer-zoo list recipe`, or a YAML file")
     command.add_argument("--data", default="synthetic", help="a dataset's name or folder (synthetic)")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int, default=0, help="decides weights, order and dropout (0)")
     command.add_argument("--fold", type=int, default=0, help="which fold, for data without a test split")
     _running(command)
 
@@ -325,6 +327,7 @@ def _predict_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN", type=Path, help="a .safetensors or .result.json that `train` wrote")
     command.add_argument("--data", required=True, help="a dataset's name or folder; labels are not needed")
     command.add_argument("--output", metavar="FILE", type=Path, help="JSON file to write (the terminal)")
+    command.add_argument("--json", action="store_true", help="machine-readable")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu)")
 
 
@@ -336,6 +339,11 @@ def _predict(options: argparse.Namespace) -> None:
     saved = load_model(options.run)
     _check_device(options.device)
     found = saved.predict(load(options.data).conversations, options.device)
+    if options.output is None and not options.json:
+        for talk, rows in found.items():
+            for turn, row in enumerate(rows):
+                print(f"{talk}  {turn:>3}  {saved.label_names[row.argmax()]:<12} {row.max():.2f}")
+        return
     text = json.dumps(
         {
             talk: {

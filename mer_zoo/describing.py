@@ -37,6 +37,16 @@ CONTRACTS: dict[str, str] = {
 """What every kind of part takes and gives."""
 
 
+def _text(shown: Any) -> str:
+    """Return what rich would print, as plain text."""
+    from rich.console import Console
+
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(shown)
+    return capture.get()
+
+
 @dataclass(frozen=True)
 class Description:
     """What is known of one part or recipe; `data` is plain, printing it by rich shows it in the terminal."""
@@ -46,12 +56,18 @@ class Description:
     def __rich__(self) -> Group:
         return _shown(self.data)
 
+    def __str__(self) -> str:
+        return _text(self)
+
 
 @dataclass(frozen=True)
 class Listing:
     """Cards as rows; `data` is plain, printing it by rich shows a table for every kind."""
 
     data: list[dict[str, Any]]
+
+    def __str__(self) -> str:
+        return _text(self)
 
     def __rich__(self) -> Group:
         from rich.console import Group

@@ -106,7 +106,16 @@ class Training(_Strict):
 
 
 class Published(_Strict):
-    """A score from the literature, kept apart from anything measured here."""
+    """A score from the literature, kept apart from anything measured here.
+
+    Arguments:
+        dataset: what it was measured on.
+        metric: such as `weighted_f1`.
+        value: in percent.
+        where: table, log or page that says so.
+        selected_on: split that chose the epoch.
+        seeds: how many runs it is the mean of; null: unknown.
+    """
 
     dataset: str
     metric: str

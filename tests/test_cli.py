@@ -35,6 +35,9 @@ def test_train_evaluate_predict(capsys, small_folder, tmp_path):
     code, out, _ = run(capsys, "evaluate", result, "--data", small_folder, "--split", "validation")
     assert code == 0
     assert "weighted f1" in out.lower()
+    code, out, _ = run(capsys, "predict", weights, "--data", small_folder)
+    assert code == 0
+    assert out.splitlines()[0].split()[1] == "0"
     code, out, _ = run(capsys, "predict", weights, "--data", small_folder, "--output", tmp_path / "p.json")
     assert code == 0
     predicted = json.loads((tmp_path / "p.json").read_text())

@@ -199,7 +199,10 @@ class Result(_Record):
     """One run: its recipe, data, split, scores, predictions on the test split, times and environment.
 
     Arguments:
+        format: version of the file format.
         run: `run_id` of recipe, fingerprint, seed and fold; checked.
+        seed: what decided weights, order of dialogues and dropout.
+        fold: number of the held-out fold; None where the data has a test split.
         recipe_name: what tables call the model, such as "amb_dsgdn".
         recipe: the filled recipe.
         protocol: how the epoch was chosen: on "validation", or on the test split ("test-oracle"; watermarked).

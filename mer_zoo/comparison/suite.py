@@ -176,7 +176,9 @@ def execute(
             done[cell.run] = outcome
         if on_run is not None:
             on_run(failures[-1] if isinstance(outcome, str) else outcome)
-    return [done[cell.run] for cell in cells if cell.run in done], failures
+    # a result that was there already may come from a run of another name
+    found = [done[c.run].model_copy(update={"recipe_name": c.model}) for c in cells if c.run in done]
+    return found, failures
 
 
 def _outcomes(

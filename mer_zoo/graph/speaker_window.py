@@ -53,7 +53,7 @@ class SpeakerWindow(GraphBuilder):
         speaker = conversation.speaker_index
         if (count := int(speaker.max()) + 1) > self.speakers:
             raise MerZooError(
-                f"dialogue '{conversation.id}': {count} speakers, but speaker_window has relations for {self.speakers}. "
+                f"dialogue '{conversation.id}': {count} speakers, but there are relations for {self.speakers}. "
                 "Train on data with as many speakers."
             )
         relation = 2 * (self.speakers * speaker[source] + speaker[target]) + (source >= target)
