@@ -222,10 +222,10 @@ def main() -> None:
         for row in PARTS[part](options.device, quick=options.quick, compile=options.compile, repeats=options.repeats):
             row["load"] = round(os.getloadavg()[0], 1)
             rows.append(row)
+            found[part] = rows
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(_rounded(found), indent=1) + "\n")
             print(part, json.dumps(row, default=lambda x: round(float(x), 5)), flush=True)
-        found[part] = rows
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_rounded(found), indent=1) + "\n")
         print(f"{part}: {time.perf_counter() - began:.0f} s -> {path}", flush=True)
 
 

@@ -64,6 +64,56 @@ def draw(found: dict[str, Any]) -> None:
         plt.close(figure)
 
 
+def tables(found: dict[str, Any]) -> None:
+    """Write the tables that the page includes."""
+    machine = found["machine"]
+    where = f"{machine['device']}, torch {machine['torch']}, {machine['threads']} thread(s)"
+    heads = [
+        "recipe",
+        "shape",
+        "epoch, s",
+        "CPU time, s",
+        "first epoch, s",
+        "plain, CPU s",
+        "ratio",
+        "operations per step",
+    ]
+    rows = [
+        [
+            f"`{r['recipe']}`", r["shape"], r["seconds"], r["cpu_seconds"], r["first_epoch"],
+            r["plain"]["cpu_seconds"], f"{r['times_faster_than_plain']:.1f}×", r["launches_per_step"],
+        ]
+        for r in found.get("models", [])
+    ]  # fmt: skip
+    _write("models", where, heads, rows)
+    heads = ["recipe", "epoch, s", "CPU time, s", "first epoch, s", "operations per step"]
+    rows = [
+        [f"`{r['recipe']}`", r["seconds"], r["cpu_seconds"], r["first_epoch"], r["launches_per_step"]]
+        for r in found.get("recipes", [])
+    ]
+    _write("recipes", where, heads, rows)
+    heads = ["utterances in a dialogue", "kernel", "CPU µs per utterance", "peak memory of the process, MB"]
+    rows = [
+        [f"{r['utterances']:,}", r["kernel"], r["cpu_microseconds_per_utterance"], r["peak_mb"]]
+        for r in found.get("lengths", [])
+        if "kernel" in r
+    ]
+    _write("lengths", where, heads, rows)
+
+
+def _write(name: str, where: str, heads: list[str], rows: list[list[Any]]) -> None:
+    def text(value: Any) -> str:
+        return (
+            f"{value:.3g}"
+            if isinstance(value, float) and value < 100
+            else str(round(value) if isinstance(value, float) else value)
+        )
+
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines += ["| " + " | ".join(text(value) for value in row) + " |" for row in rows]
+    (PLOTS / f"speed-{name}.inc").write_text("\n".join([*lines, "", f"*{where}*", ""]))
+
+
 def _running(values: list[float]) -> list[tuple[int, float]]:
     return [(i + 1, sum(values[: i + 1])) for i in range(len(values))]
 
@@ -71,3 +121,4 @@ def _running(values: list[float]) -> list[tuple[int, float]]:
 if __name__ == "__main__":
     chosen = Path(sys.argv[1]) if len(sys.argv) > 1 else sorted((ROOT / "results").glob("*.json"))[0]
     draw(json.loads(chosen.read_text()))
+    tables(json.loads(chosen.read_text()))

@@ -91,6 +91,10 @@ class Captured:
         buffers = pytree.tree_map(lambda x: x.clone(), index)
         if not self.device.startswith("cuda"):
             return buffers, lambda: self.compute(buffers)
+        with torch.cuda.device(self.device):
+            return buffers, self._record_graph(buffers)
+
+    def _record_graph(self, buffers: dict[str, Any]) -> Callable[[], Pair]:
         with self._as_it_was():
             aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())
@@ -107,7 +111,7 @@ class Captured:
             graph.replay()
             return results
 
-        return buffers, replay
+        return replay
 
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from mer_zoo.balancing.base import Features
 from mer_zoo.capturing import Captured, common_shapes
 from mer_zoo.data.batch import ConversationBatch, Corpus, Shape
 from mer_zoo.kernels.base import BatchIndex
-from mer_zoo.model import assemble
+from mer_zoo.model import Output, assemble
 from mer_zoo.rehearsal import companions
 from mer_zoo.speed import Speed
 
@@ -143,9 +144,9 @@ class Alone(Engine):
         self.optimizer.zero_grad(set_to_none=True)
         batch = self.task.train.batch(BatchIndex(**index))
         with self.speed.autocast(self.task.device):
-            output = self.balancing.forward(self.model.run(self.balancing), batch)
-            labels = self.balancing.on_labels(batch.labels)
-            total = self.balancing.total_loss(self.loss(output, labels), output, labels)
+            output = _exact(self.balancing.forward(self.model.run(self.balancing), batch))
+        labels = self.balancing.on_labels(batch.labels)
+        total = self.balancing.total_loss(self.loss(output, labels), output, labels)
         parameters = self.model.modality_parameters()
         self.balancing.backward(total, output, labels, parameters)
         self.balancing.after_backward(parameters)
@@ -202,9 +203,9 @@ class Stacked(Engine):
         batch = self.task.train.batch(BatchIndex(**index))
         attributes = dict(vars(self.balancing))  # what a strategy remembers from hook to hook must not leave the map
         with self.speed.autocast(self.task.device):
-            output = torch.func.functional_call(self.model, (parameters, buffers), (batch, self.balancing))
-            labels = self.balancing.on_labels(batch.labels)
-            total = self.balancing.total_loss(self.loss(output, labels), output, labels)
+            output = _exact(torch.func.functional_call(self.model, (parameters, buffers), (batch, self.balancing)))
+        labels = self.balancing.on_labels(batch.labels)
+        total = self.balancing.total_loss(self.loss(output, labels), output, labels)
         rates = self._rates_now()
         vars(self.balancing).update(attributes)
         return total, rates
@@ -236,6 +237,12 @@ class Stacked(Engine):
             model.load_state_dict(kept, strict=False)  # buffers that are not saved are as they were made
             for name, x in self.parameters.items():
                 x.data[number] = kept[name]
+
+
+def _exact(output: Output) -> Output:
+    """Logits in float32, so that losses are sums of many small numbers without rounding, whatever the precision."""
+    apart = {m: logits.float() for m, logits in output.modality_logits.items()}
+    return replace(output, logits=output.logits.float(), modality_logits=apart)
 
 
 def why_not_stacked(task: Task) -> str | None:

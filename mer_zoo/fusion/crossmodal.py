@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from itertools import permutations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_zoo.data.batch import Dialogues
-from mer_zoo.encoders.transformer import positions
+from mer_zoo.encoders.transformer import attend, positions
 from mer_zoo.fusion.widths import at_least_two
 
 
@@ -102,8 +101,6 @@ class CrossLayer(nn.Module):
         source = self.source_norm(source)
         heads = (self.query(self.norm(x)), self.key(source), self.value(source))
         q, k, v = (h.unflatten(-1, (self.heads, -1)).transpose(1, 2) for h in heads)
-        attended = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=shown[:, None, None, :], dropout_p=self.drop.p if self.training else 0.0
-        )
+        attended = attend(q, k, v, shown[:, None, None, :], self.drop.p if self.training else 0.0)
         h = x + self.drop(self.out(attended.transpose(1, 2).flatten(-2)))
         return h + self.drop(self.narrow(self.drop(self.widen(self.feed_norm(h)).relu())))

@@ -68,7 +68,8 @@ class Blocks(Kernel):
         empty = scores.new_zeros(self.nodes + 1)
         top = empty.scatter_reduce(0, node.flatten(), lowest.detach().amax(-2).flatten(), "amax", include_self=False)
         weight = self.mask((lowest - top[node].unsqueeze(-2)).exp())
-        total = empty.index_add(0, node.flatten(), weight.sum(-2).flatten())
+        sums = weight.sum(-2)
+        total = sums.new_zeros(self.nodes + 1).index_add(0, node.flatten(), sums.flatten())
         return weight / total[node].unsqueeze(-2).clamp(min=torch.finfo(scores.dtype).tiny)
 
     def sum(self, edges: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mer_zoo.data.rearranging import rearranged
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernels.base import BatchIndex, Kernel
 from mer_zoo.kernels.blocks import diagonals
@@ -69,13 +70,28 @@ class Planes(Kernel):
         kinds = torch.tensor(view.selected) + 1
         return {"within": torch.from_numpy(within), "across": torch.from_numpy(across), "kinds": kinds}
 
+    @cached_property
+    def _there(self) -> Tensor:
+        """Node at every place, `[B * M * L]`; one beyond the last where there is none."""
+        number = torch.arange(self._count, device=self.index.rows.device).unsqueeze(-1)
+        return (self.index.rows.unsqueeze(1) * self._count + number).clamp(max=self.nodes).flatten()
+
+    @cached_property
+    def _home(self) -> Tensor:
+        """The inverse: place of every node, `[nodes]`."""
+        cells, size, count = self.index.cells, self._size, self._count
+        dialogue = torch.div(cells, size, rounding_mode="floor")
+        number = torch.arange(count, device=cells.device)
+        place = (dialogue.unsqueeze(-1) * count + number) * size + (cells - dialogue * size).unsqueeze(-1)
+        return place.flatten().clamp(max=self._there.shape[0])
+
     def _planes(self, x: Tensor) -> Tensor:
         """`[..., nodes, d]` → `[..., B, M, L, d]`."""
-        return self.pad(x).unflatten(-2, (self._size, self._count)).transpose(-2, -3)
+        return rearranged(x, self._there, self._home).unflatten(-2, (-1, self._count, self._size))
 
     def _flat(self, x: Tensor) -> Tensor:
         """The inverse of `_planes`."""
-        return self.unpad(x.transpose(-2, -3).flatten(-3, -2))
+        return rearranged(x.flatten(-4, -2), self._home, self._there)
 
     def source(self, x: Tensor) -> Tensor:
         """Values of the modality, the same for every target, then those of the utterance."""
@@ -127,17 +143,20 @@ class Planes(Kernel):
         return self._flat(edges.sum(-1, keepdim=True)).squeeze(-1)
 
     def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
-        """A product per modality, and a small one per utterance."""
+        """A product per modality, and a sum over the modalities of an utterance."""
         return self.propagation(weights)(values)
 
     def propagation(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
         """Part the weights once: the gradient of a part is a copy of the whole."""
         within, across = (part.contiguous() for part in weights.split([self._size, self._count], -1))
-        across = across.transpose(-2, -3)  # [..., B, L, M, M]
+        beside = across.unsqueeze(-1).unbind(-2)  # M times [..., B, M, L, 1]
 
         def aggregate(values: Tensor) -> Tensor:
             planes = self._planes(values)
-            return self._flat(within @ planes + (across @ planes.transpose(-2, -3)).transpose(-2, -3))
+            mixed = within @ planes
+            for number, weight in enumerate(beside):
+                mixed = torch.addcmul(mixed, weight, planes[..., number : number + 1, :, :])
+            return self._flat(mixed)
 
         return aggregate
 

@@ -102,7 +102,7 @@ class Segment(Kernel):
         shape = (*scores.shape[:-1], self.nodes + 1)
         top = scores.new_full(shape, -torch.inf).scatter_reduce(-1, index, scores.detach(), "amax")
         weight = (scores - top.gather(-1, index)).exp()
-        total = scores.new_zeros(shape).scatter_add(-1, index, weight)
+        total = weight.new_zeros(shape).scatter_add(-1, index, weight)
         return weight / total.gather(-1, index)
 
     def sum(self, edges: Tensor) -> Tensor:
