@@ -32,7 +32,7 @@ class Speed:
     Example:
         >>> Speed(precision="fp16")
         Traceback (most recent call last):
-        mer_zoo.errors.MerZooError: no precision 'fp16'. Did you mean 'bf16'? Known: float32, tf32, bf16.
+        mer_zoo.errors.MerZooError: no precision 'fp16'. Did you mean 'bf16'?
     """
 
     precision: Precision = "float32"
