@@ -12,6 +12,9 @@ from mer_zoo.kernels.segment import Segment
 SEGMENT_COST = 16
 """A gathered and scattered edge costs as much as this many entries of a block (`benchmarks/test_kernels.py`)."""
 
+PLANES_FROM = 150
+"""Nodes of the longest dialogue from which the cells that planes save outweigh their larger number of operations."""
+
 
 def cheapest(view: View) -> type[Kernel]:
     """Return the kernel with the least work for a view: entries of its blocks, or edges times `SEGMENT_COST`."""
@@ -23,6 +26,6 @@ def cheapest(view: View) -> type[Kernel]:
         Dense: int(nodes.max(initial=0)) * int(nodes.sum()),
         Band: int(nodes.sum()) * (chunk_size(view.reach) + 2 * view.reach),
     }
-    if view.nodes_per_utterance > 1 and Planes.holds(view):
+    if nodes.max(initial=0) >= PLANES_FROM and view.nodes_per_utterance > 1 and Planes.holds(view):
         cost[Planes] = int(nodes.sum()) * (int(view.lengths.max(initial=0)) + view.nodes_per_utterance)
     return min(cost, key=lambda kernel: cost[kernel])
