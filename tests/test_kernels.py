@@ -129,7 +129,8 @@ def test_the_cheapest_kernel_follows_the_graph():
         return type(next(iter(corpus.batch([0]).views.values())))
 
     assert choice(SelfCrossSpeaker(("text",), window=3), [60, 50]) is Band
-    assert choice(CompleteMultimodal(("text", "audio")), [20, 20], ("text", "audio")) is Planes
+    assert choice(CompleteMultimodal(("text", "audio")), [20, 20], ("text", "audio")) is Dense
+    assert choice(CompleteMultimodal(("text", "audio")), [80, 20], ("text", "audio")) is Planes
     assert choice(BipartiteWindow(("text", "audio")), [5, 4], ("text", "audio")) is Dense
     assert cheapest.__doc__
 
