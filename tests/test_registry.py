@@ -98,9 +98,7 @@ def test_a_broken_card_hurts_only_who_asks_for_it(tmp_path, monkeypatch):
     registry.refresh()
     try:
         assert [card.id for card in registry.cards()] == ["head/whole"]
-        with pytest.raises(
-            MerZooError, match=r"card of fusion 'torn' is broken\.\n.*torn\.yaml:2:1 not valid"
-        ):
+        with pytest.raises(MerZooError, match=r"card of fusion 'torn' is broken\.\n.*torn\.yaml:2:1 not valid"):
             registry.find("fusion", "torn")
         assert len(registry.card_faults()) == 1
     finally:

@@ -164,7 +164,7 @@ class Environment(_Record):
             numpy=_version("numpy"),
             mer_zoo=_version("mer-zoo"),
             device=device,
-            platform=platform.platform(),
+            platform=f"{platform.system()} {platform.machine()}",
             cpu_count=os.cpu_count() or 1,
             git_commit=_git_commit(),
         )
