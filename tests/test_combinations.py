@@ -161,7 +161,7 @@ def test_refusals_name_stage_and_mend():
     across = {**PROJECT, "angle": {"edge_weight": "position_attention"}, "pass": {"layer": "graph_conv"}, **END}
     text = refusal(across, graph="complete_multimodal")
     assert text.startswith("model.angle: edge_weight/position_attention: works on one node type at a time.")
-    text = refusal({**PROJECT, "fuse": {"fusion": "concat", "only": ["audi"]}, "judge": {"head": "linear"}})
+    text = refusal({**PROJECT, "fuse": {"fusion": "concat", "only": ["utterance"]}, "judge": {"head": "linear"}})
     assert text == "model.fuse: nothing to fuse: `only` names none of text, audio, visual."
 
 
