@@ -24,7 +24,6 @@ copyright = f"{author}, MIT licence"
 extensions = ["myst_parser", "sphinx.ext.mathjax"]
 exclude_patterns = ["made", "examples", "generator", "**/__pycache__"]
 nitpicky = True
-suppress_warnings = ["toc.empty_glob"]  # performance.md comes with the benchmarks' results
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_block"]
 myst_heading_anchors = 3
