@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from yardstick import Plain
 
+from mer_zoo import launching
 from mer_zoo.engines import Alone, Engine, Stacked, batches_of
 from mer_zoo.model import assemble
 from mer_zoo.rehearsal import companions
@@ -20,9 +22,9 @@ from mer_zoo.training import Judge, Task, _peak_memory, _reset_peak_memory
 
 Numbers = dict[str, float]
 VIEWS = frozenset(
-    """as_strided view reshape transpose permute unsqueeze squeeze expand slice select detach detach_ alias t empty
-    empty_like empty_strided new_empty resize_ result_type is_same_size unbind split narrow _unsafe_view
-    _reshape_alias movedim unflatten flatten diagonal unfold _conj set_ record_stream lift_fresh to""".split()  # noqa: SIM905
+    """as_strided view reshape transpose permute unsqueeze squeeze expand slice select detach alias t empty
+    empty_like empty_strided new_empty new_empty_strided unbind split split_with_sizes _unsafe_view _reshape_alias
+    unfold diagonal lift_fresh profiler::_record_function_enter_new profiler::_record_function_exit""".split()  # noqa: SIM905
 )
 """Operations that compute nothing."""
 
@@ -53,13 +55,13 @@ def ours(task: Task, seeds: Sequence[int] = (0,), speed: Speed | None = None, re
     task.train, task.test  # noqa: B018  (uploaded before the clock starts)
     gc.collect()
     _reset_peak_memory(device)
-    plan = [batches_of(task.train, seed, repeats + 2, size) for seed in seeds]
+    plan = [batches_of(task.train, seed, repeats + 3, size) for seed in seeds]
     kind: type[Engine] = Alone if len(seeds) == 1 else Stacked
     with speed.computing():
         torch.manual_seed(0)
         engine = kind(task, seeds, plan, speed)
         judge = Judge(task.test, engine, size)
-        numbers = iter(range(repeats + 2))
+        numbers = iter(range(repeats + 3))
 
         def epoch() -> None:
             engine.epoch(next(numbers)).tolist()
@@ -68,14 +70,17 @@ def ours(task: Task, seeds: Sequence[int] = (0,), speed: Speed | None = None, re
         first = timed(epoch, device, 1)
         found = timed(epoch, device, repeats)
         steps = len(plan[0][0])
-        launches = count_launches(lambda: engine.epoch(next(numbers)), device) / steps
+        launches = {"launches_per_step": count_launches(lambda: engine.epoch(next(numbers)), device) / steps}
+        if device == "cpu":
+            with launching.assumed(True):
+                launches["gpu_launches_per_step"] = count_launches(lambda: engine.epoch(next(numbers)), device) / steps
     weights = sum(p.numel() * 4 for model in engine.models for p in model.parameters()) / 1e6
     return {
         **found,
         "per_seed": found["seconds"] / len(seeds),
         "first_epoch": first["seconds"],
         "steps": steps,
-        "launches_per_step": launches,
+        **launches,
         "weights_mb": weights,
         "peak_mb": _peak_memory(device),
     }
@@ -112,21 +117,24 @@ def plain(task: Task, repeats: int = 1) -> Numbers:
 
 
 def count_launches(work: Callable[[], Any], device: str) -> int:
-    """Count what is launched: on a GPU kernels and recorded graphs, on CPU operations that call no other."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if device.startswith("cuda"):
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
+    """Count what is launched: on a GPU kernels and recorded graphs, on CPU operations that compute something."""
+    if not device.startswith("cuda"):
+        with Launches() as launches:
+            work()
+        return launches.count
+    with torch.profiler.profile(activities=[*torch.profiler.supported_activities()]) as profile:
         work()
         wait(device)
-    if device.startswith("cuda"):
-        names = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cudaGraphLaunch")
-        return sum(row.count for row in profile.key_averages() if row.key in names)
-    every = [event for event in profile.events() if event.name.startswith("aten::")]
-    leaves = (event.name.removeprefix("aten::") for event in every if not _inner(event))
-    return sum(name not in VIEWS for name in leaves)
+    names = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cudaGraphLaunch")
+    return sum(row.count for row in profile.key_averages() if row.key in names)
 
 
-def _inner(event: Any) -> bool:
-    """Whether an operation calls another that computes."""
-    return any(child.name.removeprefix("aten::") not in VIEWS or _inner(child) for child in event.cpu_children)
+class Launches(TorchDispatchMode):
+    """Counts operations that compute something, forward and backward."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        """Run an operation."""
+        self.count += function._schema.name.removeprefix("aten::") not in VIEWS
+        return function(*arguments, **(named or {}))

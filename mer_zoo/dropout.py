@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_zoo import launching
+
 LEVELS = 1 << 16
 
 
@@ -31,7 +33,7 @@ def dropout(x: Tensor, probability: float, training: bool = True) -> Tensor:
     """
     if not training or probability == 0:
         return x
-    if x.device.type != "cpu":  # there, one kernel does it all
+    if launching.is_costly(x.device):  # there, one kernel does it all
         return F.dropout(x, probability)
     dropped = round(probability * LEVELS)
     if dropped == LEVELS:

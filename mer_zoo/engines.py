@@ -250,23 +250,15 @@ def why_not_stacked(task: Task) -> str | None:
 
     A part says so on its card (`unstackable`), a balancing strategy by `stackable`.
     """
-    if task.kernels is not None and task.kernels.__name__ == "DGL":
-        return "DGL's kernels cannot be stacked"
-    for entry in task.filled["model"].values():
-        kind = next((k for k in entry if k in ("encoder", "edge_weight", "layer", "fusion", "head")), None)
-        if kind is not None:
-            card = registry.find(kind, entry[kind]["name"])
-            if "unstackable" in card.promises:
-                return f"{card.id} cannot be stacked"
+    if task.kernels is not None and not task.kernels.stackable:
+        return f"kernel {task.kernels.__name__} cannot be stacked"
     if "unstackable" in registry.find("loss", task.filled["loss"]["name"]).promises:
         return f"loss/{task.filled['loss']['name']} cannot be stacked"
     model = assemble(task.filled, task.facts)
     balancing, _ = companions(model, task.filled, task.facts)
     if not balancing.stackable:
         return f"balancing/{task.filled['balancing']['name']} needs one seed at a time"
-    if any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in model.modules()):
-        return "batch norm remembers statistics of one seed at a time"
-    return None
+    return next((f"{stage.card} cannot be stacked" for stage in model.stages.values() if not stage.stackable), None)
 
 
 def seeds_that_fit(task: Task) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo import registry
+from mer_zoo.alike import Call, can_be_mapped, run
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.lowering import ViewSpec, groups, select
 
@@ -66,6 +67,8 @@ class Stage(nn.Module):
         parts: an instance per group of node types; key "text+audio".
         views: for layers and edge weights, what each group sees of the graph.
         sources: for skip and start, names of earlier stages.
+        card: id of the part's card, or "".
+        stackable: whether `torch.func.vmap` can map the part over weights.
     """
 
     def __init__(
@@ -74,10 +77,13 @@ class Stage(nn.Module):
         kind: str,
         parts: Mapping[tuple[str, ...], nn.Module],
         views: Mapping[tuple[str, ...], ViewSpec],
-        sources: Sequence[str],
+        sources: Sequence[str] = (),
+        card: str = "",
+        stackable: bool = True,
     ) -> None:
         super().__init__()
         self.name, self.kind, self.views, self.sources = name, kind, dict(views), tuple(sources)
+        self.card, self.stackable = card, stackable and all(map(can_be_mapped, parts.values()))
         self.groups = {"+".join(group): group for group in parts}
         self.parts = nn.ModuleDict({"+".join(group): part for group, part in parts.items()})
 
@@ -90,22 +96,20 @@ class Stage(nn.Module):
         return flow
 
     def _encoder(self, flow: Flow) -> States:
-        states = dict(flow.states)
-        for key, group in self.groups.items():
-            for node in group:
-                states[node] = self.parts[key](states[node], flow.batch.dialogues)
-        return states
+        nodes = {node: self.parts[key] for key, group in self.groups.items() for node in group}
+        calls = [Call(part, flow.states[node], (flow.batch.dialogues,)) for node, part in nodes.items()]
+        return {**flow.states, **dict(zip(nodes, run(calls, self.stackable), strict=True))}
 
     _head = _encoder
 
     def _layer(self, flow: Flow) -> States:
-        states = dict(flow.states)
+        states, calls = dict(flow.states), []
         for key, group in self.groups.items():
-            weighted = flow.weights.get(group)
-            if weighted is not None and weighted[0] != self.views[group]:
-                weighted = None
+            view, weights = flow.weights.get(group, (None, None))
             x = _stack([flow.states[node] for node in group])
-            y = self.parts[key](x, flow.batch.views[self.views[group]], weighted[1] if weighted else None)
+            fitting = weights if view == self.views[group] else None
+            calls.append(Call(self.parts[key], x, (flow.batch.views[self.views[group]], fitting)))
+        for group, y in zip(self.groups.values(), run(calls, self.stackable), strict=True):
             states.update(zip(group, _unstack(y, len(group)), strict=True))
         return states
 
@@ -259,7 +263,7 @@ class Model(nn.Module):
                 result = {UTTERANCE: int(width)}  # type: ignore[arg-type]
             elif kind != "edge_weight":
                 result.update(dict.fromkeys(group, int(width)))  # type: ignore[arg-type]
-        return Stage(name, kind, parts, views, ()), result
+        return Stage(name, kind, parts, views, (), card.id, "unstackable" not in card.promises), result
 
     def _rejoin(
         self, name: str, kind: str, sources: Any, widths: dict[str, int], after: Any, place: str

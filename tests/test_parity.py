@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_zoo import parity
+from mer_zoo import launching, parity
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernels.band import Band
 from mer_zoo.kernels.dense import Dense
@@ -28,9 +28,11 @@ MODELS = [
 @pytest.mark.parametrize(
     "kernel", [None, Segment, Dense, Band, Planes, DGL], ids=lambda k: k.__name__ if k else "chosen"
 )
+@pytest.mark.parametrize("launches", ["cheap", "costly"])
 @pytest.mark.parametrize("name", MODELS)
-def test_parity(name, kernel):
-    differences = parity.check(FOLDER / f"{name}.npz", kernel)
+def test_parity(name, launches, kernel):
+    with launching.assumed(launches == "costly"):
+        differences = parity.check(FOLDER / f"{name}.npz", kernel)
     assert [d for d in differences if not d.passes] == []
     assert {d.quantity for d in differences} >= {"loss.total", "loss of step 4", "logits of dialogue 1"}
     assert sum(d.quantity.startswith("gradient") for d in differences) > 15

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mer_zoo import recipe
+from mer_zoo import alike, launching, recipe
 from mer_zoo.balancing.base import Balancing
 from mer_zoo.comparison import suite
 from mer_zoo.data.batch import Corpus, Shape
@@ -134,6 +136,43 @@ def test_captured_shapes_change_nothing(small, name, engine):
         close(ours, theirs)
 
 
+@pytest.mark.parametrize("name", STILL)
+@pytest.mark.parametrize("engine", [Alone, Stacked])
+def test_parts_that_run_as_one_change_nothing(small, name, engine):
+    """As on a GPU: modalities of equal computation are mapped, padded layouts are kept, steps are captured."""
+    cell = task(small, name, *STILL[name])
+    seeds = [1, 2] if engine is Stacked else [1]
+    plain = epoch(engine, cell, seeds)
+    with launching.assumed(True):
+        together = epoch(engine, cell, seeds, Speed(capture=True))
+    torch.testing.assert_close(together[0], plain[0], atol=1e-4, rtol=1e-4)
+    for ours, theirs in zip(together[1], plain[1], strict=True):
+        close(ours, theirs)
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        self.count += "mm" in function.__name__
+        return function(*arguments, **(named or {}))
+
+
+def test_parts_run_as_one_where_they_are_alike():
+    twins, other = [nn.Linear(3, 2) for _ in range(2)], nn.Linear(4, 2)
+    x = [torch.randn(5, 3), torch.randn(5, 4), torch.randn(5, 3)]
+    calls = [alike.Call(part, y, ()) for part, y in zip((twins[0], other, twins[1]), x, strict=True)]
+    with launching.assumed(True):
+        for stackable, products in ((True, 2), (False, 3)):
+            with Products() as counted:
+                found = alike.run(calls, stackable)
+            assert counted.count == products
+            for call, y in zip(calls, found, strict=True):
+                torch.testing.assert_close(y, call.part(call.x))
+
+
 @pytest.mark.parametrize("kernel", [Segment, Dense, Band], ids=lambda k: k.__name__)
 def test_few_shapes_hold_all_batches(kernel):
     from mer_zoo.capturing import Captured, common_shapes
@@ -184,11 +223,13 @@ def test_recording_leaves_training_as_it_was():
         step()
 
 
+@pytest.mark.parametrize("launches", ["cheap", "costly"])
 @pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
-def test_deterministic_runs_repeat_bitwise(small, name, capture):
+def test_deterministic_runs_repeat_bitwise(small, name, capture, launches):
     speed = Speed(deterministic=True, capture=capture)
-    first, again = (train(task(small, name), 5, speed=speed) for _ in range(2))
+    with launching.assumed(launches == "costly"):
+        first, again = (train(task(small, name), 5, speed=speed) for _ in range(2))
     assert first.result.history == again.result.history
     for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)

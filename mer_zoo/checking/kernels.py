@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from mer_zoo import launching
 from mer_zoo.checking import examples
 from mer_zoo.checking.capture import watch_for_syncs
 from mer_zoo.checking.part import Broken, Finding, Part, close, difference, run
@@ -101,6 +103,14 @@ def _pairs(edges: Kernel, plain: Definition) -> Iterator[tuple[str, tuple, tuple
     def right_weights(x: Tensor) -> Tensor:
         return x[..., s].sigmoid() * x[..., t]
 
+    def right_aggregate(x: Tensor, v: Tensor) -> Tensor:
+        return plain.sum((right_weights(x).unsqueeze(-1) * v[:, s]).transpose(1, 2)).transpose(1, 2)
+
+    def twice(costly: bool, x: Tensor, v: Tensor) -> Tensor:
+        with launching.assumed(costly):
+            messages = edges.propagation(weights(x))
+            return messages.unlay(messages.step(messages.step(messages.lay(v))))
+
     cases: dict[str, tuple[Callable, Callable, tuple[Tensor, ...]]] = {
         "source": (lambda x: columns(edges.source(x)), lambda x: x[..., s], (node,)),
         "target": (lambda x: columns(edges.target(x)), lambda x: x[..., t], (node,)),
@@ -120,9 +130,17 @@ def _pairs(edges: Kernel, plain: Definition) -> Iterator[tuple[str, tuple, tuple
         "sum": (lambda x: edges.sum(weights(x)), lambda x: plain.sum(right_weights(x)), (node,)),
         "aggregate": (
             lambda x, v: edges.aggregate(weights(x), v),
-            lambda x, v: plain.sum((right_weights(x).unsqueeze(-1) * v[:, s]).transpose(1, 2)).transpose(1, 2),
+            right_aggregate,
             (node, states),
         ),
+        **{
+            f"propagation{' (launches are costly)' * costly}": (
+                partial(twice, costly),
+                lambda x, v: right_aggregate(x, right_aggregate(x, v)),
+                (node, states),
+            )
+            for costly in (False, True)
+        },
         "aggregate_by_relation": (
             lambda x, v: edges.aggregate_by_relation(weights(x[0]), v[0]),
             lambda x, v: plain.sum((kinds * right_weights(x[0])).unsqueeze(1) * v[0][s].t()).transpose(1, 2),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mer_zoo import launching
 from mer_zoo.data.rearranging import rearranged
 
 if TYPE_CHECKING:
@@ -37,6 +38,28 @@ class BatchIndex:
     edges: dict[str, dict[str, Tensor]]
 
 
+Step = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Propagation:
+    """Messages passed many times with the same weights.
+
+    Inputs:
+        lay: `[heads, nodes, d]` → states as the kernel computes with them, `[heads, *rows, d]`, zeros where no node is.
+        step: passes messages, from such states to such states.
+        unlay: the inverse of `lay`.
+    """
+
+    lay: Step
+    step: Step
+    unlay: Step
+
+
+def _as_is(x: Tensor) -> Tensor:
+    return x
+
+
 class Kernel(abc.ABC):
     """Base of all kernels: the edges of one view in one batch.
 
@@ -50,6 +73,9 @@ class Kernel(abc.ABC):
         index: the batch.
         plan: what `plan(view, ...)` made for this batch, on the device.
     """
+
+    stackable = True
+    """Whether `torch.func.vmap` can map the operations."""
 
     def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
         self.names = view.relations
@@ -142,9 +168,15 @@ class Kernel(abc.ABC):
     def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted sum over incoming edges: masked `[heads, *edges]`, `[heads, nodes, d]` → `[heads, nodes, d]`."""
 
-    def propagation(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
+    def propagation(self, weights: Tensor) -> Propagation:
         """Return `aggregate` with these weights, prepared once for a layer that passes messages many times."""
-        return lambda values: self.aggregate(weights, values)
+        return Propagation(_as_is, lambda values: self.aggregate(weights, values), _as_is)
+
+    def _laid(self, lay: Step, step: Step, unlay: Step) -> Propagation:
+        """Stay in a padded layout where launches cost more than padding; else leave it after every step."""
+        if launching.is_costly(self.index.rows.device):
+            return Propagation(lay, step, unlay)
+        return Propagation(_as_is, lambda values: unlay(step(lay(values))), _as_is)
 
     def aggregate_by_relation(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted sum, each relation apart: masked `[*edges]`, `[nodes, d]` → `[selected relations, nodes, d]`."""
@@ -154,12 +186,16 @@ class Kernel(abc.ABC):
     def _node(self) -> Tensor:
         """Node at every place of the padded layout, `[B, L * M]`; one beyond the last where there is none."""
         count, rows = self.nodes_per_utterance, self.index.rows
+        if count == 1:
+            return rows
         return (rows.unsqueeze(-1) * count + torch.arange(count, device=rows.device)).flatten(-2).clamp(max=self.nodes)
 
     @cached_property
     def _cell(self) -> Tensor:
         """The inverse: place of every node, `[nodes]`; `B * L * M` for padding."""
         count, cells = self.nodes_per_utterance, self.index.cells
+        if count == 1:
+            return cells
         places = (cells.unsqueeze(-1) * count + torch.arange(count, device=cells.device)).flatten(-2)
         return places.clamp(max=self.index.rows.numel() * count)
 

@@ -48,8 +48,8 @@ class Blocks(Kernel):
         return (self._relation > 0).float()
 
     @cached_property
-    def _is_edge(self) -> Tensor:
-        return self._relation > 0
+    def _no_edge(self) -> Tensor:
+        return self._relation == 0
 
     def dot(self, query: Tensor, key: Tensor) -> Tensor:
         """One matrix product per block."""
@@ -58,13 +58,13 @@ class Blocks(Kernel):
     def softmax(self, scores: Tensor) -> Tensor:
         """Softmax over sources; a target without edges gets zeros."""
         lowest = torch.finfo(scores.dtype).min
-        return scores.masked_fill(~self._is_edge, lowest).softmax(-1) * self.ones.to(scores.dtype)
+        return scores.masked_fill(self._no_edge, lowest).softmax(-1) * self.ones.to(scores.dtype)
 
     def softmax_outgoing(self, scores: Tensor) -> Tensor:
         """A source may stand in several blocks: largest scores and sums are collected node by node."""
         number = torch.arange(1, self.nodes + 1, device=scores.device).unsqueeze(-1)
         node = self._sources(number).squeeze(-1).sub(1).remainder(self.nodes + 1)  # places without a node: the last
-        lowest = scores.masked_fill(~self._is_edge, torch.finfo(scores.dtype).min)
+        lowest = scores.masked_fill(self._no_edge, torch.finfo(scores.dtype).min)
         empty = scores.new_zeros(self.nodes + 1)
         top = empty.scatter_reduce(0, node.flatten(), lowest.detach().amax(-2).flatten(), "amax", include_self=False)
         weight = self.mask((lowest - top[node].unsqueeze(-2)).exp())
@@ -88,7 +88,7 @@ class Blocks(Kernel):
 
     def edge_values(self, edges: Tensor) -> Tensor:
         """Columns of the edges, targets first."""
-        return edges.expand(*edges.shape[:-3], *self._relation.shape)[..., self._is_edge]
+        return edges.expand(*edges.shape[:-3], *self._relation.shape)[..., ~self._no_edge]
 
 
 def diagonals(block: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mer_zoo.kernels.base import BatchIndex
+from mer_zoo.kernels.base import BatchIndex, Propagation
 from mer_zoo.kernels.blocks import Blocks, diagonals
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class Dense(Blocks):
 
     def _back(self, x: Tensor) -> Tensor:
         return self.unpad(x)
+
+    def propagation(self, weights: Tensor) -> Propagation:
+        """One matrix product."""
+        return self._laid(self.pad, lambda values: weights @ values, self.unpad)
 
     def by_distance(self, edges: Tensor) -> Tensor:
         """Move each row of a block to the left by one more than the row above."""

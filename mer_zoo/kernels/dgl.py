@@ -25,6 +25,8 @@ class DGL(Segment):
         [1.0, 2.0, 2.0]
     """
 
+    stackable = False
+
     def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
         super().__init__(view, tables, index, plan)
         self._device = index.utterances.device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mer_zoo.data.rearranging import rearranged
 from mer_zoo.errors import MerZooError
-from mer_zoo.kernels.base import BatchIndex, Kernel
+from mer_zoo.kernels.base import BatchIndex, Kernel, Propagation, Step
 from mer_zoo.kernels.blocks import diagonals
 
 if TYPE_CHECKING:
@@ -117,6 +117,10 @@ class Planes(Kernel):
         """`[B, M, L, L + M]`."""
         return (self._relation > 0).float()
 
+    @cached_property
+    def _no_edge(self) -> Tensor:
+        return self._relation == 0
+
     def dot(self, query: Tensor, key: Tensor) -> Tensor:
         """A product per modality, and a small one per utterance."""
         query, key = self._planes(query), self._planes(key)
@@ -126,11 +130,11 @@ class Planes(Kernel):
     def softmax(self, scores: Tensor) -> Tensor:
         """Softmax over sources; a target without edges gets zeros."""
         lowest = torch.finfo(scores.dtype).min
-        return scores.masked_fill(self._relation == 0, lowest).softmax(-1) * self.ones.to(scores.dtype)
+        return scores.masked_fill(self._no_edge, lowest).softmax(-1) * self.ones.to(scores.dtype)
 
     def softmax_outgoing(self, scores: Tensor) -> Tensor:
         """Largest scores and sums of a source are those of its column in its modality and of its utterance's places."""
-        lowest = scores.masked_fill(self._relation == 0, torch.finfo(scores.dtype).min)
+        lowest = scores.masked_fill(self._no_edge, torch.finfo(scores.dtype).min)
         within, across = lowest.split([self._size, self._count], -1)
         top = torch.maximum(within.detach().amax(-2), across.detach().amax(-3).transpose(-1, -2))  # [B, M, L]
         weight = self.mask((lowest - self._spread(top)).exp())
@@ -144,21 +148,17 @@ class Planes(Kernel):
 
     def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
         """A product per modality, and a sum over the modalities of an utterance."""
-        return self.propagation(weights)(values)
+        return self._flat(self._mix(weights)(self._planes(values)))
 
-    def propagation(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
-        """Part the weights once: the gradient of a part is a copy of the whole."""
+    def propagation(self, weights: Tensor) -> Propagation:
+        """Part the weights once."""
+        return self._laid(self._planes, self._mix(weights), self._flat)
+
+    def _mix(self, weights: Tensor) -> Step:
+        # contiguous parts: the gradient of a part is a copy of the whole
         within, across = (part.contiguous() for part in weights.split([self._size, self._count], -1))
-        beside = across.unsqueeze(-1).unbind(-2)  # M times [..., B, M, L, 1]
-
-        def aggregate(values: Tensor) -> Tensor:
-            planes = self._planes(values)
-            mixed = within @ planes
-            for number, weight in enumerate(beside):
-                mixed = torch.addcmul(mixed, weight, planes[..., number : number + 1, :, :])
-            return self._flat(mixed)
-
-        return aggregate
+        beside = across.unsqueeze(-1)  # [..., B, M, L, M, 1]
+        return lambda x: within @ x + (beside * x.transpose(-2, -3).unsqueeze(-4)).sum(-2)
 
     def by_distance(self, edges: Tensor) -> Tensor:
         """Lay the edges out as `Dense` does, then move each row of a block to the left by one more than the last."""

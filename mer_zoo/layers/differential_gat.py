@@ -100,9 +100,10 @@ class DifferentialAttention(nn.Module):
     def forward(self, x: Tensor, edges: Kernel) -> Tensor:
         """Attend twice, subtract, sum up."""
         values = (x @ self.weight).unflatten(-1, (self.heads, -1)).transpose(0, 1)  # [heads, nodes, out_width]
-        halves = values.unflatten(-1, (2, -1))
-        target = torch.einsum("hnpk,hpk->hpn", halves, self.target_score)
-        source = torch.einsum("hnpk,hpk->hpn", halves, self.source_score)
+        # a (x W) = x (W a), and W a is small
+        ends = torch.stack([self.target_score, self.source_score], -1)  # [heads, 2, half, 2]
+        folded = torch.einsum("ihpk,hpke->ihpe", self.weight.unflatten(1, ends.shape[:3]), ends)
+        target, source = (x @ folded.flatten(1)).t().unflatten(0, (self.heads, 2, 2)).unbind(2)  # [heads, 2, nodes]
         relation = torch.einsum("hre,hpe->hpr", self.relation_embedding[:, 1:], self.relation_score)
         scores = edges.target(target) + edges.source(source) + edges.relation(relation)
         both = edges.softmax(F.leaky_relu(scores, 0.2))
@@ -113,5 +114,6 @@ class DifferentialAttention(nn.Module):
         return F.gelu(torch.addcmul(self.norm_bias * kept, normed, self.norm_weight * kept)).flatten(-2)
 
     def _damping(self) -> Tensor:
-        one, two, three, four = self.damping.unbind(1)
-        return (one * two).sum(-1).exp() - (three * four).sum(-1).exp() + self.damping_start
+        one, other = self.damping.unflatten(1, (2, 2)).unbind(2)
+        first, second = (one * other).sum(-1).exp().unbind(1)
+        return first - second + self.damping_start

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -55,14 +53,13 @@ class GatedGCNII(GCNII):
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Gate and pass messages `depth` times."""
-        weights = symmetric_normalisation(edges, edges.ones.to(x.dtype) if weights is None else weights).unsqueeze(0)
-        start = self.first(x).relu()
+        weights = symmetric_normalisation(edges, edges.ones.to(x.dtype) if weights is None else weights)
+        messages = edges.propagation(weights.unsqueeze(0))
+        start = messages.lay(self.first(x).relu().unsqueeze(0))
         h = self.drop(start)
         state = torch.zeros_like(h), torch.zeros_like(h)
-        for level, matrix in enumerate(self.maps, 1):
+        for matrix, constant in self._levels(start.flatten(0, -2)):
             state = self.gate(h, state)
-            theta = math.log(self.beta / level + 1)
-            z = edges.aggregate(weights, state[0].unsqueeze(0)).squeeze(0)
-            carried = torch.lerp(z, start, self.alpha)
-            h = h + self.drop(torch.lerp(carried, torch.cat([z, start], -1) @ matrix, theta).relu())
-        return h
+            z = messages.step(state[0])
+            h = h + self.drop(torch.addmm(constant, z.flatten(0, -2), matrix).relu().view_as(z))
+        return messages.unlay(h).squeeze(0)

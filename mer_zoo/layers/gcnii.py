@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,8 @@ class GCNII(nn.Module):
         torch.Size([10, 4])
     """
 
+    theta: Tensor
+
     def __init__(
         self,
         width: int,
@@ -51,23 +54,30 @@ class GCNII(nn.Module):
         dropout: float = 0.4,
     ) -> None:
         super().__init__()
-        self.out_width, self.alpha, self.beta = hidden, alpha, beta
+        self.out_width, self.alpha = hidden, alpha
         self.first = nn.Linear(width, hidden)
         bound = hidden**-0.5
         self.maps = nn.ParameterList(torch.empty(2 * hidden, hidden).uniform_(-bound, bound) for _ in range(depth))
+        theta = torch.tensor([math.log(beta / level + 1) for level in range(1, depth + 1)])
+        self.register_buffer("theta", theta.view(-1, 1, 1), persistent=False)
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Pass messages `depth` times."""
-        weights = symmetric_normalisation(edges, edges.ones.to(x.dtype) if weights is None else weights).unsqueeze(0)
-        propagate = edges.propagation(weights)
-        h = start = self.first(x).relu()
-        for level, matrix in enumerate(self.maps, 1):
-            theta = math.log(self.beta / level + 1)
-            z = propagate(self.drop(h).unsqueeze(0)).squeeze(0)
-            carried = torch.lerp(z, start, self.alpha)
-            h = torch.lerp(carried, torch.cat([z, start], -1) @ matrix, theta).relu()
-        return self.drop(h)
+        weights = symmetric_normalisation(edges, edges.ones.to(x.dtype) if weights is None else weights)
+        messages = edges.propagation(weights.unsqueeze(0))
+        h = start = messages.lay(self.first(x).relu().unsqueeze(0))
+        for matrix, constant in self._levels(start.flatten(0, -2)):
+            z = messages.step(self.drop(h))
+            h = torch.addmm(constant, z.flatten(0, -2), matrix).relu().view_as(z)
+        return self.drop(messages.unlay(h).squeeze(0))
+
+    def _levels(self, start: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of every level, the matrix of z, and what does not depend on z: a level is then one product."""
+        map_z, map_start = (self.theta * torch.stack(list(self.maps))).chunk(2, 1)
+        eye = (1 - self.theta) * torch.eye(self.out_width, dtype=self.theta.dtype, device=start.device)
+        constants = start @ (map_start + self.alpha * eye).movedim(0, 1).flatten(1)
+        return zip(map_z + (1 - self.alpha) * eye, constants.unflatten(1, (len(self.maps), -1)).unbind(1), strict=True)
 
 
 def symmetric_normalisation(edges: Kernel, weights: Tensor) -> Tensor:
