@@ -124,8 +124,7 @@ def _similarity(x: Tensor, y: Tensor) -> Tensor:
 def gcnii(part: GCNII, x: Tensor, normalised: Tensor) -> Tensor:
     """`[M * N, d]` → `[M * N, hidden]`: one product with the whole adjacency per level."""
     h = start = part.first(x).relu()
-    for level, matrix in enumerate(part.maps, 1):
-        theta = math.log(part.beta / level + 1)
+    for theta, matrix in zip(part.theta.flatten().tolist(), part.maps, strict=True):
         z = normalised @ F.dropout(h, part.drop.p, part.training)
         mapped = torch.cat([z, start], 1) @ matrix
         h = (theta * mapped + (1 - theta) * ((1 - part.alpha) * z + part.alpha * start)).relu()

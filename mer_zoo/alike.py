@@ -38,7 +38,7 @@ def run(calls: Sequence[Call], stackable: bool) -> list[Tensor]:
     results: dict[int, Tensor] = {}
     alike: dict[Any, list[int]] = {}
     for number, call in enumerate(calls):
-        mapped = stackable and all(getattr(y, "stackable", True) for y in call.beside)
+        mapped = stackable and not any(getattr(y, "foreign", False) for y in call.beside)
         one_by_one = not (mapped and launching.is_costly(call.x.device))
         alike.setdefault(number if one_by_one else _form(call), []).append(number)
     for numbers in alike.values():

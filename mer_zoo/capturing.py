@@ -43,6 +43,40 @@ def _union(shapes: Sequence[Shape]) -> Shape:
     return found
 
 
+class Replayed:
+    """A computation of tensors that stay where they are; on a GPU it is recorded when it is wanted a second time.
+
+    Arguments:
+        compute: returns a tensor.
+        device: where.
+    """
+
+    def __init__(self, compute: Callable[[], Tensor], device: str) -> None:
+        self.compute, self.device = compute, device
+        self._calls = 0
+
+    def __call__(self) -> Tensor:
+        """Return the result for what the tensors hold now."""
+        if self._calls == 1 and self.device.startswith("cuda"):
+            with torch.cuda.device(self.device):
+                self.compute, _ = _recorded(self.compute)
+        self._calls += 1
+        return self.compute()
+
+
+def _recorded(compute: Callable[[], Any], pool: Any = None) -> tuple[Callable[[], Any], Any]:
+    """Record a warmed-up computation; returns what replays it, and the memory that it lives in."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        results = compute()
+
+    def replay() -> Any:
+        graph.replay()
+        return results
+
+    return replay, pool or graph.pool()
+
+
 class Captured:
     """A step that reads its batch from fixed buffers; on a GPU it is recorded once per shape and phase.
 
@@ -102,15 +136,7 @@ class Captured:
                 for _ in range(3):
                     self.compute(buffers)
             torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            results = self.compute(buffers)
-        self._pool = self._pool or graph.pool()
-
-        def replay() -> Pair:
-            graph.replay()
-            return results
-
+        replay, self._pool = _recorded(lambda: self.compute(buffers), self._pool)
         return replay
 
     @contextmanager

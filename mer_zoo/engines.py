@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mer_zoo import registry
-from mer_zoo.balancing.base import Features
+from mer_zoo.balancing.base import Balancing, Features
 from mer_zoo.capturing import Captured, common_shapes
 from mer_zoo.data.batch import ConversationBatch, Corpus, Shape
 from mer_zoo.kernels.base import BatchIndex
-from mer_zoo.model import Output, assemble
+from mer_zoo.model import Model, Output, Stage, assemble
 from mer_zoo.rehearsal import companions
 from mer_zoo.speed import Speed
 
@@ -45,6 +45,7 @@ class Engine(abc.ABC):
         self.model = self.models[0]
         balancing, loss = companions(self.model, task.filled, task.facts)
         self.balancing, self.loss = balancing.to(task.device), loss.to(task.device)
+        self.captures = speed.captures(task.device) and why_not_captured(task, self.model, self.balancing) is None
         self._captured: Captured | None = None
         self._rates = torch.zeros(len(seeds), 0)
         self._rated: list[str] = []
@@ -57,7 +58,7 @@ class Engine(abc.ABC):
         self.optimizer = OPTIMIZERS[name](
             parameters, lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True, **options
         )
-        if self.speed.captures(device) and self.balancing.stackable:
+        if self.captures:
             shapes = common_shapes(self.task.train, self.plan)
             compute = torch.compile(self._step, dynamic=False) if self.speed.compile else self._step
 
@@ -250,15 +251,29 @@ def why_not_stacked(task: Task) -> str | None:
 
     A part says so on its card (`unstackable`), a balancing strategy by `stackable`.
     """
-    if task.kernels is not None and not task.kernels.stackable:
-        return f"kernel {task.kernels.__name__} cannot be stacked"
-    if "unstackable" in registry.find("loss", task.filled["loss"]["name"]).promises:
-        return f"loss/{task.filled['loss']['name']} cannot be stacked"
     model = assemble(task.filled, task.facts)
     balancing, _ = companions(model, task.filled, task.facts)
     if not balancing.stackable:
         return f"balancing/{task.filled['balancing']['name']} needs one seed at a time"
-    return next((f"{stage.card} cannot be stacked" for stage in model.stages.values() if not stage.stackable), None)
+    return _obstacle(task, model, "stackable", "stacked")
+
+
+def why_not_captured(task: Task, model: Model, balancing: Balancing) -> str | None:
+    """Return why the steps of a task cannot be captured, or None if they can.
+
+    Every part must promise `capturable`, and the balancing strategy must use no hook on the loop.
+    """
+    if not balancing.stackable:
+        return f"balancing/{task.filled['balancing']['name']} acts between operations"
+    return _obstacle(task, model, "capturable", "captured")
+
+
+def _obstacle(task: Task, model: Model, quality: str, done: str) -> str | None:
+    if task.kernels is not None and task.kernels.foreign:
+        return f"kernel {task.kernels.__name__} cannot be {done}"
+    loss = registry.find("loss", task.filled["loss"]["name"])
+    parts = [(stage.card, stage) for stage in model.stages.values() if isinstance(stage, Stage) and stage.card]
+    return next((f"{card.id} cannot be {done}" for card, x in [*parts, (loss, loss)] if not getattr(x, quality)), None)
 
 
 def seeds_that_fit(task: Task) -> int:

@@ -67,8 +67,7 @@ class Stage(nn.Module):
         parts: an instance per group of node types; key "text+audio".
         views: for layers and edge weights, what each group sees of the graph.
         sources: for skip and start, names of earlier stages.
-        card: id of the part's card, or "".
-        stackable: whether `torch.func.vmap` can map the part over weights.
+        card: that of the part, if there is one.
     """
 
     def __init__(
@@ -78,12 +77,13 @@ class Stage(nn.Module):
         parts: Mapping[tuple[str, ...], nn.Module],
         views: Mapping[tuple[str, ...], ViewSpec],
         sources: Sequence[str] = (),
-        card: str = "",
-        stackable: bool = True,
+        card: registry.Card | None = None,
     ) -> None:
         super().__init__()
         self.name, self.kind, self.views, self.sources = name, kind, dict(views), tuple(sources)
-        self.card, self.stackable = card, stackable and all(map(can_be_mapped, parts.values()))
+        self.card = card
+        self.stackable = (card is None or card.stackable) and all(map(can_be_mapped, parts.values()))
+        self.capturable = card is None or card.capturable
         self.groups = {"+".join(group): group for group in parts}
         self.parts = nn.ModuleDict({"+".join(group): part for group, part in parts.items()})
 
@@ -263,7 +263,7 @@ class Model(nn.Module):
                 result = {UTTERANCE: int(width)}  # type: ignore[arg-type]
             elif kind != "edge_weight":
                 result.update(dict.fromkeys(group, int(width)))  # type: ignore[arg-type]
-        return Stage(name, kind, parts, views, (), card.id, "unstackable" not in card.promises), result
+        return Stage(name, kind, parts, views, (), card), result
 
     def _rejoin(
         self, name: str, kind: str, sources: Any, widths: dict[str, int], after: Any, place: str

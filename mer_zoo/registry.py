@@ -116,6 +116,16 @@ class Card:
         """`kind/name`."""
         return f"{self.kind}/{self.name}"
 
+    @property
+    def stackable(self) -> bool:
+        """Whether several seeds, or modalities, of the part can be one program."""
+        return "unstackable" not in self.promises
+
+    @property
+    def capturable(self) -> bool:
+        """Whether the part promises that a CUDA graph can hold it."""
+        return "capturable" in self.promises
+
 
 _FIELDS: dict[str, tuple[type, ...]] = {
     "target": (str,),

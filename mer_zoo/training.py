@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mer_zoo.capturing import Replayed
 from mer_zoo.comparison.metrics import score_confusion
 from mer_zoo.comparison.results import Environment, Result, run_id
 from mer_zoo.data.batch import Corpus
@@ -285,7 +286,7 @@ class Best:
 
 
 class Judge:
-    """An engine's verdict on dialogues it is not trained on; batches are made once.
+    """An engine's verdict on dialogues it is not trained on; batches are made once, and the counting is captured.
 
     Args:
         corpus: the dialogues.
@@ -297,16 +298,19 @@ class Judge:
         self.engine, self.corpus = engine, corpus
         steps = -(-len(corpus) // dialogues_per_batch)
         self.batches = [corpus.batch(chosen) for chosen in np.array_split(np.arange(len(corpus)), steps)]
+        self._counted = Replayed(self._count, str(corpus.device)) if engine.captures else self._count
 
     def _logits(self) -> list[Tensor]:
         with torch.no_grad():
             return [self.engine.logits(batch) for batch in self.batches]
 
+    def _count(self) -> Tensor:
+        pairs = zip(self._logits(), self.batches, strict=True)
+        return torch.stack([confusion(logits, batch.labels, logits.shape[-1]) for logits, batch in pairs]).sum(0)
+
     def confusion(self) -> np.ndarray:
         """Confusion matrix of every seed over all labelled utterances, int64 `[seeds, classes, classes]`."""
-        pairs = zip(self._logits(), self.batches, strict=True)
-        counts = [confusion(logits, batch.labels, logits.shape[-1]) for logits, batch in pairs]
-        return torch.stack(counts).sum(0).cpu().numpy()
+        return self._counted().cpu().numpy()
 
     def predictions(self, conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
         """Return, of every seed, labels, predicted classes and probabilities of every dialogue."""

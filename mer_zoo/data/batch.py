@@ -158,7 +158,10 @@ class Corpus:
             self._lower(conversations, builder, views, kernels)
 
     def _upload(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        host = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cuda":  # from pinned memory the copy waits for nothing
+            host = host.pin_memory()
+        return host.to(self.device, non_blocking=True)
 
     def _lower(self, conversations: Any, builder: GraphBuilder, views: Sequence[Any], kernels: Any) -> None:
         from mer_zoo.graph.lowering import ViewSpec, lower, select

@@ -74,8 +74,8 @@ class Kernel(abc.ABC):
         plan: what `plan(view, ...)` made for this batch, on the device.
     """
 
-    stackable = True
-    """Whether `torch.func.vmap` can map the operations."""
+    foreign = False
+    """Whether operations are not torch's, and so are neither mapped by `torch.func.vmap` nor captured."""
 
     def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
         self.names = view.relations

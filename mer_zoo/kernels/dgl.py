@@ -25,7 +25,7 @@ class DGL(Segment):
         [1.0, 2.0, 2.0]
     """
 
-    stackable = False
+    foreign = True
 
     def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
         super().__init__(view, tables, index, plan)
