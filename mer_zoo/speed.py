@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from mer_zoo import memory
 from mer_zoo.errors import MerZooError, nearest
 
 Precision = Literal["float32", "tf32", "bf16"]
@@ -62,7 +63,7 @@ class Speed:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Set torch's switches for the time of a run, and put them back.
+        """Set torch's switches, and malloc's, for the time of a run, and put them back.
 
         Example:
             >>> import torch
@@ -80,7 +81,8 @@ class Speed:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         try:
-            yield
+            with memory.kept():
+                yield
         finally:
             torch.set_float32_matmul_precision(products)
             torch.use_deterministic_algorithms(fixed)

@@ -1,6 +1,9 @@
 """Fast paths change time, not results: stacked seeds, captured steps, precision, deterministic mode, long dialogues."""
 
+import contextlib
 import dataclasses
+import resource
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mer_zoo import alike, launching, recipe
+from mer_zoo import alike, launching, memory, recipe
 from mer_zoo.balancing.base import Balancing
 from mer_zoo.comparison import suite
 from mer_zoo.data.batch import Corpus, Shape
@@ -347,3 +350,18 @@ def test_unknown_precision_is_refused():
         Speed(precision="fp16")
     with pytest.raises(MerZooError, match="compile needs captured steps"):
         dataclasses.replace(Speed(), compile=True, capture=False)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc's settings are glibc's")
+def test_freed_memory_is_kept_while_computing():
+    """Fresh pages are faulted in once, not at every operation."""
+    faults = {}
+    for kept in (False, True):
+        with memory.kept() if kept else contextlib.nullcontext():
+            for _ in range(5):
+                torch.ones(20_000_000)  # 80 MB: more than malloc ever keeps by itself
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(5):
+                torch.ones(20_000_000)
+            faults[kept] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults[True] < faults[False] / 10 or faults[False] < 100  # another C library, or huge pages

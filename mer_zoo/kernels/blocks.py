@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mer_zoo.kernels.base import Kernel
+from mer_zoo.kernels.masked_softmax import masked_softmax
 
 
 class Blocks(Kernel):
@@ -57,8 +58,7 @@ class Blocks(Kernel):
 
     def softmax(self, scores: Tensor) -> Tensor:
         """Softmax over sources; a target without edges gets zeros."""
-        lowest = torch.finfo(scores.dtype).min
-        return scores.masked_fill(self._no_edge, lowest).softmax(-1) * self.ones.to(scores.dtype)
+        return masked_softmax(scores, self.ones)
 
     def softmax_outgoing(self, scores: Tensor) -> Tensor:
         """A source may stand in several blocks: largest scores and sums are collected node by node."""

@@ -15,6 +15,7 @@ from mer_zoo.data.rearranging import rearranged
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernels.base import BatchIndex, Kernel, Propagation, Step
 from mer_zoo.kernels.blocks import diagonals
+from mer_zoo.kernels.masked_softmax import masked_softmax
 
 if TYPE_CHECKING:
     from mer_zoo.graph.lowering import View
@@ -129,8 +130,7 @@ class Planes(Kernel):
 
     def softmax(self, scores: Tensor) -> Tensor:
         """Softmax over sources; a target without edges gets zeros."""
-        lowest = torch.finfo(scores.dtype).min
-        return scores.masked_fill(self._no_edge, lowest).softmax(-1) * self.ones.to(scores.dtype)
+        return masked_softmax(scores, self.ones)
 
     def softmax_outgoing(self, scores: Tensor) -> Tensor:
         """Largest scores and sums of a source are those of its column in its modality and of its utterance's places."""

@@ -103,17 +103,18 @@ class DifferentialAttention(nn.Module):
         # a (x W) = x (W a), and W a is small
         ends = torch.stack([self.target_score, self.source_score], -1)  # [heads, 2, half, 2]
         folded = torch.einsum("ihpk,hpke->ihpe", self.weight.unflatten(1, ends.shape[:3]), ends)
-        target, source = (x @ folded.flatten(1)).t().unflatten(0, (self.heads, 2, 2)).unbind(2)  # [heads, 2, nodes]
+        target, source = (x @ folded.flatten(1)).t().contiguous().unflatten(0, (self.heads, 2, 2)).unbind(2)
         relation = torch.einsum("hre,hpe->hpr", self.relation_embedding[:, 1:], self.relation_score)
         scores = edges.target(target) + edges.source(source) + edges.relation(relation)
-        both = edges.softmax(F.leaky_relu(scores, 0.2))
-        first, second = both.unbind(1)
-        damping = self._damping().view(-1, *[1] * (first.dim() - 1))
-        summed = edges.aggregate(self.drop(first - damping * second), values).transpose(0, 1)
+        both = edges.softmax(F.leaky_relu(scores, 0.2))  # [heads, 2, *edges]
+        damped = (self._damping() @ both.flatten(2)).view(self.heads, *both.shape[2:])
+        summed = edges.aggregate(self.drop(damped), values).transpose(0, 1)
         normed, kept = F.layer_norm(summed, (self.out_width,)), 1 - self.damping_start
         return F.gelu(torch.addcmul(self.norm_bias * kept, normed, self.norm_weight * kept)).flatten(-2)
 
     def _damping(self) -> Tensor:
+        """What each of both maps counts: 1 and -lambda, `[heads, 1, 2]`."""
         one, other = self.damping.unflatten(1, (2, 2)).unbind(2)
         first, second = (one * other).sum(-1).exp().unbind(1)
-        return first - second + self.damping_start
+        damping = first - second + self.damping_start
+        return torch.stack([torch.ones_like(damping), -damping], -1).unsqueeze(1)
