@@ -19,29 +19,30 @@ def draw(found: dict[str, Any]) -> None:
     matplotlib.rcParams.update({"svg.hashsalt": "mer_zoo", "svg.fonttype": "none", "font.size": 10})
     import matplotlib.pyplot as plt
 
-    time = "cpu_seconds" if not found["machine"]["device"].startswith("nvidia") else "seconds"
-    length = "cpu_microseconds_per_utterance" if time == "cpu_seconds" else "microseconds_per_utterance"
     long = [row for row in found.get("lengths", []) if "kernel" in row]
     curves = {
         "dialogue-length": (
             "utterances in a dialogue",
             "µs per utterance, forward and backward",
-            {k: [(r["utterances"], r[length]) for r in long if r["kernel"] == k] for k in ("Band", "Segment", "Dense")},
+            {
+                k: [(r["utterances"], r["microseconds_per_utterance"]) for r in long if r["kernel"] == k]
+                for k in ("Band", "Segment", "Dense")
+            },
         ),
         "batch-size": (
             "dialogues per step",
             "seconds per epoch",
-            {"amb_dsgdn": [(r["dialogues_per_batch"], r[time]) for r in found.get("batch_sizes", [])]},
+            {"amb_dsgdn": [(r["dialogues_per_batch"], r["seconds"]) for r in found.get("batch_sizes", [])]},
         ),
         "seeds": (
             "seeds stacked",
             "seconds per epoch and seed",
-            {"amb_dsgdn": [(r["seeds"], r[time] / r["seeds"]) for r in found.get("seeds", [])]},
+            {"amb_dsgdn": [(r["seeds"], r["seconds"] / r["seeds"]) for r in found.get("seeds", [])]},
         ),
         "models": (
             "models in the suite",
             "seconds per epoch of all",
-            {"default suite": _running([r[time] for r in found.get("recipes", [])])},
+            {"default suite": _running([r["seconds"] for r in found.get("recipes", [])])},
         ),
     }
     PLOTS.mkdir(parents=True, exist_ok=True)
@@ -68,33 +69,28 @@ def tables(found: dict[str, Any]) -> None:
     """Write the tables that the page includes."""
     machine = found["machine"]
     where = f"{machine['device']}, torch {machine['torch']}, {machine['threads']} thread(s)"
-    heads = [
-        "recipe",
-        "shape",
-        "epoch, s",
-        "CPU time, s",
-        "first epoch, s",
-        "plain, CPU s",
-        "ratio",
-        "operations per step",
-    ]
+    common = ["epoch, s", "first epoch, s", "operations per step", "the same as a GPU would launch them"]
+
+    def numbers(r: dict[str, Any]) -> list[Any]:
+        launches = r["launches_per_step"]
+        return [r["seconds"], r["first_epoch"], launches, r.get("gpu_launches_per_step", launches)]
+
     rows = [
         [
-            f"`{r['recipe']}`", r["shape"], r["seconds"], r["cpu_seconds"], r["first_epoch"],
-            r["plain"]["cpu_seconds"], f"{r['times_faster_than_plain']:.1f}×", r["launches_per_step"],
+            f"`{r['recipe']}`",
+            r["shape"],
+            *numbers(r),
+            r["plain"]["seconds"],
+            f"{r['plain']['seconds'] / r['seconds']:.1f}×",
         ]
         for r in found.get("models", [])
-    ]  # fmt: skip
-    _write("models", where, heads, rows)
-    heads = ["recipe", "epoch, s", "CPU time, s", "first epoch, s", "operations per step"]
-    rows = [
-        [f"`{r['recipe']}`", r["seconds"], r["cpu_seconds"], r["first_epoch"], r["launches_per_step"]]
-        for r in found.get("recipes", [])
     ]
-    _write("recipes", where, heads, rows)
-    heads = ["utterances in a dialogue", "kernel", "CPU µs per utterance", "peak memory of the process, MB"]
+    _write("models", where, ["recipe", "shape", *common, "plain, s", "ratio"], rows)
+    rows = [[f"`{r['recipe']}`", *numbers(r)] for r in found.get("recipes", [])]
+    _write("recipes", where, ["recipe", *common], rows)
+    heads = ["utterances in a dialogue", "kernel", "µs per utterance", "peak memory of the process, MB"]
     rows = [
-        [f"{r['utterances']:,}", r["kernel"], r["cpu_microseconds_per_utterance"], r["peak_mb"]]
+        [f"{r['utterances']:,}", r["kernel"], r["microseconds_per_utterance"], r["peak_mb"]]
         for r in found.get("lengths", [])
         if "kernel" in r
     ]
