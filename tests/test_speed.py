@@ -371,7 +371,7 @@ with memory.kept():
     faults()
     print(faults())
 """
-"""In a process of its own: in one whose heap cannot grow any more, malloc maps every large block whatever it is told."""
+"""In a process of its own: where the heap cannot grow any more, malloc maps every large block whatever it is told."""
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc's settings are glibc's")
