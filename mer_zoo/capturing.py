@@ -29,14 +29,15 @@ def common_shapes(corpus: Corpus, plan: Any, buckets: int = BUCKETS) -> list[Sha
         for epoch in range(len(plan[0]))
         for step in range(len(plan[0][0]))
     ]
-    ranked = sorted((_union(shapes) for shapes in wanted), key=lambda shape: shape.utterances)
+    ranked = sorted((union(shapes) for shapes in wanted), key=lambda shape: shape.utterances)
     found: list[Shape] = []
     for share in np.array_split(np.arange(len(ranked)), min(buckets, len(ranked))):
-        found.append(_union([*found[-1:], *(ranked[i] for i in share)]))
+        found.append(union([*found[-1:], *(ranked[i] for i in share)]))
     return found
 
 
-def _union(shapes: Sequence[Shape]) -> Shape:
+def union(shapes: Sequence[Shape]) -> Shape:
+    """Return the smallest shape that holds all."""
     found = shapes[0]
     for shape in shapes[1:]:
         found = found | shape

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from mer_zoo import registry
 from mer_zoo.balancing.base import Balancing, Features
-from mer_zoo.capturing import Captured, common_shapes
+from mer_zoo.capturing import Captured, common_shapes, union
 from mer_zoo.data.batch import ConversationBatch, Corpus, Shape
 from mer_zoo.kernels.base import BatchIndex
 from mer_zoo.model import Model, Output, Stage, assemble
@@ -76,7 +76,7 @@ class Engine(abc.ABC):
         losses = []
         for step in range(len(self.plan[0][number])):
             batches = [epochs[number][step] for epochs in self.plan]
-            need = _union([self.task.train.shape(chosen) for chosen in batches])
+            need = union([self.task.train.shape(chosen) for chosen in batches])
             shape = self._captured.fitting(need) if self._captured else None
             if self._captured is not None and shape is not None:
                 loss, self._rates = self._captured(self._index(batches, shape), shape, phase)
@@ -292,13 +292,6 @@ def seeds_that_fit(task: Task) -> int:
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(task.device)
     return max(1, int(0.7 * free / max(cost, 1)))
-
-
-def _union(shapes: Sequence[Shape]) -> Shape:
-    found = shapes[0]
-    for shape in shapes[1:]:
-        found = found | shape
-    return found
 
 
 def batches_of(corpus: Corpus, seed: int, epochs: int, size: int) -> list[list[np.ndarray]]:

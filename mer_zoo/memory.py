@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,8 +18,8 @@ def kept() -> Iterator[None]:
     By default glibc maps every tensor above 32 MB anew and unmaps it when it is freed, so that each of its pages is
     faulted in and zeroed again at the next operation.
     """
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None  # None names no library on Windows
+    if libc is None or not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):
         yield
         return
     libc.mallopt(MMAP_MAX, 0)

@@ -88,7 +88,7 @@ class Blocks(Kernel):
 
     def edge_values(self, edges: Tensor) -> Tensor:
         """Columns of the edges, targets first."""
-        return edges.expand(*edges.shape[:-3], *self._relation.shape)[..., ~self._no_edge]
+        return edges.expand(*edges.shape[:-3], *self._relation.shape)[..., self._relation > 0]
 
 
 def diagonals(block: Tensor) -> Tensor:
