@@ -11,7 +11,7 @@ compare: .venv/ready
 
 test: lint .venv-dgl2/ready
 	$(BIN)/python -m pytest
-	$(DGL2)/python -m pytest tests/test_kernels.py tests/test_graphs.py tests/test_parity.py mer_zoo/graph mer_zoo/kernels
+	$(DGL2)/python -m pytest tests/test_kernels.py tests/test_graphs.py tests/test_parity.py mer_zoo/graph mer_zoo/kernel
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --builder html docs site

@@ -28,17 +28,17 @@ import measure
 from shapes import IEMOCAP, MELD, SMALL, Shape, task
 
 import mer_zoo
-from mer_zoo.data.batch import Corpus
+from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Conversation
-from mer_zoo.engines import why_not_stacked
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.complete_multimodal import CompleteMultimodal
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
-from mer_zoo.kernels.band import Band
-from mer_zoo.kernels.dense import Dense
-from mer_zoo.kernels.segment import Segment
-from mer_zoo.layers.differential_gat import DifferentialGAT
-from mer_zoo.speed import Speed
+from mer_zoo.kernel.band import Band
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.kernel.segment import Segment
+from mer_zoo.parts.layer.differential_gat import DifferentialGAT
+from mer_zoo.training.engines import why_not_stacked
+from mer_zoo.training.options import Speed
 
 RESULTS = Path(__file__).resolve().parent / "results"
 MODELS = [
@@ -80,7 +80,7 @@ def recipes(device: str, quick: bool, **_: Any) -> Iterator[dict[str, Any]]:
     from mer_zoo.comparison.suite import fill
     from mer_zoo.data.splits import split_dataset
     from mer_zoo.data.synthetic import synthetic
-    from mer_zoo.training import Task
+    from mer_zoo.training.loop import Task
 
     data = synthetic(dialogues=(24, 6, 8), utterances=(5, 12)) if quick else synthetic()
     total = 0.0

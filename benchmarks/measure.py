@@ -13,12 +13,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from yardstick import Plain
 
-from mer_zoo import launching
-from mer_zoo.engines import Alone, Engine, Stacked, batches_of
-from mer_zoo.model import assemble
-from mer_zoo.rehearsal import companions
-from mer_zoo.speed import Speed
-from mer_zoo.training import Judge, Task, _peak_memory, _reset_peak_memory
+from mer_zoo.batch import launch_cost
+from mer_zoo.model.model import assemble
+from mer_zoo.model.rehearsal import companions
+from mer_zoo.training.engines import Alone, Engine, Stacked, batches_of
+from mer_zoo.training.loop import Judge, Task, _peak_memory, _reset_peak_memory
+from mer_zoo.training.options import Speed
 
 Numbers = dict[str, float]
 VIEWS = frozenset(
@@ -72,7 +72,7 @@ def ours(task: Task, seeds: Sequence[int] = (0,), speed: Speed | None = None, re
         steps = len(plan[0][0])
         launches = {"launches_per_step": count_launches(lambda: engine.epoch(next(numbers)), device) / steps}
         if device == "cpu":
-            with launching.assumed(True):
+            with launch_cost.assumed(True):
                 launches["gpu_launches_per_step"] = count_launches(lambda: engine.epoch(next(numbers)), device) / steps
     weights = sum(p.numel() * 4 for model in engine.models for p in model.parameters()) / 1e6
     return {

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from mer_zoo.data.batch import Corpus
+from mer_zoo.checking.dialogues import conversations
+from mer_zoo.corpus import Corpus
 from mer_zoo.graph.complete_multimodal import CompleteMultimodal
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
-from mer_zoo.kernels.band import Band
-from mer_zoo.kernels.choice import cheapest
-from mer_zoo.kernels.dense import Dense
-from mer_zoo.kernels.dgl import DGL
-from mer_zoo.kernels.planes import Planes
-from mer_zoo.kernels.segment import Segment
-from mer_zoo.testing import conversations
+from mer_zoo.kernel.band import Band
+from mer_zoo.kernel.choice import cheapest
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.kernel.dgl import DGL
+from mer_zoo.kernel.planes import Planes
+from mer_zoo.kernel.segment import Segment
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 GRAPHS = {

@@ -5,9 +5,9 @@ import pytest
 import torch
 from shapes import SMALL, task
 
-from mer_zoo import recipe
-from mer_zoo.engines import Alone, Stacked, batches_of, why_not_stacked
-from mer_zoo.speed import Speed
+from mer_zoo.model import recipe
+from mer_zoo.training.engines import Alone, Stacked, batches_of, why_not_stacked
+from mer_zoo.training.options import Speed
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -16,16 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.edge_weights.arccos import Arccos
-from mer_zoo.edge_weights.bilinear import Bilinear
-from mer_zoo.encoders.bilstm import BiLSTM
-from mer_zoo.encoders.transformer import Transformer, positions
-from mer_zoo.layers.differential_gat import DifferentialGAT
-from mer_zoo.layers.gcnii import GCNII
-from mer_zoo.layers.graph_conv import GraphConv
-from mer_zoo.layers.rgcn import RGCN
-from mer_zoo.model import Flow, Model, Output, States
-from mer_zoo.training import Task
+from mer_zoo.batch.output import Output, States
+from mer_zoo.model.model import Flow, Model
+from mer_zoo.parts.edge_weight.arccos import Arccos
+from mer_zoo.parts.edge_weight.bilinear import Bilinear
+from mer_zoo.parts.encoder.bilstm import BiLSTM
+from mer_zoo.parts.encoder.transformer import Transformer, positions
+from mer_zoo.parts.layer.differential_gat import DifferentialGAT
+from mer_zoo.parts.layer.gcnii import GCNII
+from mer_zoo.parts.layer.graph_conv import GraphConv
+from mer_zoo.parts.layer.rgcn import RGCN
+from mer_zoo.training.loop import Task
 
 
 def pad(x: Tensor, lengths: list[int]) -> Tensor:

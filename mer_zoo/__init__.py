@@ -17,7 +17,7 @@ _HOMES = {
     "check_part": "mer_zoo.checking",
     "compare": "mer_zoo.api",
     "comparison_table": "mer_zoo.comparison.report",
-    "describe": "mer_zoo.describing",
+    "describe": "mer_zoo.commands.describe",
     "load_data": "mer_zoo.api",
     "load_model": "mer_zoo.api",
     "register": "mer_zoo.registry",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mer_zoo.data.conversation import Dataset
 
 if TYPE_CHECKING:
-    from mer_zoo.comparison.results import Result
-    from mer_zoo.saving import Saved
-    from mer_zoo.training import Outcome, Progress
+    from mer_zoo.model.saving import Saved
+    from mer_zoo.results.result import Result
+    from mer_zoo.training.loop import Outcome, Progress
 
 Data = str | Mapping[str, Any] | Dataset
 
@@ -57,16 +57,16 @@ def train(
         >>> outcome.result.epochs_run
         1
     """
-    from mer_zoo import recipe as recipes
-    from mer_zoo import training
     from mer_zoo.data.splits import split_dataset
+    from mer_zoo.model import recipe as recipes
+    from mer_zoo.training import loop
 
     dataset = data if isinstance(data, Dataset) else load_data(data)
     file = recipes.read(recipe, changes)
     filled = recipes.fill(file, dataset.widths, f"dataset '{dataset.name}'")
     folds = fold if "all" in dataset.splits else None
-    task = training.Task(file.name, filled, dataset, split_dataset(dataset, fold), folds, device)
-    return training.train(task, seed, progress=progress)
+    task = loop.Task(file.name, filled, dataset, split_dataset(dataset, fold), folds, device)
+    return loop.train(task, seed, progress=progress)
 
 
 def compare(
@@ -122,6 +122,6 @@ def compare(
 
 def load_model(path: str | Path, device: str = "cpu") -> Saved:
     """Return a model that `mer-zoo train` saved; its `predict` takes conversations."""
-    from mer_zoo.saving import load
+    from mer_zoo.model.saving import load
 
     return load(path, device)

@@ -85,7 +85,7 @@ def _running(command: argparse.ArgumentParser) -> None:
 
 
 def _speed(options: argparse.Namespace) -> Any:
-    from mer_zoo.speed import Speed
+    from mer_zoo.training.options import Speed
 
     stack = getattr(options, "stack", None)
     return Speed(options.precision, options.capture, options.compile, options.deterministic, stack)
@@ -107,8 +107,8 @@ def _list(options: argparse.Namespace) -> None:
         options.kind, options.pattern = None, options.kind
     rows: list[tuple[str, str]] = []
     if options.kind in ("recipe", "suite"):
-        from mer_zoo import recipe
         from mer_zoo.comparison import suite
+        from mer_zoo.model import recipe
 
         source = recipe if options.kind == "recipe" else suite
         rows = [(f"{options.kind}/{n}", source.title(n)) for n in source.names() if fnmatch.fnmatch(n, options.pattern)]
@@ -140,7 +140,7 @@ def _describe_arguments(command: argparse.ArgumentParser) -> None:
 def _describe(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from mer_zoo.describing import describe
+    from mer_zoo.commands.describe import describe
 
     Console().print(describe(options.part))
 
@@ -165,14 +165,14 @@ def _new_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _new(options: argparse.Namespace) -> None:
-    from mer_zoo.scaffold import new
+    from mer_zoo.commands.new import new
 
     for path in new(options.kind, options.name, options.output):
         print(path)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from mer_zoo.doctor import diagnose
+    from mer_zoo.commands.doctor import diagnose
 
     findings = diagnose()
     for finding in findings:
@@ -225,10 +225,11 @@ def _extract_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _extract(options: argparse.Namespace) -> None:
-    from mer_zoo import document, registry
+    from mer_zoo import registry
     from mer_zoo.data.container import write_dataset
     from mer_zoo.data.extraction import extract
     from mer_zoo.data.loading import load
+    from mer_zoo.registry import document
 
     pairs = [text.partition("=") for text in options.override]
     card = registry.find("extractor", options.extractor)
@@ -248,12 +249,12 @@ def _train_arguments(command: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from mer_zoo import recipe
     from mer_zoo.comparison.report import comparison_table
-    from mer_zoo.comparison.results import read_result, run_id
     from mer_zoo.comparison.suite import Cell, run
     from mer_zoo.data.loading import load
     from mer_zoo.data.splits import split_dataset
+    from mer_zoo.model import recipe
+    from mer_zoo.results.result import read_result, run_id
 
     dataset = load(options.data)
     file = recipe.read(options.recipe, options.override)
@@ -282,10 +283,10 @@ def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from mer_zoo.comparison.metrics import score
     from mer_zoo.data.loading import load
     from mer_zoo.data.splits import split_dataset
-    from mer_zoo.saving import load as load_model
+    from mer_zoo.model.saving import load as load_model
+    from mer_zoo.results.metrics import score
 
     saved = load_model(options.run)
     dataset = load(options.data)
@@ -332,9 +333,9 @@ def _predict_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from mer_zoo.comparison.results import write_atomically
     from mer_zoo.data.loading import load
-    from mer_zoo.saving import load as load_model
+    from mer_zoo.model.saving import load as load_model
+    from mer_zoo.results.result import write_atomically
 
     saved = load_model(options.run)
     _check_device(options.device)
@@ -395,7 +396,7 @@ def _compare(options: argparse.Namespace) -> int:
                 raise MerZooError(f"--models: suite '{options.suite}' has no '{name}'.{nearest(name, suite.models)}")
         changed["models"] = {name: suite.models[name] for name in chosen}
     if options.override:
-        from mer_zoo import document
+        from mer_zoo.registry import document
 
         pairs = [text.partition("=") for text in options.override]
         changed["change"] = {**suite.change, **{key: document.plain(value) for key, _, value in pairs}}
@@ -429,7 +430,7 @@ def _parity(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from mer_zoo import parity
+    from mer_zoo.model import parity
 
     passes = True
     for path in options.file:

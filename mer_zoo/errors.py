@@ -34,3 +34,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f" Did you mean '{close[0]}'?"
     more = f" and {len(options) - 12} more" if len(options) > 12 else ""
     return f" Known: {', '.join(options[:12])}{more}." if options else ""
+
+
+def at(place: str) -> str:
+    """Return a place as the beginning of a message, or nothing for no place.
+
+    Example:
+        >>> at("mine.yaml:7:12 model.fuse") + "no fusion named 'gatd'."
+        "mine.yaml:7:12 model.fuse: no fusion named 'gatd'."
+    """
+    return f"{place}: " if place else ""

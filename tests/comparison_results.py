@@ -6,8 +6,8 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from mer_zoo.comparison.metrics import score
-from mer_zoo.comparison.results import Environment, Result, Seconds, run_id
+from mer_zoo.results.metrics import score
+from mer_zoo.results.result import Environment, Result, Seconds, run_id
 
 NAMES = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 

@@ -8,19 +8,21 @@ import torch
 import torch.nn.functional as F
 from published_parts import GRADIENTS, LOGITS, Published
 
-from mer_zoo import recipe, registry
-from mer_zoo.balancing.agm import AGM
-from mer_zoo.balancing.base import Balancing
-from mer_zoo.balancing.g_blending import GBlending
-from mer_zoo.balancing.mmpareto import MMPareto
-from mer_zoo.balancing.ogm_ge import OGMGE
-from mer_zoo.balancing.opm import OPM
-from mer_zoo.balancing.pmr import PMR
-from mer_zoo.data.batch import Corpus
+from mer_zoo import registry
+from mer_zoo.batch.output import Output
+from mer_zoo.checking.dialogues import conversations
+from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
-from mer_zoo.losses.nll import NLL
-from mer_zoo.model import Facts, Output, assemble
-from mer_zoo.testing import conversations
+from mer_zoo.model import recipe
+from mer_zoo.model.model import Facts, assemble
+from mer_zoo.parts.balancing.agm import AGM
+from mer_zoo.parts.balancing.base import Balancing
+from mer_zoo.parts.balancing.g_blending import GBlending
+from mer_zoo.parts.balancing.mmpareto import MMPareto
+from mer_zoo.parts.balancing.ogm_ge import OGMGE
+from mer_zoo.parts.balancing.opm import OPM
+from mer_zoo.parts.balancing.pmr import PMR
+from mer_zoo.parts.loss.nll import NLL
 
 CLASSES = 6
 NAMES = [card.name for card in registry.cards("balancing") if "/" not in card.name and card.name != "none"]

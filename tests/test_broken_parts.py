@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo import registry
-from mer_zoo.balancing.base import Balancing
 from mer_zoo.checking import check_part
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder, window_pairs
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
-from mer_zoo.kernels.dense import Dense
-from mer_zoo.losses.nll import NLL
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.parts.balancing.base import Balancing
+from mer_zoo.parts.loss.nll import NLL
 
 
 class Sound(nn.Module):
@@ -291,7 +291,7 @@ def test_import_error(tmp_path):
 
 
 def test_duplicate_name():
-    with pytest.raises(MerZooError, match=re.escape("'linear' exists already (mer_zoo.encoders.linear:Linear)")):
+    with pytest.raises(MerZooError, match=re.escape("'linear' exists already (mer_zoo.parts.encoder.linear:Linear)")):
         registry.register("encoder", Sound, "linear")
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from mer_zoo import recipe, registry
-from mer_zoo.data.batch import Corpus
+from mer_zoo import registry
+from mer_zoo.checking.dialogues import conversations
+from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
-from mer_zoo.model import Facts, assemble
-from mer_zoo.rehearsal import companions, step
-from mer_zoo.testing import conversations
+from mer_zoo.model import recipe
+from mer_zoo.model.model import Facts, assemble
+from mer_zoo.model.rehearsal import companions, step
 
 WIDTHS = {"text": 6, "audio": 4, "visual": 8}
 FACTS = Facts(WIDTHS, 3, 6, (3, 4, 2, 5, 6, 1))

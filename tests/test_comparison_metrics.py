@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from mer_zoo import device_metrics
-from mer_zoo.comparison import metrics
 from mer_zoo.errors import MerZooError
+from mer_zoo.results import device_metrics, metrics
 
 
 @st.composite

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mer_zoo.comparison.results import Environment, read_result, read_results, run_id, write_result
 from mer_zoo.errors import MerZooError
+from mer_zoo.results.result import Environment, read_result, read_results, run_id, write_result
 
 
 def test_a_result_comes_back_as_it_was(tmp_path):

@@ -16,8 +16,10 @@ sys.path.insert(0, str(ROOT))
 pygments = pytest.importorskip("pygments")
 from docs import generator  # noqa: E402
 from docs.generator import api, docstrings, drawings, papers, parts, sessions, sources  # noqa: E402
-from mer_zoo import recipe, registry, resources  # noqa: E402
+from mer_zoo import registry  # noqa: E402
 from mer_zoo.errors import MerZooError  # noqa: E402
+from mer_zoo.model import recipe  # noqa: E402
+from mer_zoo.registry import resources  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_settings_on_a_page_are_those_of_the_signature(pages):
     for setting in registry.settings("layer", registry.load(registry.find("layer", "differential_gat"))).values():
         assert f"| `{setting.name}` | `{setting.type.__name__}` | `{setting.default}` |" in page
     assert "[amb_dsgdn/iemocap](#recipe-amb_dsgdn-iemocap)" in page
-    assert re.search(r"source/mer_zoo/layers/differential_gat.py.html#L\d+", page)
+    assert re.search(r"source/mer_zoo/parts/layer/differential_gat.py.html#L\d+", page)
 
 
 def test_recipe_pages_keep_published_and_measured_apart(pages):
@@ -113,10 +115,10 @@ def test_drawings_show_the_builder():
 
 
 def test_references_to_code_resolve_and_rot_is_seen():
-    path, line = sources.find("mer_zoo/layers/differential_gat.py :: both = edges.softmax(")
+    path, line = sources.find("mer_zoo/parts/layer/differential_gat.py :: both = edges.softmax(")
     assert "both = edges.softmax(" in (ROOT / path).read_text().splitlines()[line - 1]
     with pytest.raises(MerZooError, match="on 0 lines"):
-        sources.find("mer_zoo/layers/differential_gat.py :: triple = edges.softmax(")
+        sources.find("mer_zoo/parts/layer/differential_gat.py :: triple = edges.softmax(")
     with pytest.raises(MerZooError, match="no file"):
         sources.find("mer_zoo/layers/gone.py")
     assert len(sources.ROLE.findall((ROOT / "docs/understand/amb_dsgdn.md").read_text())) > 30

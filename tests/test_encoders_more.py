@@ -7,16 +7,16 @@ from parity_numbers import numbers
 from torch import nn
 
 from mer_zoo import registry
-from mer_zoo.data.batch import Corpus
-from mer_zoo.encoders.activation import FUNCTIONS, Activation
-from mer_zoo.encoders.dialogue_rnn import DialogueRNN
-from mer_zoo.encoders.norm import Norm
-from mer_zoo.encoders.party_gru import PartyGRU, by_speaker
-from mer_zoo.encoders.party_lstm import PartyLSTM
-from mer_zoo.encoders.position_embedding import PositionEmbedding
-from mer_zoo.encoders.transformer import positions
-from mer_zoo.layers.cells import GRUCell, LSTMCell
-from mer_zoo.testing import conversations
+from mer_zoo.checking.dialogues import conversations
+from mer_zoo.corpus import Corpus
+from mer_zoo.parts.encoder.activation import FUNCTIONS, Activation
+from mer_zoo.parts.encoder.dialogue_rnn import DialogueRNN
+from mer_zoo.parts.encoder.norm import Norm
+from mer_zoo.parts.encoder.party_gru import PartyGRU, by_speaker
+from mer_zoo.parts.encoder.party_lstm import PartyLSTM
+from mer_zoo.parts.encoder.position_embedding import PositionEmbedding
+from mer_zoo.parts.encoder.transformer import positions
+from mer_zoo.parts.ops.cells import GRUCell, LSTMCell
 
 WIDTH = 6
 MINE = ["party_gru", "party_lstm", "dialogue_rnn", "position_embedding", "norm", "activation"]

@@ -15,18 +15,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from mer_zoo import document, errors, recipe, references, registry, scaffold
+from mer_zoo import errors, registry
 from mer_zoo.checking import check_part
-from mer_zoo.data.batch import Corpus
+from mer_zoo.checking.dialogues import WIDTHS, conversations
+from mer_zoo.commands import new
+from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder
 from mer_zoo.graph.complete_multimodal import CompleteMultimodal
 from mer_zoo.graph.dag import Dag
 from mer_zoo.graph.lowering import select
-from mer_zoo.kernels.dense import Dense
-from mer_zoo.model import Facts, assemble
-from mer_zoo.testing import WIDTHS, conversations
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.model import recipe
+from mer_zoo.model.model import Facts, assemble
+from mer_zoo.registry import document, references
 
 ROOT = Path(__file__).parent.parent
 TEXTS, TEMPLATES = (Path(__file__).with_name(f"error_{name}.txt") for name in ("texts", "templates"))
@@ -106,7 +109,10 @@ def scenarios(folder):
     yield "a module that is not there", lambda: registry.load(registry.find("fusion", "no_such:Mine"))
     broken = file("crash.py", "1 / 0\n")
     yield "a file that crashes", lambda: registry.load(registry.find("fusion", f"{broken}:Mine"))
-    yield "a class that is not there", lambda: registry.load(registry.find("fusion", "mer_zoo.fusion.concat:Concta"))
+    yield (
+        "a class that is not there",
+        lambda: registry.load(registry.find("fusion", "mer_zoo.parts.fusion.concat:Concta")),
+    )
     yield "not a class", lambda: registry.load(registry.find("fusion", "mer_zoo.errors:nearest"))
     # cards
     yield (
@@ -122,12 +128,12 @@ def scenarios(folder):
     yield "a broken card beside a file", lambda: registry.find("fusion", f"{folder}/torn.py:Torn")
 
     def broken_card():
-        kept = registry._built_in
-        registry._built_in = lambda: (kept()[0], {"fusion/torn": "torn.yaml:1:1 'summary' is missing. Add it."})
+        kept = registry.lookup._built_in
+        registry.lookup._built_in = lambda: (kept()[0], {"fusion/torn": "torn.yaml:1:1 'summary' is missing. Add it."})
         try:
             registry.find("fusion", "torn")
         finally:
-            registry._built_in = kept
+            registry.lookup._built_in = kept
 
     yield "a broken card asked for by name", broken_card
     yield "register: a name that is taken", lambda: registry.register("encoder", Plain, "linear")
@@ -267,11 +273,11 @@ loss: nil
     yield "self_distillation: temperature", lambda: make("loss", "self_distillation", temperature=0.0)
     yield "kernel: several edges", lambda: Corpus([TALK], Raising(("text",)), [(("text",), "*")], kernels=Dense)
     # new parts and checks
-    yield "new: an unknown kind", lambda: scaffold.new("fuson", "mine", folder)
-    yield "new: not a name", lambda: scaffold.new("fusion", "MyFusion", folder)
+    yield "new: an unknown kind", lambda: new.new("fuson", "mine", folder)
+    yield "new: not a name", lambda: new.new("fusion", "MyFusion", folder)
     file("there.py", "")
-    yield "new: already there", lambda: scaffold.new("fusion", "there", folder)
-    yield "new: a file for a folder", lambda: scaffold.new("fusion", "mine", folder / "there.py")
+    yield "new: already there", lambda: new.new("fusion", "there", folder)
+    yield "new: a file for a folder", lambda: new.new("fusion", "mine", folder / "there.py")
     yield "check: a broken part", lambda: check_part("encoder", Plain)
     yield "check: an unknown promise", lambda: check_part("encoder", Plain, promises=["casual", "linear_size"])
     bib = Path(file("x.bib", "@misc{x, title={A}, year={2020}}"))
@@ -305,11 +311,11 @@ def _takes_more(self, **more: int) -> None: ...
 @contextlib.contextmanager
 def _registered(kind, part):
     name = registry.snake_case(part.__name__)
-    registry._registered[kind, name] = (registry.Card(kind, name, "mine:Part"), part)
+    registry.lookup._registered[kind, name] = (registry.Card(kind, name, "mine:Part"), part)
     try:
         yield
     finally:
-        del registry._registered[kind, name]
+        del registry.lookup._registered[kind, name]
 
 
 def rendered():

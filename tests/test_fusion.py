@@ -3,16 +3,16 @@ import torch
 from published_parts import GRADIENTS, LOGITS, Published, load_weights, same_gradients
 
 from mer_zoo import registry
-from mer_zoo.data.batch import Corpus
+from mer_zoo.checking.dialogues import conversations
+from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
-from mer_zoo.fusion.attention import Attention
-from mer_zoo.fusion.film import FiLM
-from mer_zoo.fusion.low_rank import LowRank
-from mer_zoo.fusion.memory import Memory, two_layers
-from mer_zoo.fusion.single_gate import SingleGate
-from mer_zoo.fusion.sum import Sum
-from mer_zoo.fusion.tensor import TensorFusion
-from mer_zoo.testing import conversations
+from mer_zoo.parts.fusion.attention import Attention
+from mer_zoo.parts.fusion.film import FiLM
+from mer_zoo.parts.fusion.low_rank import LowRank
+from mer_zoo.parts.fusion.memory import Memory, two_layers
+from mer_zoo.parts.fusion.single_gate import SingleGate
+from mer_zoo.parts.fusion.sum import Sum
+from mer_zoo.parts.fusion.tensor import TensorFusion
 
 NAMES = [card.name for card in registry.cards("fusion") if "/" not in card.name]
 NEED_EQUAL = {"sum", "mean", "attention", "logit_sum"}

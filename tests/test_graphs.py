@@ -5,6 +5,7 @@ import pytest
 from parity_numbers import numbers
 
 from mer_zoo import registry
+from mer_zoo.checking.dialogues import conversations
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.bipartite_window import BipartiteWindow
@@ -15,7 +16,6 @@ from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
 from mer_zoo.graph.speaker_window import SpeakerWindow
 from mer_zoo.graph.temporal_modality import TemporalModality
 from mer_zoo.graph.temporal_speaker import TemporalSpeaker
-from mer_zoo.testing import conversations
 
 MODALITIES = ("text", "audio", "visual")
 

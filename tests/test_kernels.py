@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mer_zoo.data.batch import Corpus
+from mer_zoo.checking.dialogues import conversations
+from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder
 from mer_zoo.graph.bipartite_window import BipartiteWindow
@@ -14,13 +15,12 @@ from mer_zoo.graph.complete_multimodal import CompleteMultimodal
 from mer_zoo.graph.lowering import ViewSpec
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
 from mer_zoo.graph.speaker_window import SpeakerWindow
-from mer_zoo.kernels.band import Band
-from mer_zoo.kernels.choice import cheapest
-from mer_zoo.kernels.dense import Dense
-from mer_zoo.kernels.dgl import DGL
-from mer_zoo.kernels.planes import Planes
-from mer_zoo.kernels.segment import Segment
-from mer_zoo.testing import conversations
+from mer_zoo.kernel.band import Band
+from mer_zoo.kernel.choice import cheapest
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.kernel.dgl import DGL
+from mer_zoo.kernel.planes import Planes
+from mer_zoo.kernel.segment import Segment
 
 KERNELS = [Segment, Dense, Band, Planes, DGL]
 GRAPHS = {

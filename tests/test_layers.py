@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from parity_numbers import numbers
 
 from mer_zoo import registry
-from mer_zoo.data.batch import Corpus
+from mer_zoo.checking.dialogues import conversations
+from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder, window_pairs
 from mer_zoo.graph.complete_multimodal import CompleteMultimodal
@@ -18,23 +19,22 @@ from mer_zoo.graph.hypergraph import Hypergraph as HypergraphBuilder
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
 from mer_zoo.graph.speaker_window import SpeakerWindow
 from mer_zoo.graph.temporal_modality import TemporalModality
-from mer_zoo.kernels.band import Band
-from mer_zoo.kernels.dense import Dense
-from mer_zoo.kernels.dgl import DGL
-from mer_zoo.kernels.segment import Segment
-from mer_zoo.layers.dag_gru import DagGRU
-from mer_zoo.layers.differential_dot import DifferentialDot
-from mer_zoo.layers.gat import GAT
-from mer_zoo.layers.gated_gcnii import GatedGCNII
-from mer_zoo.layers.gatv2 import GATv2
-from mer_zoo.layers.gcnii import GCNII
-from mer_zoo.layers.graph_conv import GraphConv
-from mer_zoo.layers.graph_transformer import GraphTransformer
-from mer_zoo.layers.hypergraph import Hypergraph
-from mer_zoo.layers.relational_gat import RelationalGAT
-from mer_zoo.layers.rgcn import RGCN
-from mer_zoo.layers.signed_frequency import SignedFrequency
-from mer_zoo.testing import conversations
+from mer_zoo.kernel.band import Band
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.kernel.dgl import DGL
+from mer_zoo.kernel.segment import Segment
+from mer_zoo.parts.layer.dag_gru import DagGRU
+from mer_zoo.parts.layer.differential_dot import DifferentialDot
+from mer_zoo.parts.layer.gat import GAT
+from mer_zoo.parts.layer.gated_gcnii import GatedGCNII
+from mer_zoo.parts.layer.gatv2 import GATv2
+from mer_zoo.parts.layer.gcnii import GCNII
+from mer_zoo.parts.layer.graph_conv import GraphConv
+from mer_zoo.parts.layer.graph_transformer import GraphTransformer
+from mer_zoo.parts.layer.hypergraph import Hypergraph
+from mer_zoo.parts.layer.relational_gat import RelationalGAT
+from mer_zoo.parts.layer.rgcn import RGCN
+from mer_zoo.parts.layer.signed_frequency import SignedFrequency
 
 KERNELS = [Segment, Dense, Band, DGL]
 WIDTH = 8
@@ -521,7 +521,7 @@ def test_dag_gru_equals_published(kernel):
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
 def test_gated_gcnii_equals_published(kernel):
     file = numbers("mmdfn")
-    from mer_zoo.edge_weights.arccos import Arccos
+    from mer_zoo.parts.edge_weight.arccos import Arccos
 
     builder = CompleteMultimodal(("audio", "visual", "text"))
     talks = file.conversations({"audio": "audio", "visual": "visual", "text": "text"})

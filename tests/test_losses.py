@@ -3,11 +3,11 @@ import torch
 from published_parts import LOGITS, Published
 
 from mer_zoo import registry
+from mer_zoo.batch.output import Output
 from mer_zoo.errors import MerZooError
-from mer_zoo.heads.cosine import Cosine
-from mer_zoo.losses.focal import Focal
-from mer_zoo.losses.self_distillation import SelfDistillation
-from mer_zoo.model import Output
+from mer_zoo.parts.head.cosine import Cosine
+from mer_zoo.parts.loss.focal import Focal
+from mer_zoo.parts.loss.self_distillation import SelfDistillation
 
 MODALITIES = ("text", "audio", "visual")
 NAMES = [card.name for card in registry.cards("loss") if "/" not in card.name]

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_zoo import launching, parity
+from mer_zoo.batch import launch_cost
 from mer_zoo.errors import MerZooError
-from mer_zoo.kernels.band import Band
-from mer_zoo.kernels.dense import Dense
-from mer_zoo.kernels.dgl import DGL
-from mer_zoo.kernels.planes import Planes
-from mer_zoo.kernels.segment import Segment
+from mer_zoo.kernel.band import Band
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.kernel.dgl import DGL
+from mer_zoo.kernel.planes import Planes
+from mer_zoo.kernel.segment import Segment
+from mer_zoo.model import parity
 
 FOLDER = Path(__file__).parent / "parity"
 MODELS = [
@@ -31,7 +32,7 @@ MODELS = [
 @pytest.mark.parametrize("launches", ["cheap", "costly"])
 @pytest.mark.parametrize("name", MODELS)
 def test_parity(name, launches, kernel):
-    with launching.assumed(launches == "costly"):
+    with launch_cost.assumed(launches == "costly"):
         differences = parity.check(FOLDER / f"{name}.npz", kernel)
     assert [d for d in differences if not d.passes] == []
     assert {d.quantity for d in differences} >= {"loss.total", "loss of step 4", "logits of dialogue 1"}

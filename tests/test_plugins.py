@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mer_zoo import recipe, registry
+from mer_zoo import registry
 from mer_zoo.checking import check_part
-from mer_zoo.data.batch import Corpus
-from mer_zoo.model import Facts, assemble
-from mer_zoo.scaffold import new
-from mer_zoo.testing import WIDTHS, conversations
+from mer_zoo.checking.dialogues import WIDTHS, conversations
+from mer_zoo.commands.new import new
+from mer_zoo.corpus import Corpus
+from mer_zoo.model import recipe
+from mer_zoo.model.model import Facts, assemble
 
 ROOT = Path(__file__).parent.parent
 PARTS = {"fusion": "Blend", "graph": "Chain", "balancing": "Noise"}
@@ -124,7 +125,7 @@ def test_it_is_listed_without_being_imported(site):
         site,
         """
         import sys
-        from mer_zoo.describing import listing
+        from mer_zoo.commands.describe import listing
         from mer_zoo import registry
         print([f"{row['kind']}/{row['name']}" for row in listing(tag="ours").data])
         print(registry.find("fusion", "acme/blend").target, registry.plugin_faults())
@@ -143,7 +144,7 @@ def test_it_passes_check_and_is_described(site):
         site,
         """
         from mer_zoo.checking import check_part
-        from mer_zoo.describing import describe
+        from mer_zoo.commands.describe import describe
         for kind, name in (("fusion", "acme/blend"), ("graph", "acme/chain"), ("balancing", "acme/noise")):
             print(len(check_part(kind, name)) > 5, describe(f"{kind}/{name}").data["settings"])
         """,
@@ -207,7 +208,7 @@ def test_broken_plugins_show_with_the_doctor_only(tmp_path):
         """
         import mer_zoo
         from mer_zoo import registry
-        from mer_zoo.doctor import diagnose
+        from mer_zoo.commands.doctor import diagnose
         from mer_zoo.errors import MerZooError
         print([c.name for c in registry.cards("fusion", "*/*")])
         for name in ("fine/bad", "fine/crash"):

@@ -9,9 +9,10 @@ from typing import Literal
 
 import pytest
 
-from mer_zoo import document, references, registry, resources
-from mer_zoo.describing import describe, listing
+from mer_zoo import registry
+from mer_zoo.commands.describe import describe, listing
 from mer_zoo.errors import MerZooError
+from mer_zoo.registry import document, references, resources
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 def test_listing_is_instant_and_imports_neither_torch_nor_dgl():
     code = """
 import sys, time
-import mer_zoo.registry, mer_zoo.describing
-assert len(mer_zoo.describing.listing().data) > 50
+import mer_zoo.registry, mer_zoo.commands.describe
+assert len(mer_zoo.commands.describe.listing().data) > 50
 heavy = [name for name in sys.modules if name.split(".")[0] in ("torch", "dgl", "numpy", "pydantic")]
 print(time.process_time(), heavy)
 """
@@ -34,8 +35,9 @@ print(time.process_time(), heavy)
 def test_a_description_imports_torch_only_for_the_settings():
     code = """
 import sys
-from mer_zoo import describing, registry
-describing._source(registry.find("fusion", "concat")), describing._users(registry.find("fusion", "concat"))
+from mer_zoo import registry
+from mer_zoo.commands import describe
+describe._source(registry.find("fusion", "concat")), describe._users(registry.find("fusion", "concat"))
 print([name for name in ("torch", "dgl") if name in sys.modules])
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -54,8 +56,8 @@ def test_everything_is_described(card):
 
 
 def test_names_resolve_in_order(tmp_path):
-    assert registry.find("fusion", "concat").target == "mer_zoo.fusion.concat:Concat"
-    by_path = registry.find("fusion", "mer_zoo.fusion.concat:Concat")
+    assert registry.find("fusion", "concat").target == "mer_zoo.parts.fusion.concat:Concat"
+    by_path = registry.find("fusion", "mer_zoo.parts.fusion.concat:Concat")
     assert registry.load(by_path).__name__ == "Concat"
     (tmp_path / "mine.py").write_text("class Mine:\n    pass\n")
     by_file = registry.find("fusion", f"{tmp_path}/mine.py:Mine")
@@ -73,8 +75,8 @@ def test_a_card_beside_a_file_is_read(tmp_path):
 
 
 def test_aliases_warn_and_are_written_back(monkeypatch):
-    card = registry.Card("fusion", "fresh", "mer_zoo.fusion.concat:Concat", aliases=("stale",))
-    monkeypatch.setitem(registry._registered, ("fusion", "fresh"), (card, registry.load(card)))
+    card = registry.Card("fusion", "fresh", "mer_zoo.parts.fusion.concat:Concat", aliases=("stale",))
+    monkeypatch.setitem(registry.lookup._registered, ("fusion", "fresh"), (card, registry.load(card)))
     with pytest.warns(registry.DeprecatedName, match="fusion 'stale' is now called 'fresh'"):
         assert registry.find("fusion", "stale").name == "fresh"
     with warnings.catch_warnings():
@@ -83,8 +85,10 @@ def test_aliases_warn_and_are_written_back(monkeypatch):
 
 
 def test_names_that_two_cards_claim(monkeypatch):
-    card = registry.Card("fusion", "fresh", "mer_zoo.fusion.concat:Concat", aliases=("concat",), origin="fresh.yaml")
-    monkeypatch.setitem(registry._registered, ("fusion", "fresh"), (card, registry.load(card)))
+    card = registry.Card(
+        "fusion", "fresh", "mer_zoo.parts.fusion.concat:Concat", aliases=("concat",), origin="fresh.yaml"
+    )
+    monkeypatch.setitem(registry.lookup._registered, ("fusion", "fresh"), (card, registry.load(card)))
     (fault,) = registry.card_faults()
     assert fault.startswith("fresh.yaml: fusion 'concat' is also claimed by ")
 
@@ -125,7 +129,7 @@ CARD = registry.Card("encoder", "part", "x:Part")
 
 @pytest.fixture
 def part(monkeypatch):
-    monkeypatch.setitem(registry._registered, ("encoder", "part"), (CARD, Part))
+    monkeypatch.setitem(registry.lookup._registered, ("encoder", "part"), (CARD, Part))
 
 
 @pytest.mark.usefixtures("part")

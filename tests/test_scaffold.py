@@ -9,8 +9,8 @@ import pytest
 
 from mer_zoo import registry
 from mer_zoo.checking import check_part
+from mer_zoo.commands.new import new
 from mer_zoo.errors import MerZooError
-from mer_zoo.scaffold import new
 
 ROOT = Path(__file__).parent.parent
 

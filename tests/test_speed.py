@@ -10,26 +10,28 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mer_zoo import alike, launching, recipe
-from mer_zoo.balancing.base import Balancing
+from mer_zoo.batch import launch_cost
+from mer_zoo.batch.index import Shape
+from mer_zoo.checking.dialogues import conversations
 from mer_zoo.comparison import suite
-from mer_zoo.data.batch import Corpus, Shape
+from mer_zoo.corpus import Corpus
 from mer_zoo.data.splits import split_dataset
-from mer_zoo.dropout import dropout
-from mer_zoo.encoders.bigru import BiGRU
-from mer_zoo.encoders.bilstm import BiLSTM
-from mer_zoo.engines import Alone, Stacked, batches_of, why_not_stacked
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
-from mer_zoo.kernels.band import Band
-from mer_zoo.kernels.dense import Dense
-from mer_zoo.kernels.dgl import DGL
-from mer_zoo.kernels.planes import Planes
-from mer_zoo.kernels.segment import Segment
-from mer_zoo.layers.differential_gat import DifferentialGAT
-from mer_zoo.speed import Speed
-from mer_zoo.testing import conversations
-from mer_zoo.training import Task, train, train_stacked
+from mer_zoo.kernel.band import Band
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.kernel.dgl import DGL
+from mer_zoo.kernel.planes import Planes
+from mer_zoo.kernel.segment import Segment
+from mer_zoo.model import recipe, vmapped
+from mer_zoo.parts.balancing.base import Balancing
+from mer_zoo.parts.encoder.bigru import BiGRU
+from mer_zoo.parts.encoder.bilstm import BiLSTM
+from mer_zoo.parts.layer.differential_gat import DifferentialGAT
+from mer_zoo.parts.ops.dropout import dropout
+from mer_zoo.training.engines import Alone, Stacked, batches_of, why_not_stacked
+from mer_zoo.training.loop import Task, train, train_stacked
+from mer_zoo.training.options import Speed
 
 STILL = {
     "amb_dsgdn": (
@@ -145,7 +147,7 @@ def test_parts_that_run_as_one_change_nothing(small, name, engine):
     cell = task(small, name, *STILL[name])
     seeds = [1, 2] if engine is Stacked else [1]
     plain = epoch(engine, cell, seeds)
-    with launching.assumed(True):
+    with launch_cost.assumed(True):
         together = epoch(engine, cell, seeds, Speed(capture=True))
     torch.testing.assert_close(together[0], plain[0], atol=1e-4, rtol=1e-4)
     for ours, theirs in zip(together[1], plain[1], strict=True):
@@ -165,11 +167,11 @@ class Products(TorchDispatchMode):
 def test_parts_run_as_one_where_they_are_alike():
     twins, other = [nn.Linear(3, 2) for _ in range(2)], nn.Linear(4, 2)
     x = [torch.randn(5, 3), torch.randn(5, 4), torch.randn(5, 3)]
-    calls = [alike.Call(part, y, ()) for part, y in zip((twins[0], other, twins[1]), x, strict=True)]
-    with launching.assumed(True):
+    calls = [vmapped.Call(part, y, ()) for part, y in zip((twins[0], other, twins[1]), x, strict=True)]
+    with launch_cost.assumed(True):
         for stackable, products in ((True, 2), (False, 3)):
             with Products() as counted:
-                found = alike.run(calls, stackable)
+                found = vmapped.run(calls, stackable)
             assert counted.count == products
             for call, y in zip(calls, found, strict=True):
                 torch.testing.assert_close(y, call.part(call.x))
@@ -177,7 +179,7 @@ def test_parts_run_as_one_where_they_are_alike():
 
 @pytest.mark.parametrize("kernel", [Segment, Dense, Band], ids=lambda k: k.__name__)
 def test_few_shapes_hold_all_batches(kernel):
-    from mer_zoo.capturing import Captured, common_shapes
+    from mer_zoo.training.capturing import Captured, common_shapes
 
     builder = SelfCrossSpeaker(("text",), window=2)
     corpus = Corpus(conversations([7, 3, 11, 2, 5]), builder, [(("text",), "*")], kernels=kernel)
@@ -197,7 +199,7 @@ def test_few_shapes_hold_all_batches(kernel):
 
 def test_recording_leaves_training_as_it_was():
     """Warm-up steps are undone: weights, moments and random numbers."""
-    from mer_zoo.capturing import Captured
+    from mer_zoo.training.capturing import Captured
 
     weight = torch.zeros(3, requires_grad=True)
     optimizer = torch.optim.Adam([weight], lr=0.1, fused=True)
@@ -230,7 +232,7 @@ def test_recording_leaves_training_as_it_was():
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
 def test_deterministic_runs_repeat_bitwise(small, name, capture, launches):
     speed = Speed(deterministic=True, capture=capture)
-    with launching.assumed(launches == "costly"):
+    with launch_cost.assumed(launches == "costly"):
         first, again = (train(task(small, name), 5, speed=speed) for _ in range(2))
     assert first.result.history == again.result.history
     for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
@@ -353,7 +355,7 @@ def test_unknown_precision_is_refused():
 
 FAULTS = """
 import ctypes, resource
-from mer_zoo import memory
+from mer_zoo.training import memory
 
 libc, size = ctypes.CDLL(None), 80_000_000  # more than malloc ever keeps by itself
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

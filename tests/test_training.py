@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from mer_zoo import recipe, saving
-from mer_zoo.comparison.results import read_result, write_result
 from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.data.splits import split_dataset
 from mer_zoo.errors import MerZooError
-from mer_zoo.model import Model
-from mer_zoo.training import Task, train
+from mer_zoo.model import recipe, saving
+from mer_zoo.model.model import Model
+from mer_zoo.results.result import read_result, write_result
+from mer_zoo.training.loop import Task, train
 
 
 def task(dataset, name="amb_dsgdn", *changes):

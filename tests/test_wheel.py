@@ -8,11 +8,11 @@ import pytest
 
 STEP = """
 import numpy as np
-from mer_zoo import recipe
+from mer_zoo.model import recipe
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.splits import Split
-from mer_zoo.testing import conversations
-from mer_zoo.training import Task, train
+from mer_zoo.checking.dialogues import conversations
+from mer_zoo.training.loop import Task, train
 
 for name in recipe.names():
     file = recipe.read(name, ["training.epochs=1"])

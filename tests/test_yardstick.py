@@ -14,7 +14,7 @@ sys.path.insert(0, str(FOLDER))
 from shapes import SMALL, task  # noqa: E402
 from yardstick import Plain  # noqa: E402
 
-from mer_zoo.model import assemble  # noqa: E402
+from mer_zoo.model.model import assemble  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn"])

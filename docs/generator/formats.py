@@ -8,9 +8,12 @@ from typing import Any
 
 from docs.generator import docstrings
 from docs.generator.pages import Pages, table
-from mer_zoo import describing, recipe, registry
-from mer_zoo.comparison import results, suite
+from mer_zoo import registry
+from mer_zoo.commands import describe
+from mer_zoo.comparison import suite
 from mer_zoo.data import container, tabular
+from mer_zoo.model import recipe
+from mer_zoo.results import result
 
 RECORDS: dict[str, Any] = {
     "recipe": recipe.Recipe,
@@ -19,7 +22,7 @@ RECORDS: dict[str, Any] = {
     "published": recipe.Published,
     "suite": suite.Suite,
     "suite-entry": suite.Entry,
-    "result": results.Result,
+    "result": result.Result,
 }
 
 
@@ -30,12 +33,12 @@ def pages(links: dict[str, str]) -> Pages:
         made[f"made/{name}.md"] = docstrings.prose(docstrings.parse(module).lead, links)
     meanings = docstrings.parse(registry.Card).items("Inputs")
     required = ("target", "summary", "paper")
-    rows = [(f"`{f}`", "*required*" if f in required else "", meanings.get(f, "")) for f in registry._FIELDS]
+    rows = [(f"`{f}`", "*required*" if f in required else "", meanings.get(f, "")) for f in registry.FIELDS]
     made["made/card.md"] = table(["key", "", "meaning"], rows)
     rows = [(f"`{p}`", text, ", ".join(registry.PROMISED_BY[p])) for p, text in registry.PROMISES.items()]
     made["made/promises.md"] = table(["promise", "meaning", "of kinds"], rows)
     rows = [
-        (kind, describing.CONTRACTS[kind], ", ".join(f"`{f}`" for f in facts)) for kind, facts in registry.FACTS.items()
+        (kind, describe.CONTRACTS[kind], ", ".join(f"`{f}`" for f in facts)) for kind, facts in registry.FACTS.items()
     ]
     made["made/kinds.md"] = table(["kind", "takes → gives", "facts"], rows)
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docs.generator.pages import Pages
-from mer_zoo.references import references
+from mer_zoo.registry.references import references
 
 
 def link(key: str | None) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from docs.generator import docstrings, drawings, papers
 from docs.generator.pages import ROOT, Pages, raw, recipe_anchor, source_link, table, toctree
 from mer_zoo import registry
-from mer_zoo.describing import CONTRACTS, describe
-from mer_zoo.references import references
+from mer_zoo.commands.describe import CONTRACTS, describe
+from mer_zoo.registry.references import references
 
 TITLES = {
     "dataset": "Datasets",

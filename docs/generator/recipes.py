@@ -9,11 +9,12 @@ import numpy as np
 
 from docs.generator import drawings, papers
 from docs.generator.pages import Pages, raw, recipe_anchor, table, toctree
-from mer_zoo import recipe, resources
-from mer_zoo.comparison.results import Result, read_results
 from mer_zoo.data.loading import load
-from mer_zoo.model import Facts, assemble
-from mer_zoo.references import references
+from mer_zoo.model import recipe
+from mer_zoo.model.model import Facts, assemble
+from mer_zoo.registry import resources
+from mer_zoo.registry.references import references
+from mer_zoo.results.result import Result, read_results
 
 PUBLISHED_DATA = {"iemocap": (2, 6), "meld": (9, 7)}
 """Speakers and classes of the datasets that recipes are published for."""

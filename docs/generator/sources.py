@@ -1,7 +1,7 @@
 """The role `src`: from a fragment of code to the line it stands on, so that no page holds a line number.
 
-`` {src}`mer_zoo/model.py :: def assemble(` `` becomes a link to that line. A fragment is a whole line or a piece of
-one; if it stands nowhere in the file, or on more than one line, that is a fault.
+`` {src}`mer_zoo/model/model.py :: def assemble(` `` becomes a link to that line. A fragment is a whole line or a
+piece of one; if it stands nowhere in the file, or on more than one line, that is a fault.
 """
 
 from __future__ import annotations

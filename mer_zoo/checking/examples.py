@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mer_zoo.data.batch import ConversationBatch, Corpus
+from mer_zoo.batch.batch import ConversationBatch
+from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.graph.base import Edges, EdgeType, GraphBuilder
 from mer_zoo.graph.lowering import ViewSpec
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
-from mer_zoo.kernels.base import Kernel
+from mer_zoo.kernel.base import Kernel
 
 WIDTHS = {"text": 16, "audio": 16, "visual": 16}
 UNEQUAL_WIDTHS = {"text": 16, "audio": 8, "visual": 24}

@@ -8,11 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mer_zoo import launching
+from mer_zoo.batch import launch_cost
 from mer_zoo.checking import examples
 from mer_zoo.checking.capture import watch_for_syncs
 from mer_zoo.checking.part import Broken, Finding, Part, close, difference, run
-from mer_zoo.kernels.base import Kernel
+from mer_zoo.kernel.base import Kernel
 
 NAMES = ("seven", "lonely", "three", "eleven")
 HEADS, WIDTH = 2, 3
@@ -34,7 +34,7 @@ def findings(part: Part) -> Iterator[Finding]:
 def construction(part: Part) -> None:
     """A subclass of `Kernel` without abstract methods."""
     if not issubclass(part.cls, Kernel):
-        raise Broken("a kernel must be a subclass of mer_zoo.kernels.base.Kernel.")
+        raise Broken("a kernel must be a subclass of mer_zoo.kernel.base.Kernel.")
     if missing := sorted(part.cls.__abstractmethods__):
         raise Broken(f"methods are missing: {', '.join(missing)}.")
 
@@ -107,7 +107,7 @@ def _pairs(edges: Kernel, plain: Definition) -> Iterator[tuple[str, tuple, tuple
         return plain.sum((right_weights(x).unsqueeze(-1) * v[:, s]).transpose(1, 2)).transpose(1, 2)
 
     def twice(costly: bool, x: Tensor, v: Tensor) -> Tensor:
-        with launching.assumed(costly):
+        with launch_cost.assumed(costly):
             messages = edges.propagation(weights(x))
             return messages.unlay(messages.step(messages.step(messages.lay(v))))
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from mer_zoo.batch.output import Output
 from mer_zoo.checking import examples
 from mer_zoo.checking.capture import watch_for_syncs
 from mer_zoo.checking.part import Broken, Finding, NotHere, Part, close, run
 from mer_zoo.errors import MerZooError
-from mer_zoo.model import Output
 
 NAMES = ("text", "audio")
 KNOWN = {"modalities": NAMES, "class_counts": (9, 5, 0, 7, 3, 4)}

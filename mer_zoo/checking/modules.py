@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo import registry
+from mer_zoo.batch.batch import ConversationBatch
+from mer_zoo.batch.index import BatchIndex
 from mer_zoo.checking import examples
 from mer_zoo.checking.capture import watch_for_syncs
 from mer_zoo.checking.examples import batch
 from mer_zoo.checking.part import Broken, Finding, NotHere, Part, Trial, cast, close, difference, run
-from mer_zoo.data.batch import ConversationBatch
 from mer_zoo.errors import MerZooError
-from mer_zoo.kernels.base import BatchIndex, Kernel
-from mer_zoo.kernels.dense import Dense
-from mer_zoo.kernels.segment import Segment
+from mer_zoo.kernel.base import Kernel
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.kernel.segment import Segment
 
 RAGGED = ("seven", "three", "eleven")
 EVERY = (*RAGGED, "lonely", "monologue", "crowd")

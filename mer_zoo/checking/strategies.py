@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mer_zoo.balancing.base import Balancing
-from mer_zoo.balancing.none import NoBalancing
+from mer_zoo.batch.batch import ConversationBatch
 from mer_zoo.checking import examples
 from mer_zoo.checking.part import Broken, Finding, NotHere, Part, run
-from mer_zoo.data.batch import ConversationBatch, Corpus
+from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
-from mer_zoo.losses.nll import NLL
-from mer_zoo.model import Facts, Model
-from mer_zoo.rehearsal import step
+from mer_zoo.model.model import Facts, Model
+from mer_zoo.model.rehearsal import step
+from mer_zoo.parts.balancing.base import Balancing
+from mer_zoo.parts.balancing.none import NoBalancing
+from mer_zoo.parts.loss.nll import NLL
 
 CLASSES = examples.CLASSES
 STAGES: dict[str, dict[str, Any]] = {
@@ -61,7 +62,7 @@ def _build(part: Part, count: int = 3, **settings: Any) -> Balancing:
 def construction(part: Part) -> None:
     """A `Balancing` that refuses a single modality."""
     if not isinstance(_build(part), Balancing):
-        raise Broken("a balancing strategy must be a subclass of mer_zoo.balancing.base.Balancing.")
+        raise Broken("a balancing strategy must be a subclass of mer_zoo.parts.balancing.base.Balancing.")
     if part.cls.fewest > 1:  # type: ignore[attr-defined]
         try:
             _build(part, 1)

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.legend import Legend
 
-from mer_zoo.comparison import metrics
-from mer_zoo.comparison.results import Result
 from mer_zoo.comparison.statistics import Comparison, Model
+from mer_zoo.results import metrics
+from mer_zoo.results.result import Result
 
 # Each has a contrast of at least 3:1 on white and stays apart from its neighbours for the colour-blind.
 COLOURS = ("#0072b2", "#d55e00", "#007a5a", "#aa3377", "#332288", "#8a6d00", "#555555")

@@ -14,10 +14,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mer_zoo.comparison import metrics
-from mer_zoo.comparison.results import Result, write_atomically
 from mer_zoo.comparison.statistics import Comparison, Model, compare_all
 from mer_zoo.errors import MerZooError
+from mer_zoo.results import metrics
+from mer_zoo.results.result import Result, write_atomically
 
 WATERMARK = "SELECTED ON TEST"
 WATERMARK_MEANING = (

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from mer_zoo.comparison import metrics
-from mer_zoo.comparison.results import DatasetInfo, Result
 from mer_zoo.errors import MerZooError
+from mer_zoo.results import metrics
+from mer_zoo.results.result import DatasetInfo, Result
 
 LEVEL = 0.05
 FEWEST_SEEDS = 6  # 2/2^6 = 0.031; five seeds reach only 2/2^5 = 0.0625

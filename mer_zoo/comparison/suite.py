@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 import pydantic
 
-from mer_zoo import document, recipe, registry, resources
-from mer_zoo.comparison.results import Result, read_results, run_id, write_result
+from mer_zoo import registry
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.loading import load
 from mer_zoo.data.splits import fold_count, split_dataset
 from mer_zoo.errors import MerZooError, nearest
-from mer_zoo.speed import Speed
+from mer_zoo.model import recipe
+from mer_zoo.registry import document, resources
+from mer_zoo.results.result import Result, read_results, run_id, write_result
+from mer_zoo.training.options import Speed
 
 
 class Entry(pydantic.BaseModel):
@@ -242,7 +244,7 @@ def _attempt(stack: list[Cell], folder: Path, progress: Any) -> list[Result | st
 
 def run(cell: Cell, folder: Path, progress: Callable[[dict[str, Any]], None] | None = None) -> Result:
     """Train one cell and write its result file (and its weights, if they are kept)."""
-    from mer_zoo.training import train
+    from mer_zoo.training.loop import train
 
     task = _task(cell)
     outcome = train(task, cell.seed, protocol=cell.protocol, progress=progress, speed=cell.speed)
@@ -256,8 +258,8 @@ def run_stack(
 
     Models that cannot be stacked are trained one by one.
     """
-    from mer_zoo.engines import seeds_that_fit, why_not_stacked
-    from mer_zoo.training import train_stacked
+    from mer_zoo.training.engines import seeds_that_fit, why_not_stacked
+    from mer_zoo.training.loop import train_stacked
 
     task, first = _task(cells[0]), cells[0]
     size = 1 if why_not_stacked(task) is not None else seeds_that_fit(task)
@@ -273,7 +275,7 @@ def run_stack(
 
 
 def _write(cell: Cell, task: Any, outcome: Any, folder: Path) -> Result:
-    from mer_zoo.saving import Saved, save
+    from mer_zoo.model.saving import Saved, save
 
     path = write_result(outcome.result, folder)
     if cell.keep_weights:
@@ -289,7 +291,7 @@ _tasks: dict[str, Any] = {}
 
 def _task(cell: Cell) -> Any:
     """The cell's task; the one used last is kept, so that its seeds share their corpora."""
-    from mer_zoo.training import Task
+    from mer_zoo.training.loop import Task
 
     key = repr((cell.model, cell.filled, cell.data, cell.fold, cell.device))
     if key not in _tasks:

@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from mer_zoo.comparison.metrics import SCORES
-from mer_zoo.comparison.results import Result, write_atomically
+from mer_zoo.results.metrics import SCORES
+from mer_zoo.results.result import Result, write_atomically
 
 COLUMNS = (
     "dataset", "model", "seed", "fold", "protocol", *SCORES, "ceiling", "validation_weighted_f1", "chosen_epoch",

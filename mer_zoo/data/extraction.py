@@ -23,7 +23,7 @@ def extract(dataset: Dataset, extractor: Any, name: str) -> Dataset:
     Example:
         >>> import numpy as np
         >>> from mer_zoo.data.conversation import Conversation
-        >>> from mer_zoo.extractors.hashed_words import HashedWords
+        >>> from mer_zoo.parts.extractor.hashed_words import HashedWords
         >>> talk = Conversation("d", ("A",), [0], {"audio": np.zeros((1, 3))}, transcript=("Hello there",))
         >>> data = Dataset("tiny", (talk,), ("calm",), {"all": ("d",)})
         >>> extract(data, HashedWords(out_width=8), "hashed_words").widths

@@ -1,9 +1,9 @@
 """Follow one utterance of the synthetic dialogues from the data to the prediction."""
 
 import mer_zoo
-from mer_zoo import recipe
-from mer_zoo.data.batch import Corpus
-from mer_zoo.model import Facts, Flow, assemble
+from mer_zoo.corpus import Corpus
+from mer_zoo.model import recipe
+from mer_zoo.model.model import Facts, Flow, assemble
 
 data = mer_zoo.load_data("synthetic")
 talk = data.conversations[0]

@@ -1,0 +1,32 @@
+"""What a model returns of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    pass
+
+
+UTTERANCE = "utterance"
+
+
+States = dict[str, Tensor]
+
+
+@dataclass
+class Output:
+    """What a model says of a batch of N utterances.
+
+    Inputs:
+        logits: float `[N, classes]`.
+        modality_logits: modality -> `[N, classes]`, where the model has one head per modality; else empty.
+        features: modality -> `[N, width]`, the states that were judged or mixed, after balancing.
+    """
+
+    logits: Tensor
+    modality_logits: States
+    features: States

@@ -1,0 +1,1 @@
+"""The commands of `mer-zoo`, one file each."""

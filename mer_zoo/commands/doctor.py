@@ -1,0 +1,179 @@
+"""What is right and wrong with an installation, and the remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mer_zoo import registry
+from mer_zoo.errors import MerZooError
+from mer_zoo.registry import resources
+
+EXTRAS = {
+    "report": ("matplotlib", "jinja2"),
+    "test": ("pytest", "pytest_benchmark", "hypothesis"),
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing looked at.
+
+    Inputs:
+        what: the thing.
+        state: `ok`; `note`, something that is missing but not needed; `fault`.
+        message: what was found, and how to mend it.
+    """
+
+    what: str
+    state: Literal["ok", "note", "fault"]
+    message: str
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing needs mending."""
+        return self.state != "fault"
+
+    def __str__(self) -> str:
+        first, *rest = self.message.splitlines() or [""]
+        return "\n".join([f"{self.state:<6}{self.what}: {first}", *(f"      {line}" for line in rest)])
+
+
+def diagnose() -> list[Diagnosis]:
+    """Look at Python, the libraries, the GPU, the data folders, every card and every plugin.
+
+    Outputs:
+        what was found, in this order; nothing raises.
+
+    Example:
+        >>> [d.what for d in diagnose()][:2]
+        ['python', 'torch']
+    """
+    found: list[Diagnosis] = []
+    for what, look in LOOKS.items():
+        try:
+            found += look(what)
+        except Exception as error:  # the doctor must not fall ill
+            found.append(Diagnosis(what, "fault", f"{type(error).__name__}: {error}"))
+    return found
+
+
+def _python(what: str) -> Iterator[Diagnosis]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if (3, 10) <= sys.version_info[:2] <= (3, 12):
+        yield Diagnosis(what, "ok", version)
+    else:
+        yield Diagnosis(what, "fault", f"{version}, but dgl has wheels for 3.10 to 3.12. Use one of these.")
+
+
+def _torch(what: str) -> Iterator[Diagnosis]:
+    try:
+        import torch
+    except Exception as error:
+        yield Diagnosis(what, "fault", f"does not import: {error}. Run `pip install torch`.")
+        return
+    yield Diagnosis(what, "ok", torch.__version__)
+    if torch.cuda.is_available():
+        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+        yield Diagnosis("cuda", "ok", f"{torch.version.cuda}, {torch.cuda.device_count()} × {', '.join(sorted(names))}")
+    else:
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+        yield Diagnosis("cuda", "note", f"no GPU is seen ({built}). Everything runs on CPU.")
+
+
+def _dgl(what: str) -> Iterator[Diagnosis]:
+    remedy = "Run `pip install 'dgl==1.1.3'` on Python 3.10 and 3.11, `pip install 'dgl==2.1.0' pandas` on 3.12."
+    try:
+        from mer_zoo.graph.dgl_import import dgl
+    except Exception as error:
+        yield Diagnosis(what, "fault", f"does not import: {type(error).__name__}: {error}. {remedy}")
+        return
+    graph = dgl.graph(([0, 1], [1, 2]))
+    if graph.num_edges() != 2:
+        yield Diagnosis(what, "fault", f"{dgl.__version__} imports but counts edges wrongly. {remedy}")
+        return
+    with_help = ", with stand-ins for what its wheel wants and graphs do not need" if "2.1" in dgl.__version__ else ""
+    yield Diagnosis(what, "ok", f"{dgl.__version__}{with_help}")
+
+
+def _extras(what: str) -> Iterator[Diagnosis]:
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        if missing:
+            text = f"{', '.join(missing)} missing. If you want it: `pip install 'mer-zoo[{extra}]'`."
+            yield Diagnosis(f"extra {extra}", "note", text)
+        else:
+            yield Diagnosis(f"extra {extra}", "ok", "present")
+
+
+def _folders(what: str) -> Iterator[Diagnosis]:
+    for name in ("registry", "baselines"):
+        folder = resources.folder(name)
+        if folder.is_dir():
+            yield Diagnosis(name, "ok", str(folder))
+        else:
+            yield Diagnosis(name, "fault", f"{folder} is missing. Reinstall mer-zoo.")
+
+
+def _cards(what: str) -> Iterator[Diagnosis]:
+    faults = list(registry.card_faults())
+    for card in registry.cards():
+        try:
+            cls = registry.load(card)
+            registry.schema(card.kind, cls)
+        except MerZooError as fault:
+            faults.append(str(fault))
+    yield from _told(what, faults, f"{len(registry.cards())} parts, each with a class and readable settings")
+
+
+def _papers(what: str) -> Iterator[Diagnosis]:
+    from mer_zoo.registry.references import references
+
+    known = references()
+    faults = [
+        f"{card.origin}: paper '{card.paper}' is not in references.bib."
+        for card in registry.cards()
+        if card.paper is not None and "/" not in card.name and card.paper not in known
+    ]
+    yield from _told(what, faults, f"{len(known)} in references.bib")
+
+
+def _recipes(what: str) -> Iterator[Diagnosis]:
+    from mer_zoo.model import recipe
+
+    faults = []
+    for name in recipe.names():
+        try:
+            recipe.read(name)
+        except MerZooError as fault:
+            faults.append(str(fault))
+    yield from _told(what, faults, f"{len(recipe.names())} readable")
+
+
+def _plugins(what: str) -> Iterator[Diagnosis]:
+    points = importlib.metadata.entry_points(group=registry.ENTRY_POINT_GROUP)
+    names = ", ".join(sorted({point.name for point in points})) or "none"
+    yield from _told(what, registry.plugin_faults(), names)
+
+
+def _told(what: str, faults: list[str] | tuple[str, ...], otherwise: str) -> Iterator[Diagnosis]:
+    yield from (Diagnosis(what, "fault", fault) for fault in faults)
+    if not faults:
+        yield Diagnosis(what, "ok", otherwise)
+
+
+LOOKS: dict[str, Callable[[str], Iterator[Diagnosis]]] = {
+    "python": _python,
+    "torch": _torch,
+    "dgl": _dgl,
+    "extras": _extras,
+    "folders": _folders,
+    "cards": _cards,
+    "papers": _papers,
+    "recipes": _recipes,
+    "plugins": _plugins,
+}

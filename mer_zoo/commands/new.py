@@ -1,0 +1,78 @@
+"""New parts from templates: a class, its card and its test, which run as written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mer_zoo import registry
+from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.registry import resources
+
+
+def new(kind: str, name: str, folder: Path | str = ".") -> list[Path]:
+    """Write `NAME.py`, `NAME.yaml` and `test_NAME.py` from the templates of a kind.
+
+    The part is complete: its test passes, and `./NAME.py:Class` works in a recipe. The card beside the file holds what
+    it promises.
+
+    Outputs:
+        the files written.
+
+    Args:
+        kind: kind of part.
+        name: in snake_case.
+        folder: where to write; made if missing.
+
+    Raises:
+        MerZooError: no such kind, not a name, or a file is already there; then nothing is written.
+
+    Example:
+        >>> import tempfile
+        >>> [path.name for path in new("fusion", "my_fusion", tempfile.mkdtemp())]
+        ['my_fusion.py', 'my_fusion.yaml', 'test_my_fusion.py']
+    """
+    if kind not in registry.KINDS:
+        raise MerZooError(f"no kind of part named '{kind}'.{nearest(kind, registry.KINDS)}")
+    if not registry.is_name(name):
+        hint = registry.snake_case(re.sub(r"\W+", "_", name)).strip("_")
+        better = f", such as '{hint}'" if registry.is_name(hint) else ""
+        raise MerZooError(f"'{name}' is not a name for a part. Use small letters, digits and underscores{better}.")
+    folder = Path(folder)
+    files = {folder / file: text for file, text in _filled(kind, name).items()}
+    if there := [str(path) for path in files if path.exists()]:
+        raise MerZooError(f"{', '.join(there)} exists already. Choose another name or folder.")
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            path.write_text(text, encoding="utf-8")
+            written.append(path)
+    except OSError as error:
+        for path in written:
+            path.unlink()
+        raise MerZooError(f"{folder}: cannot be written to: {error.strerror}. Choose another folder.") from None
+    return list(files)
+
+
+def _filled(kind: str, name: str) -> dict[str, str]:
+    """Return the texts of the three files."""
+    root = resources.folder("registry") / "templates"
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    words = {
+        "kind": kind,
+        "name": name,
+        "Class": class_name,
+        "function": name,
+        "target": name if kind == "dataset" else class_name,
+        "words": name.replace("_", " ").capitalize(),
+    }
+    templates = {
+        f"{name}.py": root / kind / "part.py.template",
+        f"{name}.yaml": root / kind / "card.yaml.template",
+        f"test_{name}.py": root / "test.py.template",
+    }
+    return {
+        file: re.sub(r"\{\{(\w+)\}\}", lambda found: words[found[1]], path.read_text(encoding="utf-8"))
+        for file, path in templates.items()
+    }

@@ -1,0 +1,178 @@
+"""A corpus on the device and ragged batches of it, made by index operations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mer_zoo.data.conversation import Conversation
+from mer_zoo.errors import MerZooError
+
+if TYPE_CHECKING:
+    from mer_zoo.batch.index import BatchIndex
+    from mer_zoo.graph.base import GraphBuilder
+    from mer_zoo.graph.lowering import ViewSpec
+    from mer_zoo.kernel.base import Kernel
+from mer_zoo.batch.batch import ConversationBatch
+from mer_zoo.batch.index import Dialogues, Shape
+
+
+class Corpus:
+    """Dialogues uploaded once, their graphs built and lowered once; `batch` then only indexes.
+
+    Inputs:
+        conversations: the dialogues, of equal modalities.
+        builder: graph builder, or None for models without a graph.
+        views: which node types and relations the stages see; pairs of names, or `ViewSpec`s.
+        kernels: kernel class for every view, or None to choose the cheapest for each.
+        device: where the tensors live.
+
+    Example:
+        >>> talk = Conversation("d", ("A", "B"), [0, 1], {"text": np.zeros((2, 3))})
+        >>> batch = Corpus([talk, talk]).batch([1, 0, 1])
+        >>> len(batch), batch.dialogues.rows.shape, batch.features["text"].shape
+        (6, torch.Size([3, 2]), torch.Size([6, 3]))
+    """
+
+    def __init__(
+        self,
+        conversations: Sequence[Conversation],
+        builder: GraphBuilder | None = None,
+        views: Sequence[Any] = (),
+        *,
+        kernels: type[Kernel] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.lengths = np.array([len(talk) for talk in conversations], dtype=np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.ids = [talk.id for talk in conversations]
+        first = conversations[0]
+        features, present = {}, {}
+        for modality, width in first.widths.items():
+            shown = [t.present.get(modality, np.ones(len(t), bool)) for t in conversations]
+            rows = [t.features[modality] * s[:, None] for t, s in zip(conversations, shown, strict=True)]
+            features[modality] = np.concatenate([*rows, np.zeros((1, width), np.float32)]).astype(np.float32)
+            present[modality] = np.append(np.concatenate(shown), False)
+        self._features = {m: self._upload(x) for m, x in features.items()}
+        self._present = {m: self._upload(x) for m, x in present.items()}
+        self._labels = self._upload(np.concatenate([*(t.labels for t in conversations), [-1]]))
+        self._speaker = self._upload(np.concatenate([*(t.speaker_index for t in conversations), [0]]))
+        self._position = self._upload(np.concatenate([*(np.arange(n) for n in self.lengths), [0]]))
+        self._length = self._upload(np.append(self.lengths, 1))
+        self._kernels: dict[str, tuple[type[Kernel], Any, dict[str, Tensor]]] = {}
+        self._names: dict[ViewSpec, str] = {}
+        if builder is not None and views:
+            self._lower(conversations, builder, views, kernels)
+
+    def _upload(self, array: np.ndarray) -> Tensor:
+        host = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cuda":  # from pinned memory the copy waits for nothing
+            host = host.pin_memory()
+        return host.to(self.device, non_blocking=True)
+
+    def _lower(self, conversations: Any, builder: GraphBuilder, views: Sequence[Any], kernels: Any) -> None:
+        from mer_zoo.graph.lowering import ViewSpec, lower, select
+        from mer_zoo.kernel.choice import cheapest
+
+        specs = [
+            v if isinstance(v, ViewSpec) else ViewSpec(tuple(v[0]), select(v[1], builder.relations, "view"))
+            for v in views
+        ]
+        lowered = lower([builder(talk) for talk in conversations], specs, builder.relations)
+        names: dict[int, str] = {}
+        for spec, view in lowered.items():
+            if id(view) not in names:
+                names[id(view)] = str(len(names))
+                kernel = kernels or cheapest(view)
+                if not view.is_simple and _is_block(kernel):
+                    raise MerZooError(
+                        f"kernel {kernel.__name__} cannot hold several edges between the same two nodes. Use segment."
+                    )
+                tables = {key: value.to(self.device) for key, value in kernel.tables(view).items()}
+                self._kernels[names[id(view)]] = (kernel, view, tables)
+            self._names[spec] = names[id(view)]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def shape(self, dialogues: Sequence[int] | np.ndarray) -> Shape:
+        """Return the shape of a batch of these dialogues."""
+        chosen = np.asarray(dialogues, dtype=np.int64)
+        lengths = self.lengths[chosen]
+        edges = {name: kernel.count(view, chosen) for name, (kernel, view, _) in self._kernels.items()}
+        return Shape(len(chosen), int(lengths.sum()), int(lengths.max(initial=1)), edges)
+
+    def index(
+        self,
+        dialogues: Sequence[int] | np.ndarray,
+        utterances: int = 0,
+        longest: int = 0,
+        shape: Shape | None = None,
+    ) -> BatchIndex:
+        """Plan a batch on the host: where every utterance, dialogue and edge of it lies.
+
+        Args:
+            dialogues: numbers of the dialogues, in order.
+            utterances: pad to this many utterances (0: none).
+            longest: lay out for dialogues of at least this many utterances (0: the longest of the batch).
+            shape: pad everything to this shape.
+        """
+        from mer_zoo.batch.index import BatchIndex
+
+        chosen = np.asarray(dialogues, dtype=np.int64)
+        if shape is not None:
+            utterances, longest = shape.utterances, shape.longest
+            chosen = np.append(chosen, np.full(shape.dialogues - len(chosen), len(self)))
+        lengths = np.append(self.lengths, 0)[chosen]  # number D is a place holder without utterances
+        total = int(lengths.sum())
+        size, count = max(int(lengths.max(initial=1)), longest), max(total, utterances)
+        starts = np.cumsum(lengths) - lengths
+        dialogue = np.repeat(np.arange(len(chosen)), lengths)
+        place = np.arange(total) - starts[dialogue]
+        rows = np.full((len(chosen), size), count)
+        rows[dialogue, place] = np.arange(total)
+        pad = count - total
+        corpus_rows = np.append(self.starts[chosen][dialogue] + place, np.full(pad, self.starts[-1]))
+        cells = np.append(dialogue * size + place, np.full(pad, len(chosen) * size))
+        edges = {
+            name: {
+                key: self._upload(plan)
+                for key, plan in kernel.plan(view, chosen, starts, count, shape.edges[name] if shape else 0).items()
+            }
+            for name, (kernel, view, _) in self._kernels.items()
+        }
+        return BatchIndex(
+            self._upload(corpus_rows), self._upload(chosen), self._upload(rows), self._upload(cells), edges
+        )
+
+    def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
+        """Gather a batch: index operations on tensors that are already on the device."""
+        from mer_zoo.batch.index import BatchIndex
+
+        index = dialogues if isinstance(dialogues, BatchIndex) else self.index(dialogues)
+        rows = index.utterances
+        structure = Dialogues(
+            self._speaker[rows], self._position[rows], self._length[index.dialogues], index.rows, index.cells
+        )
+        bound = {
+            name: kernel(view, tables, index, index.edges[name])
+            for name, (kernel, view, tables) in self._kernels.items()
+        }
+        return ConversationBatch(
+            {m: x[rows] for m, x in self._features.items()},
+            {m: x[rows] for m, x in self._present.items()},
+            self._labels[rows],
+            structure,
+            {spec: bound[name] for spec, name in self._names.items()},
+        )
+
+
+def _is_block(kernel: type[Kernel]) -> bool:
+    from mer_zoo.kernel.blocks import Blocks
+
+    return issubclass(kernel, Blocks)

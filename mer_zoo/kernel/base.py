@@ -1,0 +1,200 @@
+"""Message passing as layers see it: a few operations on the edges of a batch, whatever their layout in memory."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mer_zoo.batch import launch_cost
+from mer_zoo.batch.rearranging import rearranged
+
+if TYPE_CHECKING:
+    from mer_zoo.graph.lowering import View
+from mer_zoo.batch.index import BatchIndex
+
+Step = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Propagation:
+    """Messages passed many times with the same weights.
+
+    Inputs:
+        lay: `[heads, nodes, d]` → states as the kernel computes with them, `[heads, *rows, d]`, zeros where no node is.
+        step: passes messages, from such states to such states.
+        unlay: the inverse of `lay`.
+    """
+
+    lay: Step
+    step: Step
+    unlay: Step
+
+
+def _as_is(x: Tensor) -> Tensor:
+    return x
+
+
+class Kernel(abc.ABC):
+    """Base of all kernels: the edges of one view in one batch.
+
+    *Edge tensors* have shape `[..., *edges]`, where `*edges` is the kernel's own layout; leading dimensions are heads
+    or channels. They add, multiply and drop out element by element like any tensor, and dimensions of size one
+    broadcast. Off the edges their content is arbitrary until `mask` or `softmax` sets it to zero.
+
+    Inputs:
+        view: the lowered edges of the whole corpus.
+        tables: what `tables(view)` made, on the device.
+        index: the batch.
+        plan: what `plan(view, ...)` made for this batch, on the device.
+    """
+
+    foreign = False
+    """Whether operations are not torch's, and so are neither mapped by `torch.func.vmap` nor captured."""
+
+    def __init__(self, view: View, tables: Mapping[str, Tensor], index: BatchIndex, plan: Mapping[str, Tensor]) -> None:
+        self.names = view.relations
+        self.selected = view.selected
+        self.relations = len(view.relations)
+        self.nodes_per_utterance = view.nodes_per_utterance
+        self.nodes = index.utterances.shape[0] * view.nodes_per_utterance
+        self.reach = view.reach
+        self.index = index
+
+    @classmethod
+    @abc.abstractmethod
+    def tables(cls, view: View) -> dict[str, Tensor]:
+        """Return the tensors that the whole corpus needs, made once and uploaded once."""
+
+    @classmethod
+    def plan(
+        cls, view: View, dialogues: np.ndarray, starts: np.ndarray, utterances: int, edges: int = 0
+    ) -> dict[str, np.ndarray]:
+        """Return the index arrays one batch needs beyond `BatchIndex` (host side, no loop over utterances).
+
+        Args:
+            view: the lowered edges.
+            dialogues: numbers of the dialogues; beyond the last for a place holder.
+            starts: first utterance of each in the batch.
+            utterances: utterances in the batch, padding included.
+            edges: pad a list of edges to this many.
+        """
+        return {}
+
+    @classmethod
+    def count(cls, view: View, dialogues: np.ndarray) -> int:
+        """Return how many edges a batch lists; 0 for layouts whose size follows from the utterances."""
+        return 0
+
+    @abc.abstractmethod
+    def source(self, x: Tensor) -> Tensor:
+        """Give every edge its source's value: `[..., nodes]` → `[..., *edges]`."""
+
+    @abc.abstractmethod
+    def target(self, x: Tensor) -> Tensor:
+        """Give every edge its target's value: `[..., nodes]` → `[..., *edges]`."""
+
+    @property
+    @abc.abstractmethod
+    def one_hot(self) -> Tensor:
+        """1 where an edge has the relation, float32 `[selected relations, *edges]`."""
+
+    @cached_property
+    def ones(self) -> Tensor:
+        """1 on every edge, 0 elsewhere, float32 `[*edges]`."""
+        return self.one_hot.sum(0)
+
+    def mask(self, edges: Tensor) -> Tensor:
+        """Set an edge tensor to zero off the edges."""
+        return edges * self.ones.to(edges.dtype)
+
+    def relation(self, table: Tensor) -> Tensor:
+        """Give every edge its relation's value: `[..., relations]` → `[..., *edges]`; zero off the edges.
+
+        A product with a one-hot: its gradient is a product too, where that of a look-up is a scatter.
+        """
+        one_hot = self.one_hot
+        flat = self.pick(table) @ one_hot.to(table.dtype).flatten(1)
+        return flat.unflatten(-1, one_hot.shape[1:])
+
+    def pick(self, table: Tensor, dim: int = -1) -> Tensor:
+        """Keep the entries of the selected relations along a dimension of size `relations`."""
+        if len(self.selected) == self.relations:
+            return table
+        return torch.stack([table.select(dim, number) for number in self.selected], dim)
+
+    @abc.abstractmethod
+    def dot(self, query: Tensor, key: Tensor) -> Tensor:
+        """Scalar product of the target's query with the source's key: two `[heads, nodes, d]` → `[heads, *edges]`."""
+
+    @abc.abstractmethod
+    def softmax(self, scores: Tensor) -> Tensor:
+        """Softmax over the edges that enter a node, `[..., *edges]`; zero off the edges."""
+
+    @abc.abstractmethod
+    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """Softmax over the edges that leave a node, `[*edges]`; zero off the edges."""
+
+    @abc.abstractmethod
+    def sum(self, edges: Tensor) -> Tensor:
+        """Sum a masked edge tensor over the edges that enter a node: `[..., *edges]` → `[..., nodes]`."""
+
+    @abc.abstractmethod
+    def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
+        """Weighted sum over incoming edges: masked `[heads, *edges]`, `[heads, nodes, d]` → `[heads, nodes, d]`."""
+
+    def propagation(self, weights: Tensor) -> Propagation:
+        """Return `aggregate` with these weights, prepared once for a layer that passes messages many times."""
+        return Propagation(_as_is, lambda values: self.aggregate(weights, values), _as_is)
+
+    def _laid(self, lay: Step, step: Step, unlay: Step) -> Propagation:
+        """Stay in a padded layout where launches cost more than padding; else leave it after every step."""
+        if launch_cost.is_costly(self.index.rows.device):
+            return Propagation(lay, step, unlay)
+        return Propagation(_as_is, lambda values: unlay(step(lay(values))), _as_is)
+
+    def aggregate_by_relation(self, weights: Tensor, values: Tensor) -> Tensor:
+        """Weighted sum, each relation apart: masked `[*edges]`, `[nodes, d]` → `[selected relations, nodes, d]`."""
+        return self.aggregate(weights * self.one_hot.to(weights.dtype), values.unsqueeze(0))
+
+    @cached_property
+    def _node(self) -> Tensor:
+        """Node at every place of the padded layout, `[B, L * M]`; one beyond the last where there is none."""
+        count, rows = self.nodes_per_utterance, self.index.rows
+        if count == 1:
+            return rows
+        return (rows.unsqueeze(-1) * count + torch.arange(count, device=rows.device)).flatten(-2).clamp(max=self.nodes)
+
+    @cached_property
+    def _cell(self) -> Tensor:
+        """The inverse: place of every node, `[nodes]`; `B * L * M` for padding."""
+        count, cells = self.nodes_per_utterance, self.index.cells
+        if count == 1:
+            return cells
+        places = (cells.unsqueeze(-1) * count + torch.arange(count, device=cells.device)).flatten(-2)
+        return places.clamp(max=self.index.rows.numel() * count)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Lay nodes out by dialogue: `[..., nodes, d]` → `[..., B, L * M, d]`, zeros where there is none."""
+        return rearranged(x, self._node.flatten(), self._cell).unflatten(-2, self._node.shape)
+
+    def unpad(self, x: Tensor) -> Tensor:
+        """The inverse of `pad`: `[..., B, L * M, d]` → `[..., nodes, d]`."""
+        return rearranged(x.flatten(-3, -2), self._cell, self._node.flatten())
+
+    @abc.abstractmethod
+    def by_distance(self, edges: Tensor) -> Tensor:
+        """Lay a masked edge tensor out by dialogue, target and distance, for layers that walk along a dialogue.
+
+        `[..., *edges]` → `[..., B, L * M, 2 reach + 1]`; the last index is `source - target + reach`.
+        """
+
+    @abc.abstractmethod
+    def edge_values(self, edges: Tensor) -> Tensor:
+        """Return one column per edge in the order of (target, source): `[..., *edges]` → `[..., edges]` (for tests)."""

@@ -1,0 +1,385 @@
+"""A recipe: one model, its graph, balancing, loss and training, as checked data."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from mer_zoo import registry
+from mer_zoo.data.conversation import MODALITIES
+from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.registry import document, resources
+
+STAGE_KINDS = ("encoder", "layer", "edge_weight", "fusion", "head", "skip", "start")
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(_Strict):
+    """A part by name with its settings; a bare name stands for `{name: ...}`."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+class Stage(_Strict):
+    """One step of a model: exactly one of the kinds, and where it applies.
+
+    Inputs:
+        encoder, layer, edge_weight, fusion, head: the part.
+        skip: stages whose outputs are put in front of the current states (concatenated).
+        start: stage to go back to; what follows continues from its output, as a second branch.
+        only: node types the stage applies to; the others pass by untouched. Types the data lacks are ignored.
+        relations: wildcard patterns of the relations that a layer or edge weight sees.
+        shared: one instance for all node types instead of one for each.
+    """
+
+    encoder: Part | None = None
+    layer: Part | None = None
+    edge_weight: Part | None = None
+    fusion: Part | None = None
+    head: Part | None = None
+    skip: str | list[str] | None = None
+    start: str | None = None
+    only: list[str] | None = None
+    relations: str | list[str] | None = None
+    shared: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _one_kind(self) -> Stage:
+        given = [kind for kind in STAGE_KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a stage has exactly one of {', '.join(STAGE_KINDS)}; this one has {given or 'none'}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the kinds this stage is."""
+        return next(kind for kind in STAGE_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def part(self) -> Part:
+        """The part, for stages that have one."""
+        return getattr(self, self.kind)
+
+
+class Training(_Strict):
+    """How a model is trained.
+
+    Arguments:
+        optimizer: `adam`, `adamw` or `sgd`.
+        learning_rate: step size.
+        weight_decay: L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`).
+        dialogues_per_batch: dialogues in a step.
+        epochs: passes over the training dialogues, at most.
+        patience: epochs without a better validation score before stopping; null: never stop early.
+        select: validation metric that chooses the epoch.
+        clip: largest norm of the gradient; null: no clipping.
+    """
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: pydantic.PositiveFloat = 1e-3
+    weight_decay: pydantic.NonNegativeFloat = 0.0
+    dialogues_per_batch: pydantic.PositiveInt = 16
+    epochs: pydantic.PositiveInt = 30
+    patience: pydantic.PositiveInt | None = None
+    select: Literal["weighted_f1", "macro_f1", "accuracy", "unweighted_recall"] = "weighted_f1"
+    clip: pydantic.PositiveFloat | None = None
+
+
+class Published(_Strict):
+    """A score from the literature, kept apart from anything measured here.
+
+    Arguments:
+        dataset: what it was measured on.
+        metric: such as `weighted_f1`.
+        value: in percent.
+        where: table, log or page that says so.
+        selected_on: split that chose the epoch.
+        seeds: how many runs it is the mean of; null: unknown.
+    """
+
+    dataset: str
+    metric: str
+    value: float
+    where: str
+    selected_on: Literal["test", "validation", "unknown"]
+    seeds: int | None = None
+
+
+class Recipe(_Strict):
+    """A whole recipe; `fill` resolves it for a dataset.
+
+    Inputs:
+        title: one line for reports.
+        paper: key into `references.bib`, or null.
+        notes: how the code differs from the paper, and other things worth knowing.
+        modalities: `all` that the data has, a list of names, or a mapping to the widths the features must have.
+        graph: the graph builder, or null.
+        model: the stages in the order the data meets them, by name.
+        balancing, loss: the parts.
+        training: the loop's settings.
+        published: scores from the literature.
+    """
+
+    title: str
+    paper: str | None = None
+    notes: list[str] = []
+    modalities: Literal["all"] | list[str] | dict[str, int] = "all"
+    graph: Part | None = None
+    model: dict[str, Stage]
+    balancing: Part = Part(name="none")
+    loss: Part = Part(name="nll")
+    training: Training = Training()
+    published: list[Published] = []
+
+
+@dataclass
+class RecipeFile:
+    """A parsed recipe with the places of its values, over all files it extends."""
+
+    name: str
+    recipe: Recipe
+    pages: list[document.Document] = field(default_factory=list)
+    overrides: tuple[tuple[str, ...], ...] = ()
+
+    def place(self, *location: Any) -> str:
+        """Return where a value was given, with its dotted path: `mine.yaml:7:3 model.fuse`."""
+        return f"{_place(self.pages, self.overrides, location)} {'.'.join(str(x) for x in location)}".strip()
+
+
+def _place(pages: Sequence[document.Document], overrides: Sequence[tuple[str, ...]], location: Sequence[Any]) -> str:
+    for length in range(len(location), 0, -1):
+        head = tuple(location[:length])
+        if tuple(str(x) for x in head) in overrides:
+            return "-o"
+        for page in pages:
+            if head in page.marks:
+                return page.place(head)
+    return pages[0].place() if pages else "recipe"
+
+
+def names() -> list[str]:
+    """Return the recipes that ship: `model` for `model/default.yaml`, `model/variant` for the others.
+
+    Example:
+        >>> "amb_dsgdn" in names(), "amb_dsgdn/iemocap" in names()
+        (True, True)
+    """
+    root = resources.folder("baselines")
+    found = []
+    for path in sorted(root.glob("*/*.yaml")):
+        if path.parent.name not in ("suites", "parity", "results"):
+            found.append(path.parent.name if path.stem == "default" else f"{path.parent.name}/{path.stem}")
+    return sorted(found)
+
+
+def title(name: str) -> str:
+    """Return the title of a recipe."""
+    return str(document.plain(find(name).read_text(encoding="utf-8")).get("title", ""))
+
+
+def find(name: str) -> Path:
+    """Return the file of a recipe: a shipped name, or a path."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise MerZooError(f"{name}: no such file.")
+    if name in names():
+        root = resources.folder("baselines") / name
+        return root / "default.yaml" if root.is_dir() else root.with_suffix(".yaml")
+    raise MerZooError(
+        f"no recipe named '{name}'.{nearest(name, names())} See `mer-zoo list recipe`; a file ends in .yaml."
+    )
+
+
+def read(name: str, overrides: Iterable[str] = ()) -> RecipeFile:
+    """Read a recipe by name or path, with `key=value` overrides; every fault of the file is told at once.
+
+    Args:
+        name: shipped name, or path of a YAML file.
+        overrides: such as `training.epochs=5` or `model.context.encoder.dropout=0.1`; values are YAML.
+    """
+    pages, data = _read_chain(find(name), [])
+    changed = tuple(_override(data, text) for text in overrides)
+    try:
+        recipe = Recipe.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise MerZooError("\n".join(_describe(fault, pages, changed) for fault in error.errors())) from None
+    return RecipeFile(_short(name), recipe, pages, changed)
+
+
+def _short(name: str) -> str:
+    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+
+
+def _read_chain(path: Path, seen: list[Path]) -> tuple[list[document.Document], dict[str, Any]]:
+    if path.resolve() in seen:
+        raise MerZooError(f"{path}: extends itself through {', '.join(str(p) for p in seen)}.")
+    page = document.read(path)
+    if not isinstance(page.data, dict):
+        raise MerZooError(f"{path}: a recipe is a mapping with 'title' and 'model'.")
+    data = copy.deepcopy(page.data)
+    base = data.pop("extends", None)
+    if base is None:
+        return [page], data
+    beside = path.parent / str(base)
+    try:
+        parent = beside if beside.is_file() else find(str(base))
+    except MerZooError as error:
+        raise MerZooError(f"{page.place(['extends'])} extends: {error}") from None
+    pages, merged = _read_chain(parent, [*seen, path.resolve()])
+    return [page, *pages], _merge(merged, data)
+
+
+def _merge(below: Any, above: Any) -> Any:
+    """Lay one mapping over another: null removes, a part with another name and anything but a mapping replaces.
+
+    Where the upper mapping names all keys of the lower, its order counts; so a variant may put a stage in between.
+    """
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    if "name" in above and above["name"] != below.get("name"):
+        return above
+    laid = {key: _merge(below[key], value) if key in below else value for key, value in above.items()}
+    merged = laid if below.keys() <= above.keys() else {**below, **laid}
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
+    key, equals, value = text.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise MerZooError(f"-o {text}: want key=value, such as training.epochs=5.")
+    here: Any = data
+    for i, word in enumerate(path[:-1]):
+        if i == 0 and word not in Recipe.model_fields:
+            raise MerZooError(f"-o {text}: a recipe has no '{word}'.{nearest(word, Recipe.model_fields)}")
+        if i == 1 and path[0] == "model" and word not in here:
+            raise MerZooError(f"-o {text}: the model has no stage '{word}'.{nearest(word, here)}")
+        if not isinstance(here.get(word), dict):
+            here[word] = {"name": here[word]} if isinstance(here.get(word), str) else {}
+        here = here[word]
+    try:
+        here[path[-1]] = document.plain(value)
+    except Exception:
+        raise MerZooError(f"-o {text}: '{value}' is not valid YAML.") from None
+    return path
+
+
+def _describe(fault: Any, pages: Sequence[document.Document], overrides: Sequence[tuple[str, ...]]) -> str:
+    location = [x for x in fault["loc"] if x not in ("Part", "dict[str,int]", "list[str]", "literal['all']", "str")]
+    where = f"{_place(pages, overrides, location)} {'.'.join(str(x) for x in location)}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        known: Any = {1: Recipe, 2: Training, 3: Stage}.get(len(location), Recipe)
+        return f"{where}: unknown key.{nearest(str(location[-1]), known.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{where}: is missing. Add it."
+    return f"{where}: {message} (given: {json.dumps(fault['input'], default=str)[:80]})."
+
+
+def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data") -> dict[str, Any]:
+    """Resolve a recipe for features of given widths: what is returned is all that decides a run, defaults written in.
+
+    Returns:
+        plain data with keys `modalities` (name -> width), `graph`, `model`, `balancing`, `loss`, `training`, and `code`
+        for parts that are not the library's own.
+
+    Raises:
+        MerZooError: an unknown part or setting, a modality the data lacks, a width that differs.
+    """
+    recipe = file.recipe
+    faults: list[str] = []
+    code: dict[str, str] = {}
+    modalities = _modalities(file, widths, data_name)
+
+    def filled(kind: str, part: Part, *location: Any) -> dict[str, Any]:
+        place = file.place(*location)
+        try:
+            card = registry.find(kind, part.name, place)
+            if (written := registry.code(card)) is not None:
+                code[card.id] = written
+            return {"name": card.name, **registry.fill(card, part.settings, place, partial(file.place, *location))}
+        except MerZooError as error:
+            faults.append(str(error))
+            return {"name": part.name}
+
+    model: dict[str, Any] = {}
+    for name, stage in recipe.model.items():
+        entry: dict[str, Any] = {}
+        if stage.kind in ("skip", "start"):
+            asked = stage.skip if stage.kind == "skip" else stage.start
+            entry[stage.kind] = [asked] if isinstance(asked, str) else list(asked or [])
+            for before in entry[stage.kind]:
+                if before not in model:
+                    faults.append(
+                        f"{file.place('model', name, stage.kind)}: no stage '{before}' before this one."
+                        f"{nearest(before, model)}"
+                    )
+        else:
+            entry[stage.kind] = filled(stage.kind, stage.part, "model", name, stage.kind)
+        nodes = {*MODALITIES, *modalities, "utterance"}
+        for node in stage.only or []:
+            if node not in nodes:
+                faults.append(f"{file.place('model', name, 'only')}: no modality '{node}'.{nearest(node, nodes)}")
+        for key in ("only", "relations", "shared"):
+            if getattr(stage, key):
+                entry[key] = getattr(stage, key)
+        model[name] = entry
+    result = {
+        "modalities": modalities,
+        "graph": filled("graph", recipe.graph, "graph") if recipe.graph else None,
+        "model": model,
+        "balancing": filled("balancing", recipe.balancing, "balancing"),
+        "loss": filled("loss", recipe.loss, "loss"),
+        "training": recipe.training.model_dump(mode="json"),
+    }
+    if len(modalities) == 1 and not faults:
+        result["balancing"] = {"name": "none"}  # nothing to balance; what ran is what is written down
+    if faults:
+        raise MerZooError("\n".join(faults))
+    if code:
+        result["code"] = code
+    return result
+
+
+def _modalities(file: RecipeFile, widths: Mapping[str, int], data_name: str) -> dict[str, int]:
+    asked = file.recipe.modalities
+    if asked == "all":
+        return dict(widths)
+    missing = [m for m in asked if m not in widths]
+    if missing:
+        raise MerZooError(
+            f"{file.place('modalities')}: recipe '{file.name}' needs {', '.join(missing)}, but {data_name} has only "
+            f"{', '.join(widths)}. Use `-o modalities=[{', '.join(m for m in asked if m in widths)}]` or other data."
+        )
+    if isinstance(asked, dict):
+        for modality, width in asked.items():
+            if widths[modality] != width:
+                raise MerZooError(
+                    f"{file.place('modalities', modality)}: recipe '{file.name}' is for {modality} features of width "
+                    f"{width}, but {data_name} has width {widths[modality]}. Use the features the recipe names, or "
+                    f"`-o modalities=all` to take what the data has."
+                )
+    return {m: widths[m] for m in asked}

@@ -1,0 +1,141 @@
+"""Trained models on disk: weights in safetensors, rebuilt from the recipe that stands in the same file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mer_zoo.corpus import Corpus
+from mer_zoo.data.conversation import Conversation
+from mer_zoo.errors import MerZooError
+from mer_zoo.model.model import Facts, Model, assemble
+
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A trained model with all it takes to use it.
+
+    Inputs:
+        model: in evaluation mode.
+        name: recipe name.
+        filled: the recipe it was trained from, defaults written in.
+        facts: widths, speakers and classes it was built for.
+        label_names: names of its classes.
+        run: identity of the run.
+        seed, fold: of the run.
+    """
+
+    model: Model
+    name: str
+    filled: dict[str, Any]
+    facts: Facts
+    label_names: tuple[str, ...]
+    run: str
+    seed: int = 0
+    fold: int | None = None
+
+    def predict(self, conversations: Sequence[Conversation], device: str = "cpu") -> dict[str, np.ndarray]:
+        """Return dialogue id -> probabilities of the classes, float64 `[utt, classes]`.
+
+        Raises:
+            MerZooError: a modality is missing, a width differs, or a dialogue has more speakers than the model knows.
+        """
+        for talk in conversations:
+            here = f"dialogue '{talk.id}'"
+            for modality, width in self.filled["modalities"].items():
+                if talk.widths.get(modality) != width:
+                    got = f"width {talk.widths[modality]}" if modality in talk.widths else "none"
+                    raise MerZooError(
+                        f"{here}: model '{self.name}' was trained on {modality} features of width {width}; here: {got}."
+                    )
+            count = int(talk.speaker_index.max()) + 1
+            if count > self.facts.speakers:
+                raise MerZooError(
+                    f"{here}: {count} speakers, but model '{self.name}' was trained for {self.facts.speakers}."
+                )
+        corpus = Corpus(conversations, self.model.builder, self.model.specs, device=device)
+        self.model.to(device).eval()
+        found = {}
+        with torch.no_grad():
+            for i, talk in enumerate(conversations):
+                found[talk.id] = self.model(corpus.batch([i])).logits.softmax(-1).double().cpu().numpy()
+        return found
+
+
+def save(saved: Saved, path: Path) -> None:
+    """Write a model atomically: a crash leaves no half-written file."""
+    from safetensors.torch import save_file
+
+    described = {
+        "name": saved.name,
+        "filled": saved.filled,
+        "facts": asdict(saved.facts),
+        "label_names": list(saved.label_names),
+        "run": saved.run,
+        "seed": saved.seed,
+        "fold": saved.fold,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    os.close(handle)
+    try:
+        weights = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
+        save_file(weights, temporary, metadata={"mer_zoo": FORMAT, "model": json.dumps(described)})
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load(path: Path | str, device: str = "cpu") -> Saved:
+    """Read a model back.
+
+    Args:
+        path: a `.safetensors` file, or the `.result.json` beside it.
+        device: where to put it.
+
+    Raises:
+        MerZooError: no such file, not a model of this library, or a part it needs is gone.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if path.name.endswith(".result.json"):
+        path = path.with_name(path.name.removesuffix(".result.json") + ".safetensors")
+    if not path.is_file():
+        raise MerZooError(f"{path}: no such file. `mer-zoo train` writes one; `compare` does with --keep-weights.")
+    try:
+        with safe_open(path, framework="pt", device=device) as archive:
+            metadata = archive.metadata() or {}
+            weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise MerZooError(f"{path}: not a readable safetensors file ({error}).") from None
+    if metadata.get("mer_zoo") != FORMAT:
+        raise MerZooError(f"{path}: not a model that mer_zoo {FORMAT}.x saved. Train it anew.")
+    described = json.loads(metadata["model"])
+    facts = Facts(**{**described["facts"], "class_counts": tuple(described["facts"]["class_counts"])})
+    model = assemble(described["filled"], facts).to(device)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {error}") from None
+    return Saved(
+        model.eval(),
+        described["name"],
+        described["filled"],
+        facts,
+        tuple(described["label_names"]),
+        described["run"],
+        described["seed"],
+        described["fold"],
+    )

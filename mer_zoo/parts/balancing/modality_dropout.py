@@ -1,0 +1,63 @@
+"""Modality dropout at a fixed rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.parts.balancing.base import Balancing, Features
+from mer_zoo.parts.balancing.dropping import drop_modalities
+
+if TYPE_CHECKING:
+    from mer_zoo.batch.batch import ConversationBatch
+
+
+class ModalityDropout(Balancing):
+    r"""Drop whole dialogues of a modality at a fixed rate (ModDrop; Neverova et al. 2016).
+
+    $$y_m = \frac{b_{dm}}{1 - \bar q}\,x_m,\qquad b_{dm} \sim \mathrm{Bernoulli}(1 - q_m)$$
+    for dialogue d and modality m; $\bar q$ is the mean of q.
+
+    Inputs:
+        features: modality -> `[N, width]`; batch: its dialogues.
+    Outputs:
+        features of the same shapes.
+
+    Arguments:
+        modalities, classes: facts.
+        rate: $q$, from 0 to below 1; one for all, or modality -> rate (0 for those not named).
+
+    Raises:
+        MerZooError: fewer than two modalities, a rate out of range or zero everywhere, an unknown modality.
+
+    Example:
+        >>> ModalityDropout(("text", "audio"), 6, rate={"text": 0.5}).rates()
+        {'text': tensor(0.5000), 'audio': tensor(0.)}
+    """
+
+    def __init__(self, modalities: Sequence[str], classes: int, *, rate: float | dict[str, float] = 0.2) -> None:
+        super().__init__(modalities, classes)
+        given = rate if isinstance(rate, dict) else dict.fromkeys(self.modalities, rate)
+        for m in given:
+            if m not in self.modalities:
+                raise MerZooError(f"`rate`: no modality named '{m}'.{nearest(m, self.modalities)}")
+        chosen = [given.get(m, 0.0) for m in self.modalities]
+        if not all(0 <= q < 1 for q in chosen) or not any(chosen):
+            raise MerZooError(
+                f"`rate` is {rate}, but must lie from 0 to below 1, above 0 for a modality at least. "
+                "To drop nothing, use `balancing: none`."
+            )
+        self._rates: Tensor
+        self.register_buffer("_rates", torch.tensor(chosen), persistent=False)
+
+    def on_features(self, features: Features, batch: ConversationBatch, unimodal: Callable[[], Features]) -> Features:
+        """Drop modalities of whole dialogues."""
+        return drop_modalities({m: features[m] for m in self.modalities}, self._rates, batch.dialogues)
+
+    def rates(self) -> dict[str, Tensor]:
+        """Dropout probabilities."""
+        return dict(zip(self.modalities, self._rates.unbind(), strict=True))

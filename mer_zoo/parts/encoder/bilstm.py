@@ -1,0 +1,96 @@
+"""A bidirectional LSTM over every dialogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mer_zoo.batch.index import Dialogues
+from mer_zoo.parts.ops.dropout import Dropout
+
+
+class BiLSTM(nn.Module):
+    r"""Layers of a forward and a backward LSTM, their states concatenated (bc-LSTM §3.2, DialogueGCN §3.3.1).
+
+    $$\overrightarrow{h}_i = \mathrm{LSTM}(x_i, \overrightarrow{h}_{i-1}),\quad
+      \overleftarrow{h}_i = \mathrm{LSTM}(x_i, \overleftarrow{h}_{i+1}),\quad
+      h_i = [\overrightarrow{h}_i;\overleftarrow{h}_i]$$
+
+    Both directions run on the padded layout; the backward one reads each dialogue from its own last utterance
+    (`packed`), or, as much published code does, from the end of the padding, which lets a dialogue's output depend on
+    the longest dialogue of its batch.
+
+    Inputs:
+        x: float `[N, width]`; dialogues.
+    Outputs:
+        float `[N, 2 * hidden]`.
+
+    Arguments:
+        width: width of x (a fact).
+        hidden: width of each direction.
+        layers: how many.
+        dropout: probability between layers.
+        packed: read padding as if it were not there.
+        project: width to map to first, padding included, which then holds the bias (MMGCN); null: no map.
+
+    Example:
+        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> batch = tiny_batch()
+        >>> BiLSTM(6, hidden=4)(batch.features["text"], batch.dialogues).shape
+        torch.Size([10, 8])
+    """
+
+    cell: Any = nn.LSTM
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        hidden: int = 100,
+        layers: int = 2,
+        dropout: float = 0.4,
+        packed: bool = True,
+        project: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.out_width, self.packed = 2 * hidden, packed
+        self.project = nn.Linear(width, project) if project else None
+        widths = [project or width, *[2 * hidden] * (layers - 1)]
+        self.forwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
+        self.backwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
+        self.drop = Dropout(dropout)
+
+    def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
+        """Run both directions, layer by layer."""
+        first: tuple[Any, Any] = (self.forwards[0], self.backwards[0])
+        wide = self.project is None and x.shape[1] > first[0].weight_ih_l0.shape[0]
+        h = dialogues.pad(x[:, :0] if wide else x)
+        if self.project is not None:
+            h = self.project(h)
+        place = torch.arange(h.shape[1], device=h.device)
+        # reading order of the backward direction: its own inverse; padding stays behind when packed
+        last = dialogues.lengths.unsqueeze(1) - 1 if self.packed else place[-1:].unsqueeze(0)
+        mirror = torch.where(place <= last, last - place, place).expand(h.shape[:2]).unsqueeze(-1)
+        for i, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
+            inputs = [self.drop(h) if i else h] * 2
+            if wide and i == 0:  # wide features are mapped to gates before there is padding
+                inputs = [dialogues.pad(F.linear(x, cell.weight_ih_l0).to(x.dtype)) for cell in first]
+            seen = read(ahead, inputs[0])
+            reversed_ = read(back, inputs[1].gather(1, mirror.expand_as(inputs[1])))
+            h = torch.cat([seen, reversed_.gather(1, mirror.expand_as(seen))], -1)
+        return dialogues.unpad(h)
+
+
+def read(cell: Any, x: Tensor) -> Tensor:
+    """Run a cell over `[B, L, width]`, or over inputs that its input weights have mapped already."""
+    if x.shape[-1] == cell.input_size:
+        return cell(x)[0]
+    gates = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    weights = [gates, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0]
+    start = x.new_zeros(1, x.shape[0], cell.hidden_size)
+    if isinstance(cell, nn.LSTM):
+        return torch.lstm(x, [start, start], weights, True, 1, 0.0, cell.training, False, True)[0]
+    return torch.gru(x, start, weights, True, 1, 0.0, cell.training, False, True)[0]

@@ -1,0 +1,42 @@
+"""Attention of every utterance to its whole dialogue, before classification."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mer_zoo.batch.index import Dialogues
+
+
+class NodalAttention(nn.Module):
+    r"""Replace each utterance by a similarity-weighted mean of its dialogue (DialogueGCN §3.3.3, as published).
+
+    $$y_i = \sum_j \mathrm{softmax}_j\big(\tanh((W h_i + b)^\top h_j)\big)\, h_j$$
+
+    Inputs:
+        x: float `[N, width]`; dialogues.
+    Outputs:
+        float `[N, width]`.
+
+    Arguments:
+        width: width of x (a fact).
+
+    Example:
+        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> batch = tiny_batch()
+        >>> NodalAttention(6)(batch.features["text"], batch.dialogues).shape
+        torch.Size([10, 6])
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_width = width
+        self.map = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
+        """Attend within each dialogue."""
+        keys = dialogues.pad(x)
+        scores = torch.tanh(dialogues.pad(self.map(x)) @ keys.transpose(1, 2))
+        lowest = torch.finfo(scores.dtype).min
+        weights = scores.masked_fill(~dialogues.is_utterance.unsqueeze(1), lowest).softmax(-1)
+        return dialogues.unpad(weights @ keys)

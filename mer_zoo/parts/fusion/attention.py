@@ -1,0 +1,46 @@
+"""Attention over the modalities, feature by feature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mer_zoo.batch.index import Dialogues
+from mer_zoo.parts.fusion.widths import at_least_two, equal_width
+
+
+class Attention(nn.Module):
+    r"""Weigh the modalities against each other in every feature (SDT, multimodal-level gated fusion; Ma et al. 2024).
+
+    $$y = \sum_m a_m \odot x_m,\qquad a_m = \exp(W x_m) \Big/ \sum_n \exp(W x_n)$$
+
+    Inputs:
+        states: modality -> float `[N, width]`; dialogues: unused.
+    Outputs:
+        float `[N, width]`.
+
+    Arguments:
+        widths: modality -> width, all equal (a fact).
+
+    Raises:
+        MerZooError: the widths differ, or one modality alone.
+
+    Example:
+        >>> states = {"text": torch.ones(4, 2), "audio": torch.ones(4, 2)}
+        >>> bool((Attention({"text": 2, "audio": 2})(states, None) == 1).all())
+        True
+    """
+
+    def __init__(self, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        at_least_two(widths)
+        self.out_width = equal_width(widths, "weighed against each other")
+        self.modalities = tuple(widths)
+        self.score = nn.Linear(self.out_width, self.out_width, bias=False)
+
+    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+        """Weigh and add up."""
+        x = torch.stack([states[m] for m in self.modalities], -2)  # [N, modality, width]
+        return (self.score(x).softmax(-2) * x).sum(-2)

@@ -1,0 +1,58 @@
+"""Names of parts as data: cards on disk, plugins by entry point, and the way from a name to a part.
+
+Neither torch nor dgl is imported here; a class is imported only when `load` is asked for it.
+"""
+
+from mer_zoo.registry.building import build, fill
+from mer_zoo.registry.cards import FIELDS, Card, DeprecatedName, is_name, read_card, snake_case
+from mer_zoo.registry.kinds import FACTS, KINDS, PROMISED_BY, PROMISES, a, promise_faults
+from mer_zoo.registry.lookup import (
+    ENTRY_POINT_GROUP,
+    card_faults,
+    cards,
+    code,
+    find,
+    load,
+    plugin_faults,
+    refresh,
+    register,
+    resume,
+    session,
+    split,
+)
+from mer_zoo.registry.signature import Setting, construct, facts, schema, settings, validate
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "FACTS",
+    "FIELDS",
+    "KINDS",
+    "PROMISED_BY",
+    "PROMISES",
+    "Card",
+    "DeprecatedName",
+    "Setting",
+    "a",
+    "build",
+    "card_faults",
+    "cards",
+    "code",
+    "construct",
+    "facts",
+    "fill",
+    "find",
+    "is_name",
+    "load",
+    "plugin_faults",
+    "promise_faults",
+    "read_card",
+    "refresh",
+    "register",
+    "resume",
+    "schema",
+    "session",
+    "settings",
+    "snake_case",
+    "split",
+    "validate",
+]

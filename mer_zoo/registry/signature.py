@@ -1,0 +1,162 @@
+"""A part's signature is its settings: facts by position, settings by name, checked strictly."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import types
+import typing
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mer_zoo.errors import MerZooError, at, nearest
+from mer_zoo.registry.kinds import FACTS, a
+
+
+def facts(kind: str, cls: type) -> tuple[str, ...]:
+    """Return the facts that a part's `__init__` asks for: its positional arguments."""
+    names = []
+    for parameter in _parameters(cls):
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            if parameter.name not in FACTS[kind]:
+                allowed = ", ".join(FACTS[kind]) or "none"
+                raise MerZooError(
+                    f"{cls.__module__}:{cls.__qualname__}: positional argument '{parameter.name}' is not a fact that "
+                    f"{a(kind)} can be given (facts: {allowed}). If it is a setting, put it after `*`."
+                )
+            names.append(parameter.name)
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One keyword-only argument of a part: its name, type and default."""
+
+    name: str
+    type: Any
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is inspect.Parameter.empty
+
+
+def settings(kind: str, cls: type) -> dict[str, Setting]:
+    """Return a part's settings, read from the typed keyword-only arguments of its `__init__`."""
+    facts(kind, cls)
+    init = cls.__init__ if inspect.isclass(cls) else cls
+    named = {p.name: p.annotation for p in _parameters(cls) if p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty}
+    try:  # of settings alone: a fact's type may be known to type checkers only
+        hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=named), getattr(init, "__globals__", {}))
+    except Exception as error:
+        raise MerZooError(f"{cls.__module__}:{cls.__qualname__}: a type annotation cannot be read: {error}") from None
+    found = {}
+    for parameter in _parameters(cls):
+        if parameter.kind is parameter.VAR_KEYWORD or parameter.kind is parameter.VAR_POSITIONAL:
+            raise MerZooError(
+                f"{cls.__module__}:{cls.__qualname__}: `*{parameter.name}` hides settings. Name each one."
+            )
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            if parameter.name == "name" or parameter.name.startswith("_"):
+                raise MerZooError(
+                    f"{cls.__module__}:{cls.__qualname__}: a setting cannot be called '{parameter.name}' (in recipes, "
+                    "`name` is the part's own). Rename it."
+                )
+            if parameter.name not in hints:
+                raise MerZooError(
+                    f"{cls.__module__}:{cls.__qualname__}: setting '{parameter.name}' has no type. Annotate it, "
+                    f"as in `{parameter.name}: int = 1`."
+                )
+            found[parameter.name] = Setting(parameter.name, hints[parameter.name], parameter.default)
+    return found
+
+
+def _parameters(cls: type) -> list[inspect.Parameter]:
+    if not inspect.isclass(cls):  # a dataset may be a function
+        return list(inspect.signature(cls).parameters.values())
+    if cls.__init__ is object.__init__:
+        return []
+    named = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    if (cls.__init__.__module__ or "").startswith("torch."):  # nn.Module's own hides everything
+        return []
+    return named
+
+
+@functools.cache
+def schema(kind: str, cls: type) -> Any:
+    """Return the strict pydantic model of a part's settings: unknown keys are errors, defaults are filled in."""
+    import pydantic
+
+    fields = {
+        s.name: (s.type, ... if s.required else pydantic.Field(default=s.default, validate_default=True))
+        for s in settings(kind, cls).values()
+    }
+    config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a setting may have the name of a method of pydantic's
+            return pydantic.create_model(f"{cls.__name__}Settings", __config__=config, **fields)  # type: ignore[call-overload]
+    except (pydantic.PydanticUserError, TypeError, NameError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise MerZooError(
+            f"{cls.__module__}:{cls.__qualname__}: a setting's type is not plain data (numbers, text, lists, mappings "
+            f"of these, Literal): {reason}."
+        ) from None
+
+
+def validate(
+    kind: str,
+    cls: type,
+    given: Mapping[str, Any],
+    owner: str,
+    place: str = "",
+    locate: Callable[..., str] | None = None,
+) -> Any:
+    """Return the checked settings of a class as an instance of its schema; `owner` names the part in errors."""
+    import pydantic
+
+    model = schema(kind, cls)
+    locate = locate or (lambda *path: place)
+    try:
+        text = json.dumps(dict(given))  # as if written in a recipe: a list may stand for a tuple
+    except TypeError as error:
+        raise MerZooError(f"{at(place)}settings of {owner} must be plain data: {error}.") from None
+    try:
+        return model.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        raise MerZooError("\n".join(_faults(error, model.model_fields, locate, owner))) from None
+
+
+def _faults(error: Any, known: Iterable[str], locate: Callable[..., str], owner: str) -> list[str]:
+    lines = []
+    for fault in error.errors():
+        path = ".".join(str(p) for p in fault["loc"])
+        place = at(locate(*fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{place}{owner} has no setting '{path}'.{nearest(path, known) or ' It has none.'}")
+        elif fault["type"] == "missing":
+            lines.append(f"{place}{owner} needs the setting '{path}'. Add it.")
+        else:
+            lines.append(f"{place}setting '{path}' of {owner}: {fault['msg']} (given: {fault['input']!r}).")
+    return lines
+
+
+def construct(
+    kind: str, cls: type, given: Mapping[str, Any], known_facts: Mapping[str, Any], owner: str, place: str = ""
+) -> Any:
+    """Make a part from its class; as `build`, for a class that has no card."""
+    filled = dict(validate(kind, cls, given, owner, place))
+    lead = at(place)
+    missing = [name for name in facts(kind, cls) if name not in known_facts]
+    if missing:
+        raise MerZooError(f"{lead}{owner} needs to know {', '.join(missing)}, which is not known here.")
+    try:
+        return cls(*(known_facts[name] for name in facts(kind, cls)), **filled)
+    except MerZooError as error:
+        raise MerZooError(f"{lead}{owner}: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise MerZooError(f"{lead}{owner} cannot be made of these settings: {error}") from error

@@ -1,0 +1,1 @@
+"""What one run was and what came out."""

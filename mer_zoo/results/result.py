@@ -1,0 +1,371 @@
+"""The result file: what one run was and what came out; one JSON per recipe, dataset, seed and fold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from mer_zoo.errors import MerZooError
+from mer_zoo.results.metrics import confusion_matrix
+
+FORMAT: Literal[1] = 1
+SUFFIX = ".result.json"
+
+Protocol = Literal["validation", "test-oracle"]
+
+
+def run_id(recipe: Mapping[str, Any], fingerprint: str, seed: int, fold: int | None) -> str:
+    """Name a run by what determines it: the filled recipe, the data, the seed and the fold.
+
+    Inputs:
+        recipe: the filled recipe in plain JSON values; the order of its keys does not matter.
+        fingerprint: of the dataset.
+        seed: of the run.
+        fold: number of the held-out fold, None where the dataset has a test split.
+
+    Outputs:
+        16 hexadecimal digits of the sha256 of their canonical JSON.
+
+    Raises:
+        MerZooError: the recipe holds a value that JSON cannot, such as an array or NaN.
+
+    Example:
+        >>> run_id({"a": 1, "b": [2.5]}, "f00d", 0, None) == run_id({"b": [2.5], "a": 1}, "f00d", 0, None)
+        True
+    """
+    what = {"recipe": recipe, "data": fingerprint, "seed": seed, "fold": fold}
+    try:
+        text = json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise MerZooError(f"recipe: not plain JSON ({error}). Use names, numbers, lists and mappings only.") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassMetrics(_Record):
+    """Precision, recall, F1 and number of labelled utterances of one class."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Metrics(_Record):
+    """What `metrics.score` returns; scores from 0 to 1."""
+
+    weighted_f1: float
+    macro_f1: float
+    accuracy: float
+    unweighted_recall: float
+    per_class: dict[str, ClassMetrics]
+    confusion: list[list[int]]
+
+
+class SplitMetrics(_Record):
+    """Metrics at the chosen epoch; validation is None where there is no such split."""
+
+    validation: Metrics | None
+    test: Metrics
+
+
+class DatasetInfo(_Record):
+    """Which data a run saw; `ceiling` is the accuracy no model can exceed, where it is known."""
+
+    name: str
+    fingerprint: str
+    warnings: list[str] = []
+    ceiling: float | None = None
+    label_names: list[str]
+    modalities: dict[str, int]
+
+
+class Split(_Record):
+    """Dialogue ids of every split."""
+
+    train: list[str]
+    validation: list[str] = []
+    test: list[str]
+
+
+class Prediction(_Record):
+    """Labels (-1 = none), predicted classes and class probabilities of one dialogue, one entry per utterance.
+
+    Probabilities are kept to six decimals; None stands for a value that was not finite.
+    """
+
+    label: list[int]
+    predicted: list[int]
+    probability: list[list[float | None]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _round(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "probability" in data:
+            rows = [
+                [round(float(p), 6) if p is not None and math.isfinite(p) else None for p in row]
+                for row in data["probability"]
+            ]
+            return {**data, "probability": rows}
+        return data
+
+
+class Seconds(_Record):
+    """Wall-clock seconds: the whole run, its first epoch, and the mean of the later epochs."""
+
+    total: float
+    first_epoch: float
+    per_epoch: float
+
+
+class Environment(_Record):
+    """Versions and machine of a run.
+
+    Example:
+        >>> Environment.here("cpu").device
+        'cpu'
+    """
+
+    python: str
+    torch: str
+    dgl: str
+    numpy: str
+    mer_zoo: str
+    device: str
+    platform: str
+    cpu_count: int
+    git_commit: str | None = None
+
+    @classmethod
+    def here(cls, device: str) -> Environment:
+        """Describe this process; `device` is what the run calls its device, such as "cpu" or "cuda: NVIDIA H100"."""
+        return cls(
+            python=platform.python_version(),
+            torch=_version("torch"),
+            dgl=_version("dgl"),
+            numpy=_version("numpy"),
+            mer_zoo=_version("mer-zoo"),
+            device=device,
+            platform=f"{platform.system()} {platform.machine()}",
+            cpu_count=os.cpu_count() or 1,
+            git_commit=_git_commit(),
+        )
+
+
+def _version(package: str) -> str:
+    if package == "mer-zoo":
+        import mer_zoo
+
+        return mer_zoo.__version__
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+@cache
+def _git_commit() -> str | None:
+    """Commit of the checkout mer_zoo is imported from, "-dirty" appended if it was changed; None if installed."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+class Result(_Record):
+    """One run: its recipe, data, split, scores, predictions on the test split, times and environment.
+
+    Arguments:
+        format: version of the file format.
+        run: `run_id` of recipe, fingerprint, seed and fold; checked.
+        seed: what decided weights, order of dialogues and dropout.
+        fold: number of the held-out fold; None where the data has a test split.
+        recipe_name: what tables call the model, such as "amb_dsgdn".
+        recipe: the filled recipe.
+        protocol: how the epoch was chosen: on "validation", or on the test split ("test-oracle"; watermarked).
+        chosen_epoch: the epoch the metrics and predictions are from, numbered as in `history`.
+        oracle_metrics: test metrics at the epoch that is best on the test split, where it was looked for.
+        history: one mapping per epoch. The report draws `epoch` against every key that ends in `loss` or in
+            `weighted_f1`, and against `rates` (modality → balancing rate). Anything else in it is only kept.
+        predictions: test dialogue → its `Prediction`.
+        parameters: number of trainable parameters.
+        peak_memory_mb: of the process on CPU, of the device on a GPU; None if not measured.
+        finished: date and time with time zone.
+
+    Raises:
+        pydantic.ValidationError: a field is missing or unknown, or fields contradict one another.
+
+    Example:
+        >>> Result.model_fields["protocol"].annotation
+        typing.Literal['validation', 'test-oracle']
+    """
+
+    format: Literal[1] = FORMAT
+    run: str
+    recipe_name: str = Field(min_length=1)
+    recipe: dict[str, JsonValue]
+    dataset: DatasetInfo
+    seed: int
+    fold: int | None = None
+    protocol: Protocol
+    split: Split
+    chosen_epoch: int
+    epochs_run: int
+    metrics: SplitMetrics
+    oracle_metrics: Metrics | None = None
+    history: list[dict[str, JsonValue]]
+    predictions: dict[str, Prediction]
+    parameters: int
+    seconds: Seconds
+    peak_memory_mb: float | None = None
+    environment: Environment
+    finished: AwareDatetime
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Result:
+        want = run_id(self.recipe, self.dataset.fingerprint, self.seed, self.fold)
+        if self.run != want:
+            raise ValueError(f"run is {self.run}, but its recipe, data, seed and fold hash to {want}")
+        if set(self.predictions) != set(self.split.test):
+            raise ValueError("predictions are not of the dialogues of the test split")
+        classes = len(self.dataset.label_names)
+        total = np.zeros((classes, classes), dtype=np.int64)
+        for name, one in self.predictions.items():
+            if len(one.label) != len(one.probability) or any(len(row) != classes for row in one.probability):
+                raise ValueError(f"dialogue '{name}': probabilities are not [{len(one.label)}, {classes}]")
+            try:
+                total += confusion_matrix(one.label, one.predicted, classes)
+            except MerZooError as error:
+                raise ValueError(f"dialogue '{name}': {error}") from None
+        if total.tolist() != self.metrics.test.confusion:
+            raise ValueError("metrics.test.confusion does not agree with the predictions")
+        return self
+
+    @property
+    def file_name(self) -> str:
+        """Name of the result file: what a reader looks for, then the run id that makes it unique."""
+        words = [self.recipe_name, self.dataset.name, f"seed{self.seed}"]
+        words += [] if self.fold is None else [f"fold{self.fold}"]
+        return "-".join(re.sub(r"[^\w.]+", "_", word) for word in words) + f"-{self.run}{SUFFIX}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that others see all of it or none.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_atomically(folder / "a.txt", "all of it")
+        >>> [(file.name, file.read_text()) for file in folder.iterdir()]
+        [('a.txt', 'all of it')]
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise MerZooError(
+            f"{path}: cannot be written ({error.strerror}). Choose a folder that you may write."
+        ) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_result(result: Result, folder: str | Path) -> Path:
+    """Write one result file into a folder, atomically, and return its path; the same run overwrites its file.
+
+    Raises:
+        MerZooError: the folder cannot be written.
+    """
+    fields = json.loads(result.model_dump_json())  # pydantic turns NaN and infinities into null
+    lines = (f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in fields.items())
+    path = Path(folder) / result.file_name
+    write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    return path
+
+
+def read_result(path: str | Path) -> Result:
+    """Read and check one result file.
+
+    Raises:
+        MerZooError: the file is missing, damaged, contradicts itself, or is of another format version.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
+            raise MerZooError(
+                f"{path}: result format {data['format']}; this mer_zoo reads format {FORMAT}. "
+                "Read it with the version that wrote it."
+            )
+        return Result.model_validate(data)
+    except OSError as error:
+        raise MerZooError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        reason = f"{place}: {first['msg']}" if place else first["msg"]
+    except (ValueError, RecursionError) as error:
+        reason = f"not JSON: {error}"
+    raise MerZooError(f"{path}: damaged result file ({reason}). Restore it, or delete it and repeat its run.") from None
+
+
+def read_results(folder: str | Path, on_damaged: Callable[[str], None] | None = None) -> list[Result]:
+    """Read every result file in a folder and the folders below it, in order of their paths.
+
+    Arguments:
+        folder: where to look for files that end in `.result.json`.
+        on_damaged: called with a message for every file that cannot be used, which is then left out (a resuming suite
+            repeats its run). Without it such files are an error that names them all.
+
+    Raises:
+        MerZooError: there is no such folder, or files cannot be used and `on_damaged` is not given.
+
+    Example:
+        >>> import tempfile
+        >>> read_results(tempfile.mkdtemp())
+        []
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MerZooError(f"{folder}: no such folder. Give the one that holds the result files.")
+    results, complaints = [], []
+    for path in sorted(folder.rglob(f"*{SUFFIX}")):
+        try:
+            results.append(read_result(path))
+        except MerZooError as error:
+            complaints.append(str(error))
+    if complaints and on_damaged is None:
+        raise MerZooError("\n".join(complaints))
+    for complaint in complaints:
+        assert on_damaged is not None
+        on_damaged(complaint)
+    return results

@@ -1,0 +1,1 @@
+"""From a model and dialogues to a result."""
