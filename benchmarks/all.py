@@ -143,12 +143,12 @@ def lengths(device: str, quick: bool, **_: Any) -> Iterator[dict[str, Any]]:
                 continue
             yield {"utterances": length, "kernel": kernel.__name__, **windowed(length, kernel, device)}
     try:
-        CompleteMultimodal(("text", "audio", "visual"))(talk(20_000))
+        CompleteMultimodal(("text", "audio", "visual"))(dialogue(20_000))
     except MerZooError as refusal:
         yield {"utterances": 20_000, "graph": "complete_multimodal", "refused": str(refusal)}
 
 
-def talk(length: int) -> Conversation:
+def dialogue(length: int) -> Conversation:
     """One dialogue of two speakers who speak at random."""
     speakers = np.random.default_rng(0).integers(0, 2, length)
     features = {"text": np.zeros((length, 1), np.float32)}
@@ -160,7 +160,7 @@ def windowed(length: int, kernel: Any, device: str, width: int = 64) -> dict[str
     views = [(("text",), ["self_loop", f"{who}_speaker_*"]) for who in ("other", "same")]
     count = max(1, 3000 // length)
     corpus = Corpus(
-        [talk(length)] * count, SelfCrossSpeaker(("text",), window=20), views, kernels=kernel, device=device
+        [dialogue(length)] * count, SelfCrossSpeaker(("text",), window=20), views, kernels=kernel, device=device
     )
     layers = [DifferentialGAT(width, edges.names).to(device) for edges in corpus.batch([0]).views.values()]
     x = torch.randn(count * length, width, device=device, requires_grad=True)

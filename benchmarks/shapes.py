@@ -45,7 +45,7 @@ def lengths(dialogues: int, utterances: int, longest: int, draw: np.random.Gener
 def dataset(shape: Shape, seed: int = 0) -> Dataset:
     """Return random dialogues of a shape; the test split serves as validation split too."""
     draw = np.random.default_rng(seed)
-    talks, splits = [], {}
+    dialogues, splits = [], {}
     for split in ("train", "test"):
         counts = lengths(*getattr(shape, split), shape.longest, draw)
         splits[split] = tuple(f"{split}{i}" for i in range(len(counts)))
@@ -53,8 +53,8 @@ def dataset(shape: Shape, seed: int = 0) -> Dataset:
             cast = 2 if shape.speakers == 2 else int(draw.integers(1, shape.speakers + 1))
             features = {m: draw.standard_normal((count, w), np.float32) for m, w in shape.widths.items()}
             speakers = tuple(f"s{i}" for i in draw.integers(0, cast, count))
-            talks.append(Conversation(name, speakers, draw.integers(0, shape.classes, count), features))
-    return Dataset(shape.name, talks, tuple(f"c{i}" for i in range(shape.classes)), splits)
+            dialogues.append(Conversation(name, speakers, draw.integers(0, shape.classes, count), features))
+    return Dataset(shape.name, dialogues, tuple(f"c{i}" for i in range(shape.classes)), splits)
 
 
 def task(recipe: str, shape: Shape, device: str = "cpu", **change: object) -> Task:

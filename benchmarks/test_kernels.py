@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.graph.complete_multimodal import CompleteMultimodal
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker

@@ -44,14 +44,14 @@ def adjacency(speakers: list[list[int]], window: int, same: bool) -> Tensor:
 
     0 no edge, 1 self, 2 same speaker's past, 3 same speaker's future, 4 another's future, 5 another's past.
     """
-    longest = max(len(talk) for talk in speakers)
+    longest = max(len(dialogue) for dialogue in speakers)
     block = torch.zeros(len(speakers), longest, longest, dtype=torch.long)
-    for b, talk in enumerate(speakers):
-        for i, speaker in enumerate(talk):
-            for j in range(max(0, i - window), min(len(talk), i + window + 1)):
+    for b, dialogue in enumerate(speakers):
+        for i, speaker in enumerate(dialogue):
+            for j in range(max(0, i - window), min(len(dialogue), i + window + 1)):
                 if i == j:
                     block[b, i, j] = 1
-                elif (talk[j] == speaker) == same:
+                elif (dialogue[j] == speaker) == same:
                     block[b, i, j] = (2 if j < i else 3) if same else (5 if j < i else 4)
     return block
 
@@ -135,12 +135,12 @@ def gcnii(part: GCNII, x: Tensor, normalised: Tensor) -> Tensor:
 def speaker_edges(speakers: list[list[int]], past: int, future: int, cast: int) -> tuple[Tensor, Tensor]:
     """DialogueGCN's edges (source, target) and relation names' ids, by Python loops over dialogues and pairs."""
     ends, kinds, start = [], [], 0
-    for talk in speakers:
-        for i in range(len(talk)):
-            for j in range(max(0, i - past), min(len(talk), i + future + 1)):
+    for dialogue in speakers:
+        for i in range(len(dialogue)):
+            for j in range(max(0, i - past), min(len(dialogue), i + future + 1)):
                 ends.append((start + i, start + j))
-                kinds.append(2 * (talk[i] * cast + talk[j]) + (0 if i < j else 1))
-        start += len(talk)
+                kinds.append(2 * (dialogue[i] * cast + dialogue[j]) + (0 if i < j else 1))
+        start += len(dialogue)
     return torch.tensor(ends).t(), torch.tensor(kinds)
 
 
@@ -188,15 +188,15 @@ def graph_conv(part: GraphConv, x: Tensor, ends: Tensor) -> Tensor:
 class Plain:
     """A model of ours computed the plain way: the same weights, every batch's graph built anew by Python loops.
 
-    Arguments:
+    Args:
         model: AMB-DSGDN, MMGCN or DialogueGCN (in the mianzhang form).
         task: where it comes from.
     """
 
     def __init__(self, model: Model, task: Task) -> None:
         self.model, self.task = model, task
-        talks = task.dataset.select(task.split.train)
-        self.speakers = [talk.speaker_index.tolist() for talk in talks]
+        dialogues = task.dataset.select(task.split.train)
+        self.speakers = [dialogue.speaker_index.tolist() for dialogue in dialogues]
 
     def __call__(self, dialogues: Sequence[int]) -> tuple[Output, Tensor]:
         """Run the model on training dialogues; returns its output and the labels."""
@@ -215,7 +215,7 @@ class Plain:
         return Output(flow.states["utterance"], flow.modality_logits, {}), batch.labels
 
     def _stage(self, stage: Any, states: States, speakers: list[list[int]], edges: dict[str, Any]) -> States:
-        lengths, builder, found = [len(talk) for talk in speakers], self.model.builder, dict(states)
+        lengths, builder, found = [len(dialogue) for dialogue in speakers], self.model.builder, dict(states)
         for key, part in stage.parts.items():
             group = stage.groups[key]
             for node in group:

@@ -211,7 +211,7 @@ def _import(options: argparse.Namespace) -> None:
 
     dataset = import_dataset(options.layout, options.file, options.name)
     folder = write_dataset(dataset, options.output or Path(options.file.stem))
-    count = sum(len(talk) for talk in dataset)
+    count = sum(len(dialogue) for dialogue in dataset)
     print(f"{folder}: {len(dataset)} dialogues, {count} utterances, {', '.join(dataset.widths)}.")
     for warning in dataset.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -295,14 +295,14 @@ def _evaluate(options: argparse.Namespace) -> None:
             f"model '{saved.name}' knows the classes {', '.join(saved.label_names)}, but dataset '{dataset.name}' has "
             f"{', '.join(dataset.label_names)}. Use data with the same classes in the same order."
         )
-    parts = {**split_dataset(dataset, saved.fold or 0)._asdict(), "all": tuple(talk.id for talk in dataset)}
+    parts = {**split_dataset(dataset, saved.fold or 0)._asdict(), "all": tuple(dialogue.id for dialogue in dataset)}
     if options.split not in parts:
         raise MerZooError(f"no split '{options.split}'.{nearest(options.split, parts)}")
     _check_device(options.device)
-    talks = dataset.select(parts[options.split])
-    predicted = saved.predict(talks, options.device)
-    labels = np.concatenate([talk.labels for talk in talks])
-    guesses = np.concatenate([predicted[talk.id].argmax(-1) for talk in talks])
+    dialogues = dataset.select(parts[options.split])
+    predicted = saved.predict(dialogues, options.device)
+    labels = np.concatenate([dialogue.labels for dialogue in dialogues])
+    guesses = np.concatenate([predicted[dialogue.id].argmax(-1) for dialogue in dialogues])
     scores = score(labels, guesses, dataset.label_names)
     if options.json:
         print(json.dumps(scores, indent=1))
@@ -341,17 +341,17 @@ def _predict(options: argparse.Namespace) -> None:
     _check_device(options.device)
     found = saved.predict(load(options.data).conversations, options.device)
     if options.output is None and not options.json:
-        for talk, rows in found.items():
+        for dialogue, rows in found.items():
             for turn, row in enumerate(rows):
-                print(f"{talk}  {turn:>3}  {saved.label_names[row.argmax()]:<12} {row.max():.2f}")
+                print(f"{dialogue}  {turn:>3}  {saved.label_names[row.argmax()]:<12} {row.max():.2f}")
         return
     text = json.dumps(
         {
-            talk: {
+            dialogue: {
                 "predicted": [saved.label_names[i] for i in rows.argmax(-1)],
                 "probability": [[round(p, 6) for p in row] for row in rows.tolist()],
             }
-            for talk, rows in found.items()
+            for dialogue, rows in found.items()
         }
     )
     if options.output is None:

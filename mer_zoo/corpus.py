@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mer_zoo.graph.lowering import ViewSpec
     from mer_zoo.kernel.base import Kernel
 from mer_zoo.batch.batch import ConversationBatch
-from mer_zoo.batch.index import Dialogues, Shape
+from mer_zoo.batch.index import Layout, Shape
 
 
 class Corpus:
@@ -32,9 +32,9 @@ class Corpus:
         device: where the tensors live.
 
     Example:
-        >>> talk = Conversation("d", ("A", "B"), [0, 1], {"text": np.zeros((2, 3))})
-        >>> batch = Corpus([talk, talk]).batch([1, 0, 1])
-        >>> len(batch), batch.dialogues.rows.shape, batch.features["text"].shape
+        >>> dialogue = Conversation("d", ("A", "B"), [0, 1], {"text": np.zeros((2, 3))})
+        >>> batch = Corpus([dialogue, dialogue]).batch([1, 0, 1])
+        >>> len(batch), batch.layout.rows.shape, batch.features["text"].shape
         (6, torch.Size([3, 2]), torch.Size([6, 3]))
     """
 
@@ -48,9 +48,9 @@ class Corpus:
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.lengths = np.array([len(talk) for talk in conversations], dtype=np.int64)
+        self.lengths = np.array([len(dialogue) for dialogue in conversations], dtype=np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
-        self.ids = [talk.id for talk in conversations]
+        self.ids = [dialogue.id for dialogue in conversations]
         first = conversations[0]
         features, present = {}, {}
         for modality, width in first.widths.items():
@@ -83,7 +83,7 @@ class Corpus:
             v if isinstance(v, ViewSpec) else ViewSpec(tuple(v[0]), select(v[1], builder.relations, "view"))
             for v in views
         ]
-        lowered = lower([builder(talk) for talk in conversations], specs, builder.relations)
+        lowered = lower([builder(dialogue) for dialogue in conversations], specs, builder.relations)
         names: dict[int, str] = {}
         for spec, view in lowered.items():
             if id(view) not in names:
@@ -156,7 +156,7 @@ class Corpus:
 
         index = dialogues if isinstance(dialogues, BatchIndex) else self.index(dialogues)
         rows = index.utterances
-        structure = Dialogues(
+        structure = Layout(
             self._speaker[rows], self._position[rows], self._length[index.dialogues], index.rows, index.cells
         )
         bound = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class MerZooError(Exception):
-    """Something in the user's input cannot be used; the message says what, where, and how to mend it.
+    """Something in the user's input cannot be used; the message says what, where, and how to fix it.
 
     The command line prints the message alone and exits with code 2.
 

@@ -10,7 +10,7 @@ from published_parts import GRADIENTS, LOGITS, Published
 
 from mer_zoo import registry
 from mer_zoo.batch.output import Output
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import recipe
@@ -45,7 +45,7 @@ def trainable(weights):
 
 
 def audio_visual(numbers, case):
-    """The stand-in of the OGM-GE and PMR files: two tanh encoders and a head over both, or one each."""
+    """The stub of the OGM-GE and PMR files: two tanh encoders and a head over both, or one each."""
     w = trainable(numbers.under(f"{case}.weight"))
     x = {"audio": numbers["input.audio"], "visual": numbers["input.visual"]}
     features = {m: linear(v, w, f"{m}_net").tanh() for m, v in x.items()}
@@ -212,8 +212,8 @@ def test_agm_computes_the_published_numbers(run):
 
 def tiny(modalities, features, labels):
     """A batch of one dialogue with given features."""
-    talk = conversations([len(labels)], widths={m: features[m].shape[-1] for m in modalities})
-    batch = Corpus(talk).batch([0])
+    dialogue = conversations([len(labels)], widths={m: features[m].shape[-1] for m in modalities})
+    batch = Corpus(dialogue).batch([0])
     batch.features, batch.labels = features, labels
     return batch
 
@@ -351,12 +351,12 @@ NEED_OWN = {"ogm_ge", "pmr", "mmpareto"}
 
 def setting(name, modalities=("text", "audio", "visual"), stages=None, labels=None, extra=0, **settings):
     """A strategy, a model and a batch."""
-    talks = conversations([7, 3, 5, 2, 6], classes=CLASSES, widths={m: 4 + i for i, m in enumerate(modalities)})
+    dialogues = conversations([7, 3, 5, 2, 6], classes=CLASSES, widths={m: 4 + i for i, m in enumerate(modalities)})
     stages = stages or (HEADS if name in NEED_HEADS else FUSED)
     parsed = recipe.Recipe.model_validate({"title": "t", "model": stages})
-    filled = recipe.fill(recipe.RecipeFile("t", parsed), talks[0].widths)
-    model = assemble(filled, Facts(talks[0].widths, 3, CLASSES, (1,) * CLASSES)).train()
-    corpus = Corpus(talks)
+    filled = recipe.fill(recipe.RecipeFile("t", parsed), dialogues[0].widths)
+    model = assemble(filled, Facts(dialogues[0].widths, 3, CLASSES, (1,) * CLASSES)).train()
+    corpus = Corpus(dialogues)
     batch = corpus.batch(corpus.index(range(5), 23 + extra))
     if labels is not None:
         batch.labels = labels
@@ -521,8 +521,8 @@ def test_opm_does_not_judge_what_lost_everything():
 
 def test_g_blending_holds_out_the_same_dialogues_however_they_are_batched():
     part = GBlending(("text", "audio"), CLASSES, held_out=0.3)
-    talks = conversations([3, 9, 2, 5] * 25, widths={"text": 3, "audio": 4})
-    corpus = Corpus(talks)
+    dialogues = conversations([3, 9, 2, 5] * 25, widths={"text": 3, "audio": 4})
+    corpus = Corpus(dialogues)
     alone = torch.cat([part.is_held_out(corpus.batch([i])) for i in range(100)])
     order = torch.randperm(100, generator=torch.manual_seed(0)).tolist()
     index = corpus.index(order, corpus.starts[-1] + 3, longest=12)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mer_zoo import registry
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import recipe
@@ -178,7 +178,7 @@ class Touchy(torch.nn.Module):
 
 
 def test_a_part_that_fails_is_named_at_assembly(monkeypatch):
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry.lookup, "_registered", {})
     registry.register("encoder", Touchy)
     text = refusal({**PROJECT, "rest": {"encoder": "touchy"}, **END})
     assert text.startswith("model.rest: encoder/touchy fails here, on two tiny dialogues:")

@@ -23,12 +23,12 @@ def datasets(draw):
     ids = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
     classes = draw(st.lists(NAMES, min_size=1, max_size=4))
     spoken = draw(st.booleans())
-    talks = []
+    dialogues = []
     for name in ids:
         size = draw(st.integers(1, 5))
         rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         masked = draw(st.sets(st.sampled_from(sorted(widths))))
-        talks.append(
+        dialogues.append(
             Conversation(
                 id=name,
                 speakers=tuple(draw(st.lists(NAMES, min_size=size, max_size=size))),
@@ -47,7 +47,7 @@ def datasets(draw):
     splits = {"train": tuple(ids[:cut]), "test": tuple(ids[cut:])} if draw(st.booleans()) else {"all": tuple(ids)}
     return Dataset(
         name=draw(NAMES),
-        conversations=tuple(talks),
+        conversations=tuple(dialogues),
         label_names=tuple(classes),
         splits=splits,
         provenance={m: draw(st.text(max_size=9)) for m in widths},
@@ -58,9 +58,9 @@ def datasets(draw):
 
 def small(labels=(0, -1)):
     features = {"text": np.arange(6, dtype=np.float32).reshape(2, 3), "audio": np.ones((2, 2), np.float32)}
-    talk = Conversation("d0", ("Ann", "Bob"), labels, features, {"audio": [True, False]}, ("Hi.", "Hé \ud83d"))
+    dialogue = Conversation("d0", ("Ann", "Bob"), labels, features, {"audio": [True, False]}, ("Hi.", "Hé \ud83d"))
     other = Conversation("d1", ("Bob",), [1], {"text": -features["text"][:1], "audio": features["audio"][:1]})
-    return Dataset("small", (talk, other), ("sad", "happy"), {"train": ("d0",), "test": ("d1",)}, {"text": "dice"})
+    return Dataset("small", (dialogue, other), ("sad", "happy"), {"train": ("d0",), "test": ("d1",)}, {"text": "dice"})
 
 
 @pytest.fixture
@@ -95,10 +95,12 @@ def test_the_fingerprint_is_of_contents_alone():
     assert fingerprint_of(data) == fingerprint_of(replace(data, name="other", warnings=("Beware.",), provenance={}))
     assert fingerprint_of(data) != fingerprint_of(small(labels=(0, 0)))
     assert fingerprint_of(data) != fingerprint_of(replace(data, splits={"all": ("d0", "d1")}))
-    talk = data["d0"]
-    seen = replace(talk, present={})
+    dialogue = data["d0"]
+    seen = replace(dialogue, present={})
     assert fingerprint_of(data) != fingerprint_of(replace(data, conversations=(seen, data["d1"])))
-    nudged = replace(talk, features={**talk.features, "text": np.nextafter(talk.features["text"], 9, dtype=np.float32)})
+    nudged = replace(
+        dialogue, features={**dialogue.features, "text": np.nextafter(dialogue.features["text"], 9, dtype=np.float32)}
+    )
     assert fingerprint_of(data) != fingerprint_of(replace(data, conversations=(nudged, data["d1"])))
 
 

@@ -1,4 +1,4 @@
-"""Conversations and datasets refuse what no model could use, with a word on where and how to mend it."""
+"""Conversations and datasets refuse what no model could use, with a word on where and how to fix it."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.errors import MerZooError
 
 
-def talk(name="d0", **changes):
+def dialogue(name="d0", **changes):
     given = {
         "speakers": ("Ann", "Bob", "Ann"),
         "labels": [0, -1, 1],
@@ -16,12 +16,12 @@ def talk(name="d0", **changes):
     return Conversation(name, **(given | changes))
 
 
-def dataset(*talks, splits=None):
-    return Dataset("tiny", talks or (talk(),), ("sad", "happy"), splits or {})
+def dataset(*dialogues, splits=None):
+    return Dataset("tiny", dialogues or (dialogue(),), ("sad", "happy"), splits or {})
 
 
 def test_what_is_given_becomes_plain_arrays():
-    one = talk(present={"audio": [True, False, True]}, transcript=["a", "b", "c"])
+    one = dialogue(present={"audio": [True, False, True]}, transcript=["a", "b", "c"])
     assert one.labels.dtype == np.int64
     assert one.features["text"].dtype == np.float32
     assert one.present["audio"].tolist() == [True, False, True]
@@ -31,7 +31,7 @@ def test_what_is_given_becomes_plain_arrays():
 
 
 def test_a_dataset_finds_its_dialogues():
-    data = dataset(talk("a"), talk("b", speakers=("Ann", "Bob", "Cy")), splits={"all": ("b", "a")})
+    data = dataset(dialogue("a"), dialogue("b", speakers=("Ann", "Bob", "Cy")), splits={"all": ("b", "a")})
     assert (len(data), data.max_speakers, data.widths) == (2, 3, {"text": 4, "audio": 2})
     assert [one.id for one in data.select(data.splits["all"])] == ["b", "a"]
     assert [one.id for one in data] == ["a", "b"]
@@ -64,20 +64,23 @@ CONVERSATION_FAULTS = {
 def test_faulty_conversations(fault):
     changes, message = CONVERSATION_FAULTS[fault]
     with pytest.raises(MerZooError, match=message):
-        talk(**changes)
+        dialogue(**changes)
 
 
 DATASET_FAULTS = {
-    "an id twice": (lambda: dataset(talk("a"), talk("a")), "dialogue 'a': this id is used twice"),
+    "an id twice": (lambda: dataset(dialogue("a"), dialogue("a")), "dialogue 'a': this id is used twice"),
     "a width that changes": (
-        lambda: dataset(talk("a"), talk("b", features={"text": np.zeros((3, 4)), "audio": np.zeros((3, 3))})),
+        lambda: dataset(dialogue("a"), dialogue("b", features={"text": np.zeros((3, 4)), "audio": np.zeros((3, 3))})),
         "dialogue 'b': feature widths .* differ from .* of dialogue 'a'",
     ),
     "a modality that goes": (
-        lambda: dataset(talk("a"), talk("b", features={"text": np.zeros((3, 4))})),
+        lambda: dataset(dialogue("a"), dialogue("b", features={"text": np.zeros((3, 4))})),
         "dialogue 'b': feature widths",
     ),
-    "an unknown label": (lambda: dataset(talk(labels=[0, 1, 2])), "label 2 has no name; the 2 classes are sad, happy"),
+    "an unknown label": (
+        lambda: dataset(dialogue(labels=[0, 1, 2])),
+        "label 2 has no name; the 2 classes are sad, happy",
+    ),
     "an unknown split": (lambda: dataset(splits={"trian": ("d0",)}), "unknown split 'trian'. Did you mean 'train'?"),
     "an unknown dialogue": (
         lambda: dataset(splits={"all": ("d01",)}),

@@ -60,18 +60,20 @@ def test_every_layout(saved, name):
     assert len(content) == LENGTHS[name]
     data = import_dataset(name, saved(content))
     layout = PICKLE_LAYOUTS[name]
-    first, second, third = (talk.id for talk in data)
+    first, second, third = (dialogue.id for dialogue in data)
     assert data.name == name
     assert data.splits == {"train": (first, second), "test": (third,)}
     assert data.widths == layout.widths
     assert data.label_names == layout.label_names
-    talk = data[first]
-    assert talk.labels.tolist() == [0, 1, 0]
-    assert talk.transcript == ("línea 0", "línea 1", "línea 2")
-    assert talk.speakers == (("speaker 3", "speaker 4", "speaker 3") if layout.one_hot_speakers else ("F", "M", "F"))
+    dialogue = data[first]
+    assert dialogue.labels.tolist() == [0, 1, 0]
+    assert dialogue.transcript == ("línea 0", "línea 1", "línea 2")
+    assert dialogue.speakers == (
+        ("speaker 3", "speaker 4", "speaker 3") if layout.one_hot_speakers else ("F", "M", "F")
+    )
     named = dict(zip(layout.parts, content, strict=True))
     for modality in layout.widths:
-        np.testing.assert_array_equal(talk.features[modality], next(iter(named[modality].values())))
+        np.testing.assert_array_equal(dialogue.features[modality], next(iter(named[modality].values())))
     assert "features.pkl" in data.provenance["text"]
     assert data.fingerprint
 
@@ -94,8 +96,8 @@ def test_every_protocol_and_shape_of_features(saved, protocol, shape):
     plain = parts("mmgcn-iemocap")
     audio = {key: change(value) for key, value in plain[4].items()}
     data = import_pickle(saved(parts("mmgcn-iemocap", audio=audio), protocol), PICKLE_LAYOUTS["mmgcn-iemocap"])
-    for talk in data:
-        np.testing.assert_array_equal(talk.features["audio"], plain[4][talk.id])
+    for dialogue in data:
+        np.testing.assert_array_equal(dialogue.features["audio"], plain[4][dialogue.id])
 
 
 VALUES = [
@@ -189,7 +191,7 @@ DAMAGED = {
     "object buffer": b"cnumpy._core.numeric\n_frombuffer\n(S'AAAAAAAA'\n" + DTYPE % b"O" + b"(I1\ntS'C'\ntR.",
     "not a type": ARRAY + b"(I1\n(I1\ntS'f8'\nI00\nS'AAAAAAAA'\ntb.",
     "a buffer from memory": b"cnumpy\nndarray\n((I4\ntS'O'\nS'AAAAAAAA'\ntR.",
-    "patching our stand-ins": b"cnumpy\ndtype\n(N(dS'__setstate__'\ncnumpy\nndarray\nstb.",
+    "patching our stubs": b"cnumpy\ndtype\n(N(dS'__setstate__'\ncnumpy\nndarray\nstb.",
     "patching them by slots": b"c_codecs\nencode\n(N(S'__new__'\ncnumpy\nndarray\ndtb.",
     "patching them by state": b"cnumpy._core.multiarray\nscalar\n(dS'x'\nI1\nsb.",
 }

@@ -14,11 +14,11 @@ IDS = st.integers(2, 40).map(lambda n: [f"d{i}" for i in range(n)])
 
 def dataset(splits, labels=None):
     ids = [name for names in splits.values() for name in names]
-    talks = [
+    dialogues = [
         Conversation(i, ("Ann",) * 2, (labels or {}).get(i, [0, -1]), {"text": np.zeros((2, 1), np.float32)})
         for i in ids
     ]
-    return Dataset("tiny", tuple(talks), ("sad", "happy", "angry"), splits)
+    return Dataset("tiny", tuple(dialogues), ("sad", "happy", "angry"), splits)
 
 
 def names(prefix, count):

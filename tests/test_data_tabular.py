@@ -31,7 +31,7 @@ def columns(**changes):
 @pytest.fixture
 def table(tmp_path):
     def write(**changes):
-        path = tmp_path / "talks.npz"
+        path = tmp_path / "dialogues.npz"
         np.savez(path, **columns(**changes))
         return path
 
@@ -40,8 +40,8 @@ def table(tmp_path):
 
 def test_rows_are_sorted_into_dialogues(table):
     data = import_table(table())
-    assert data.name == "talks"
-    assert [talk.id for talk in data] == ["b", "a"]
+    assert data.name == "dialogues"
+    assert [dialogue.id for dialogue in data] == ["b", "a"]
     assert data["a"].transcript == ("a2", "a3", "a7")
     assert data["a"].speakers == ("Al", "Di", "Al")
     assert data["b"].labels.tolist() == [-1, 0]
@@ -49,7 +49,7 @@ def test_rows_are_sorted_into_dialogues(table):
     assert data.widths == {"text": 2, "gaze": 3}
     assert data.splits == {"train": ("a",), "validation": ("b",)}
     assert data.label_names == ("sad", "happy")
-    assert data.provenance["gaze"] == "talks.npz, column 'gaze' (float64)"
+    assert data.provenance["gaze"] == "dialogues.npz, column 'gaze' (float64)"
 
 
 def test_what_is_optional_may_be_absent(table):
@@ -62,7 +62,7 @@ def test_what_is_optional_may_be_absent(table):
 
 def test_integer_ids_and_a_second_annotation(table):
     data = import_table(table(dialogue=np.array([4, 2, 4, 2, 2]), sentiment=np.array(["x"] * 5)))
-    assert [talk.id for talk in data] == ["4", "2"]
+    assert [dialogue.id for dialogue in data] == ["4", "2"]
 
 
 def test_missing_rows_are_marked_not_guessed(table):
@@ -196,7 +196,7 @@ def test_unknown_layouts_have_a_nearest_match(table):
 def test_an_import_and_its_container_have_one_fingerprint(table, tmp_path):
     data = import_dataset("npz", table())
     assert data.fingerprint == fingerprint_of(data)
-    assert read_dataset(write_dataset(data, tmp_path / "talks")).fingerprint == data.fingerprint
+    assert read_dataset(write_dataset(data, tmp_path / "dialogues")).fingerprint == data.fingerprint
 
 
 REAL = {
@@ -222,6 +222,6 @@ def test_real_files(shared_data, name):
     assert len(data.label_names) == classes
     with np.load(path) as table:
         first = np.flatnonzero(table["dialogue"] == table["dialogue"][0])
-        talk = data[str(table["dialogue"][0])]
-        np.testing.assert_array_equal(talk.features["text"], table["text"][first].astype(np.float32))
-        assert talk.transcript == tuple(table["transcript"][first].tolist())
+        dialogue = data[str(table["dialogue"][0])]
+        np.testing.assert_array_equal(dialogue.features["text"], table["text"][first].astype(np.float32))
+        assert dialogue.transcript == tuple(table["transcript"][first].tolist())

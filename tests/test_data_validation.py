@@ -23,14 +23,14 @@ def shown(report):
 def drawn(seed=0, fitted=0.0, train=60, test=30, signal=0.5, modality="text"):
     """Dialogues with honest features; `fitted` adds the train labels themselves, as a fitted extractor would."""
     rng = np.random.default_rng(seed)
-    talks = []
+    drawn = []
     for number in range(train + test):
         labels = rng.integers(0, 3, 12)
         values = rng.normal(size=(12, 20)).astype(np.float32)
         values[np.arange(12), labels] += signal + (fitted if number < train else 0)
-        talks.append(Conversation(f"d{number}", ("Ann", "Bob") * 6, labels, {modality: values}))
-    ids = [talk.id for talk in talks]
-    return Dataset("drawn", tuple(talks), ("sad", "happy", "angry"), {"train": ids[:train], "test": ids[train:]})
+        drawn.append(Conversation(f"d{number}", ("Ann", "Bob") * 6, labels, {modality: values}))
+    ids = [dialogue.id for dialogue in drawn]
+    return Dataset("drawn", tuple(drawn), ("sad", "happy", "angry"), {"train": ids[:train], "test": ids[train:]})
 
 
 def test_counts_ranges_and_gaps():
@@ -105,23 +105,23 @@ def test_where_nothing_can_be_compared_it_says_so(change, note):
 def test_unlabelled_and_absent_utterances_take_no_part():
     data = drawn(fitted=2.0)
     rng = np.random.default_rng(1)
-    talks = []
-    for talk in data:
-        gone = rng.random(len(talk)) < 0.3
-        talks.append(replace(talk, labels=np.where(gone, -1, talk.labels), present={"text": ~gone}))
-    (fit,) = describe_dataset(replace(data, conversations=tuple(talks))).fits
+    drawn = []
+    for dialogue in data:
+        gone = rng.random(len(dialogue)) < 0.3
+        drawn.append(replace(dialogue, labels=np.where(gone, -1, dialogue.labels), present={"text": ~gone}))
+    (fit,) = describe_dataset(replace(data, conversations=tuple(drawn))).fits
     assert fit.fitted
 
 
 def with_copies(data, dialogues, turns=slice(None)):
     """Replace the features of the first test dialogues by those of train dialogues."""
-    talks = {talk.id: talk for talk in data}
+    drawn = {dialogue.id: dialogue for dialogue in data}
     for target, source in list(zip(data.splits["test"], data.splits["train"], strict=False))[:dialogues]:
-        features = {m: x.copy() for m, x in talks[target].features.items()}
+        features = {m: x.copy() for m, x in drawn[target].features.items()}
         for modality, values in features.items():
-            values[turns] = talks[source].features[modality][turns]
-        talks[target] = replace(talks[target], features=features)
-    return replace(data, conversations=tuple(talks.values()))
+            values[turns] = drawn[source].features[modality][turns]
+        drawn[target] = replace(drawn[target], features=features)
+    return replace(data, conversations=tuple(drawn.values()))
 
 
 def test_dialogues_copied_into_the_test_split():

@@ -60,7 +60,7 @@ def with_card(monkeypatch, tmp_path):
     def add(meaning, paper):
         home = tmp_path / "registry" / "fusion"
         (home / "halved.py").write_text(
-            f'class Halved:\n    """Half of everything.\n\n    Arguments:\n        {meaning}\n    """\n\n'
+            f'class Halved:\n    """Half of everything.\n\n    Args:\n        {meaning}\n    """\n\n'
             "    def __init__(self, widths, *, share: float = 0.5):\n        self.out_width = 1\n"
         )
         (home / "halved.yaml").write_text(f"target: halved.py:Halved\nsummary: Half of everything.\npaper: {paper}\n")
@@ -82,7 +82,7 @@ def test_a_new_card_has_a_page(with_card):
 def test_a_setting_without_meaning_is_a_fault(with_card):
     card = with_card("widths: of what comes in (a fact).", "nobody1900nothing")
     assert parts.faults([card]) == [
-        "fusion/halved: no meaning under 'Arguments:' for the settings share.",
+        "fusion/halved: no meaning under 'Args:' for the settings share.",
         "fusion/halved: paper 'nobody1900nothing' is not in references.bib.",
     ]
 

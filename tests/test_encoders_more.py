@@ -7,7 +7,7 @@ from parity_numbers import numbers
 from torch import nn
 
 from mer_zoo import registry
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.parts.encoder.activation import FUNCTIONS, Activation
 from mer_zoo.parts.encoder.dialogue_rnn import DialogueRNN
@@ -33,10 +33,10 @@ def test_dialogues_do_not_see_each_other_nor_padding(name):
     corpus = Corpus(conversations((7, 1, 5)))
     part = made(name)
     x = torch.randn(13, WIDTH)
-    together = part(x, corpus.batch([0, 1, 2]).dialogues)
-    alone = [part(rows, corpus.batch([i]).dialogues) for i, rows in enumerate(x.split([7, 1, 5]))]
+    together = part(x, corpus.batch([0, 1, 2]).layout)
+    alone = [part(rows, corpus.batch([i]).layout) for i, rows in enumerate(x.split([7, 1, 5]))]
     torch.testing.assert_close(together, torch.cat(alone))
-    padded = corpus.batch(corpus.index([0, 1, 2, 3], utterances=20, longest=9)).dialogues
+    padded = corpus.batch(corpus.index([0, 1, 2, 3], utterances=20, longest=9)).layout
     more = part(F.pad(x, (0, 0, 0, 7), value=3.0), padded)
     torch.testing.assert_close(more[:13], together)
     assert more.isfinite().all()
@@ -49,7 +49,7 @@ def test_every_parameter_learns_and_the_input_stays(name):
     part = made(name)
     x = torch.randn(12, WIDTH)
     before = x.clone()
-    result = part(x.requires_grad_(), corpus.batch([0, 1]).dialogues)
+    result = part(x.requires_grad_(), corpus.batch([0, 1]).layout)
     (result * torch.randn_like(result)).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
     torch.testing.assert_close(x.detach(), before)
@@ -57,7 +57,7 @@ def test_every_parameter_learns_and_the_input_stays(name):
 
 @pytest.mark.parametrize("settings", [{"listener": False}, {"listener": True}])
 def test_dialogue_rnn_stacks_under_vmap(settings):
-    dialogues = Corpus(conversations((4, 3))).batch([0, 1]).dialogues
+    dialogues = Corpus(conversations((4, 3))).batch([0, 1]).layout
     parts = [made("dialogue_rnn", **settings) for _ in range(2)]
     x = torch.randn(2, 7, WIDTH)
 
@@ -78,11 +78,11 @@ def test_cells_are_those_of_torch(ours, theirs):
 
 
 def test_by_speaker_gives_each_speaker_a_dialogue():
-    talks = conversations((7, 4))
-    dialogues = Corpus(talks).batch([0, 1]).dialogues
+    conversations_ = conversations((7, 4))
+    dialogues = Corpus(conversations_).batch([0, 1]).layout
     parted = by_speaker(dialogues, 3)
     start = 0
-    for i, conversation in enumerate(talks):
+    for i, conversation in enumerate(conversations_):
         for speaker in range(3):
             own = [start + t for t, s in enumerate(conversation.speaker_index) if s == speaker]
             row = parted.rows[3 * i + speaker]
@@ -96,8 +96,8 @@ def test_by_speaker_gives_each_speaker_a_dialogue():
 @pytest.mark.parametrize(("party", "cell"), [(PartyGRU, nn.GRU), (PartyLSTM, nn.LSTM)])
 def test_party_encoders_read_each_speakers_turns(party, cell):
     torch.manual_seed(0)
-    talks = conversations((7, 4))
-    dialogues = Corpus(talks).batch([0, 1]).dialogues
+    conversations_ = conversations((7, 4))
+    dialogues = Corpus(conversations_).batch([0, 1]).layout
     part = party(WIDTH, 3, hidden=4, layers=1).eval()
     assert isinstance(part.forwards[0], cell)
     x = torch.randn(11, WIDTH)
@@ -111,9 +111,9 @@ def test_party_encoders_read_each_speakers_turns(party, cell):
 
 
 def test_more_speakers_than_known_share_the_last_place():
-    dialogues = Corpus(conversations((9, 8), speakers=5)).batch([0, 1]).dialogues
+    dialogues = Corpus(conversations((9, 8), speakers=5)).batch([0, 1]).layout
     part = PartyGRU(WIDTH, 2, hidden=4).eval()
-    clamped = Corpus(conversations((9, 8), speakers=5)).batch([0, 1]).dialogues
+    clamped = Corpus(conversations((9, 8), speakers=5)).batch([0, 1]).layout
     clamped.speaker = clamped.speaker.clamp(max=1)
     x = torch.randn(17, WIDTH)
     torch.testing.assert_close(part(x, dialogues), part(x, clamped))
@@ -125,7 +125,7 @@ def test_party_gru_equals_published(modality):
     batch = Corpus(file.conversations({"text": "text"})).batch(range(3))
     part = PartyGRU(12, 2, hidden=6, packed=False).eval()
     part.load_state_dict(recurrent(file, "weight.rnn_parties"))
-    got = part(file.states(f"{modality}_after_linear"), batch.dialogues)
+    got = part(file.states(f"{modality}_after_linear"), batch.layout)
     torch.testing.assert_close(got, file.states(f"speaker_encoding_{modality}"), rtol=1e-5, atol=1e-5)
 
 
@@ -165,13 +165,13 @@ def test_dialogue_rnn_equals_published(name, speakers):
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                 state[f"{direction}.{ours}.{kind}"] = file[f"{lead}{theirs}.{kind}"]
     part.load_state_dict(state)
-    got = part(batch.features["text"], batch.dialogues)
+    got = part(batch.features["text"], batch.layout)
     expected = torch.cat([file.states("emotion_forward"), file.states("emotion_backward")], -1)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_position_embedding_adds_the_turn():
-    dialogues = Corpus(conversations((5, 3))).batch([0, 1]).dialogues
+    dialogues = Corpus(conversations((5, 3))).batch([0, 1]).layout
     x = torch.randn(8, WIDTH)
     turns = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
     torch.testing.assert_close(PositionEmbedding(WIDTH)(x, dialogues), x + positions(5, WIDTH, x)[turns])

@@ -3,7 +3,7 @@ import torch
 from published_parts import GRADIENTS, LOGITS, Published, load_weights, same_gradients
 
 from mer_zoo import registry
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.parts.fusion.attention import Attention
@@ -72,7 +72,7 @@ def test_memory_fusion_computes_the_published_numbers():
     x = numbers["input.x_equal_dims"]  # [step, dialogue, text | audio | visual]
     steps, count, width = x.shape
     modalities = ("text", "audio", "visual")
-    dialogues = batches([steps] * count, modalities).dialogues
+    dialogues = batches([steps] * count, modalities).layout
     part = Memory(dict.fromkeys(modalities, width // 3), hidden=5, memory=4)
     # The published inner widths all differ; ours are one setting.
     part.attention, part.proposal = two_layers(30, 6, 30, 0), two_layers(30, 7, 4, 0)
@@ -130,7 +130,7 @@ def test_any_number_of_modalities(name, count):
         return
     part, batch = make(name, modalities), batches([7, 1, 3], modalities)
     states = {m: x.requires_grad_() for m, x in batch.features.items()}
-    y = part(states, batch.dialogues)
+    y = part(states, batch.layout)
     assert y.shape == (11, part.out_width)
     assert y.isfinite().all()
     y.square().sum().backward()
@@ -141,24 +141,24 @@ def test_any_number_of_modalities(name, count):
 def test_rows_of_no_dialogue_change_nothing(name):
     modalities = ("text", "audio", "visual")
     part, batch, padded = make(name, modalities), batches([7, 3], modalities), batches([7, 3], modalities, extra=4)
-    y = part(padded.features, padded.dialogues)
+    y = part(padded.features, padded.layout)
     assert y.isfinite().all()
-    torch.testing.assert_close(y[:10], part(batch.features, batch.dialogues))
+    torch.testing.assert_close(y[:10], part(batch.features, batch.layout))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_dialogues_do_not_see_each_other(name):
     modalities = ("text", "audio")
     part, batch, alone = make(name, modalities), batches([5, 3], modalities), batches([5], modalities)
-    together = part(batch.features, batch.dialogues)
-    torch.testing.assert_close(together[:5], part(alone.features, alone.dialogues))
+    together = part(batch.features, batch.layout)
+    torch.testing.assert_close(together[:5], part(alone.features, alone.layout))
 
 
 def test_memory_sees_only_what_was_said_before():
     modalities = ("text", "audio")
     part, batch = make("memory", modalities), batches([6], modalities)
     later = {m: torch.cat([x[:3], x[3:] + 1]) for m, x in batch.features.items()}
-    before, after = part(batch.features, batch.dialogues), part(later, batch.dialogues)
+    before, after = part(batch.features, batch.layout), part(later, batch.layout)
     torch.testing.assert_close(before[:3], after[:3])
     assert not torch.allclose(before[3:], after[3:])
 
@@ -170,7 +170,7 @@ def test_seeds_can_be_stacked(name):
     for parameter in parts[1].parameters():
         parameter.data += 0.1
     stacked, _ = torch.func.stack_module_state(parts)
-    inputs = (batch.features, batch.dialogues)
+    inputs = (batch.features, batch.layout)
     outputs = torch.func.vmap(lambda p: torch.func.functional_call(parts[0], p, inputs))(stacked)
     for y, part in zip(outputs, parts, strict=True):
         torch.testing.assert_close(y, part(*inputs), rtol=1e-4, atol=1e-5)
@@ -203,15 +203,15 @@ def test_gated_is_the_equation():
     both = torch.cat([batch.features[m] for m in modalities], -1)
     gates = (both @ part.gates.weight.T).sigmoid().chunk(2, -1)
     wanted = sum(g * (batch.features[m] @ part.maps[m].weight.T).tanh() for g, m in zip(gates, modalities, strict=True))
-    torch.testing.assert_close(part(batch.features, batch.dialogues), wanted)
+    torch.testing.assert_close(part(batch.features, batch.layout), wanted)
 
 
 def test_crossmodal_pair_ignores_its_own_modality_as_a_source():
     modalities = ("text", "audio")
     part, batch = make("crossmodal", modalities), batches([5], modalities)
     changed = {**batch.features, "audio": batch.features["audio"].flip(0)}
-    before, after = part(batch.features, batch.dialogues), part(changed, batch.dialogues)
+    before, after = part(batch.features, batch.layout), part(changed, batch.layout)
     assert part.pairs == (("text", "audio"), ("audio", "text"))
     assert not torch.allclose(before[:, :64], after[:, :64])  # text hears another audio
     zero = {**batch.features, "text": torch.zeros_like(batch.features["text"])}
-    assert not torch.allclose(before[:, 64:], part(zero, batch.dialogues)[:, 64:])  # and audio hears text
+    assert not torch.allclose(before[:, 64:], part(zero, batch.layout)[:, 64:])  # and audio hears text

@@ -5,7 +5,7 @@ import pytest
 from parity_numbers import numbers
 
 from mer_zoo import registry
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.bipartite_window import BipartiteWindow
@@ -20,7 +20,7 @@ from mer_zoo.graph.temporal_speaker import TemporalSpeaker
 MODALITIES = ("text", "audio", "visual")
 
 
-def talk(speakers="ABABBA", **features):
+def dialogue(speakers="ABABBA", **features):
     features = features or {m: np.random.default_rng(0).normal(size=(len(speakers), 3)) for m in MODALITIES}
     return Conversation("d", tuple(speakers), [0] * len(speakers), features)
 
@@ -82,16 +82,16 @@ def test_the_past_of_a_causal_graph_does_not_depend_on_what_follows(builder):
 
 
 def test_self_cross_speaker_looks_ahead_as_far_as_back_unless_told():
-    assert edge_list(SelfCrossSpeaker(("text",), window=2), talk()) == edge_list(
-        SelfCrossSpeaker(("text",), window=2, future=2), talk()
+    assert edge_list(SelfCrossSpeaker(("text",), window=2), dialogue()) == edge_list(
+        SelfCrossSpeaker(("text",), window=2, future=2), dialogue()
     )
-    shorter = edge_list(SelfCrossSpeaker(("text",), window=2, future=1), talk())
+    shorter = edge_list(SelfCrossSpeaker(("text",), window=2, future=1), dialogue())
     assert max(u - v for u, v, *_ in shorter) == 1
     assert max(v - u for u, v, *_ in shorter) == 2
 
 
 def test_dag_goes_back_to_the_speakers_last_turn():
-    conversation = talk("ABACBB")
+    conversation = dialogue("ABACBB")
     assert pairs(Dag(("utterance",)), conversation, "same_speaker") == {(0, 2), (1, 4), (4, 5)}
     assert pairs(Dag(("utterance",)), conversation, "other_speaker") == {
         *((0, 1), (1, 2)),
@@ -106,7 +106,7 @@ def test_dag_refuses_what_does_not_fit():
     builder = Dag(("text",))
     builder.max_edges = 10
     with pytest.raises(MerZooError, match=r"dialogue 'd': .* makes 15 edges, more than 10"):
-        builder(talk("ABCDEF"))
+        builder(dialogue("ABCDEF"))
     with pytest.raises(MerZooError, match="turns: want at least 1, not 0"):
         Dag(("text",), turns=0)
 
@@ -117,7 +117,7 @@ def test_bipartite_window_needs_two_sides():
 
 
 def test_hypergraph_is_the_cliques_of_its_hyperedges():
-    conversation = talk("ABA")
+    conversation = dialogue("ABA")
     builder = Hypergraph(MODALITIES)
     edges = edge_list(builder, conversation)
     assert {(u, v) for u, v, r, *_ in edges if r == "same_modality"} == {
@@ -133,12 +133,12 @@ def test_hypergraph_is_the_cliques_of_its_hyperedges():
 
 def test_temporal_speaker_has_every_pair_twice():
     builder = TemporalSpeaker(("utterance",), 2, past=1, future=1)
-    assert pairs(builder, talk("ABB"), "time_past") == {(0, 1), (1, 2)}
-    assert pairs(builder, talk("ABB"), "time_future") == {(1, 0), (2, 1)}
-    assert pairs(builder, talk("ABB"), "speaker_1_to_1") == {(1, 1), (2, 2), (1, 2), (2, 1)}
-    assert pairs(builder, talk("ABB"), "speaker_0_to_1") == {(0, 1)}
+    assert pairs(builder, dialogue("ABB"), "time_past") == {(0, 1), (1, 2)}
+    assert pairs(builder, dialogue("ABB"), "time_future") == {(1, 0), (2, 1)}
+    assert pairs(builder, dialogue("ABB"), "speaker_1_to_1") == {(1, 1), (2, 2), (1, 2), (2, 1)}
+    assert pairs(builder, dialogue("ABB"), "speaker_0_to_1") == {(0, 1)}
     with pytest.raises(MerZooError, match="has 3 speakers, but the model knows 2"):
-        builder(talk("ABC"))
+        builder(dialogue("ABC"))
 
 
 TEXT = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9], [1.0, 0.0]])
@@ -146,7 +146,7 @@ AUDIO = TEXT[[0, 1, 1, 0, 1]]
 
 
 def test_k_nearest_takes_the_most_similar():
-    conversation = talk("ABABA", text=TEXT, audio=AUDIO)
+    conversation = dialogue("ABABA", text=TEXT, audio=AUDIO)
     edges = edge_list(KNearest(("text", "audio"), k=1), conversation)
     near = {node: {v: u for u, v, r, a, _ in edges if r != "self_loop" and a == node} for node in ("text", "audio")}
     assert near["text"] == {0: 4, 1: 3, 2: 0, 3: 1, 4: 0}  # a tie of 0 and 4 goes to the earlier
@@ -156,7 +156,7 @@ def test_k_nearest_takes_the_most_similar():
 
 
 def test_k_nearest_by_one_modality_or_by_all():
-    conversation = talk("ABABA", text=TEXT, audio=AUDIO)
+    conversation = dialogue("ABABA", text=TEXT, audio=AUDIO)
     chosen = KNearest(("text", "audio"), k=1, modality="audio").edges(conversation)
     assert chosen["text", "nearest_past", "text"][0].tolist() == chosen["audio", "nearest_past", "audio"][0].tolist()
     fused = edge_list(KNearest(("utterance",), k=1), conversation)
@@ -187,12 +187,12 @@ def test_k_nearest_reads_absent_features_as_zeros():
 # published graphs
 
 
-def ours(builder, talks, order):
+def ours(builder, dialogues, order):
     """Edges of all dialogues, numbered by `order(slot, start, place, length, total)` → {(u, v): relation id}."""
-    total, start, found = sum(map(len, talks)), 0, {}
+    total, start, found = sum(map(len, dialogues)), 0, {}
     slot = {node: i for i, node in enumerate(builder.node_types)}
     number = {name: i for i, name in enumerate(builder.relations)}
-    for conversation in talks:
+    for conversation in dialogues:
         length = len(conversation)
         for u, v, relation, a, b in edge_list(builder, conversation):
             ends = (order(slot[a], start, u, length, total), order(slot[b], start, v, length, total))
@@ -216,20 +216,20 @@ def published_relations(file):
 
 def test_temporal_modality_is_the_graph_of_corect():
     file = numbers("corect")
-    talks = file.conversations({m: m for m in MODALITIES})
-    assert ours(TemporalModality(MODALITIES, past=2, future=2), talks, slot_major) == published_relations(file)
+    dialogues = file.conversations({m: m for m in MODALITIES})
+    assert ours(TemporalModality(MODALITIES, past=2, future=2), dialogues, slot_major) == published_relations(file)
 
 
 def test_speaker_window_is_the_graph_of_cogmen():
     file = numbers("cogmen")
-    talks = file.conversations({"text": "text"})
-    assert ours(SpeakerWindow(("utterance",), 2, past=2, future=1), talks, slot_major) == published_relations(file)
+    dialogues = file.conversations({"text": "text"})
+    assert ours(SpeakerWindow(("utterance",), 2, past=2, future=1), dialogues, slot_major) == published_relations(file)
 
 
 def test_bipartite_window_is_the_graph_of_graphsmile():
     file = numbers("graphsmile")
-    talks = file.conversations({"text": "text0", "visual": "visual"})
-    built = ours(BipartiteWindow(("text", "visual"), past=2, future=1), talks, slot_major)
+    dialogues = file.conversations({"text": "text0", "visual": "visual"})
+    built = ours(BipartiteWindow(("text", "visual"), past=2, future=1), dialogues, slot_major)
     target, source = file.arrays["graph.edge_index"]  # rows of the adjacency gather from columns
     assert {*built} == {(int(u), int(v)) for u, v in zip(source, target, strict=True)}
 
@@ -245,6 +245,6 @@ def test_dag_is_the_graph_of_dag_erc():
 
 def test_hypergraph_is_the_frequency_graph_of_m3net():
     file = numbers("m3net")
-    talks = file.conversations({"text": "text0", "audio": "audio", "visual": "visual"})
+    dialogues = file.conversations({"text": "text0", "audio": "audio", "visual": "visual"})
     expected = {(int(u), int(v)) for u, v in file.arrays["graph.frequency_edge_index"].T}
-    assert {*ours(Hypergraph(MODALITIES), talks, by_dialogue)} == expected
+    assert {*ours(Hypergraph(MODALITIES), dialogues, by_dialogue)} == expected

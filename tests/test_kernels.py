@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder
@@ -62,10 +62,12 @@ def every_operation(edges, seed=0, dtype=torch.float32):
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_kernels_agree(graph, kernel):
     builder, view = GRAPHS[graph]
-    talks = conversations([7, 1, 13, 5])
+    dialogues = conversations([7, 1, 13, 5])
 
     def run(k):
-        return every_operation(next(iter(Corpus(talks, builder, [view], kernels=k).batch([2, 0, 1]).views.values())))
+        return every_operation(
+            next(iter(Corpus(dialogues, builder, [view], kernels=k).batch([2, 0, 1]).views.values()))
+        )
 
     for ours, reference in zip(run(kernel), run(Segment), strict=True):
         torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
@@ -80,11 +82,13 @@ def test_kernels_agree(graph, kernel):
 @settings(max_examples=25, deadline=None)
 def test_kernels_agree_on_any_window(lengths, past, future, seed):
     builder = SpeakerWindow(("text",), 3, past=past, future=future)
-    talks = conversations(lengths, seed=seed)
+    dialogues = conversations(lengths, seed=seed)
     results = []
     for kernel in (Segment, Dense, Band, Planes):
-        corpus = Corpus(talks, builder, [(("text",), "*")], kernels=kernel)
-        results.append(every_operation(next(iter(corpus.batch(range(len(talks))).views.values())), seed, torch.float64))
+        corpus = Corpus(dialogues, builder, [(("text",), "*")], kernels=kernel)
+        results.append(
+            every_operation(next(iter(corpus.batch(range(len(dialogues))).views.values())), seed, torch.float64)
+        )
     for other in results[1:]:
         for ours, reference in zip(other, results[0], strict=True):
             torch.testing.assert_close(ours, reference, atol=1e-10, rtol=1e-10)
@@ -92,8 +96,8 @@ def test_kernels_agree_on_any_window(lengths, past, future, seed):
 
 @pytest.mark.parametrize("kernel", [Segment, Dense, Band, Planes], ids=lambda k: k.__name__)
 def test_padding_rows_change_nothing(kernel):
-    builder, talks = SelfCrossSpeaker(("text",), window=2), conversations([7, 3])
-    corpus = Corpus(talks, builder, [(("text",), "*")], kernels=kernel)
+    builder, dialogues = SelfCrossSpeaker(("text",), window=2), conversations([7, 3])
+    corpus = Corpus(dialogues, builder, [(("text",), "*")], kernels=kernel)
     plain = next(iter(corpus.batch([0, 1]).views.values()))
     padded = next(iter(corpus.batch(corpus.index([0, 1, 2], utterances=16, longest=11)).views.values()))
     x = torch.randn(1, 10, 3)
@@ -159,6 +163,6 @@ def test_an_edge_lets_its_target_see_its_source():
 
 
 def test_a_complete_graph_of_a_very_long_dialogue_is_refused():
-    talk = conversations([9000])[0]
+    dialogue = conversations([9000])[0]
     with pytest.raises(MerZooError, match="Use a windowed graph"):
-        CompleteMultimodal(("text", "audio", "visual"))(talk)
+        CompleteMultimodal(("text", "audio", "visual"))(dialogue)

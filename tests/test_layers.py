@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from parity_numbers import numbers
 
 from mer_zoo import registry
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder, window_pairs
@@ -59,11 +59,11 @@ class RandomGraph(GraphBuilder):
         }
 
 
-def bound(builder, kernel=Segment, lengths=(7, 1, 5), relations="*", talks=None):
+def bound(builder, kernel=Segment, lengths=(7, 1, 5), relations="*", dialogues=None):
     """Return the batch of all dialogues and its edges among all node types of the builder."""
-    talks = talks or conversations(lengths, widths={m: 4 for m in ("text", "audio", "visual")})
-    corpus = Corpus(talks, builder, [(builder.node_types, relations)], kernels=kernel)
-    batch = corpus.batch(range(len(talks)))
+    dialogues = dialogues or conversations(lengths, widths={m: 4 for m in ("text", "audio", "visual")})
+    corpus = Corpus(dialogues, builder, [(builder.node_types, relations)], kernels=kernel)
+    batch = corpus.batch(range(len(dialogues)))
     return batch, next(iter(batch.views.values()))
 
 
@@ -119,7 +119,7 @@ def outcome(card, builder, kernel):
         result = part(x, edges, None)
         direction = torch.randn_like(result)
     else:
-        values = edges.edge_values(part(x, edges, batch.dialogues))
+        values = edges.edge_values(part(x, edges, batch.layout))
         order = torch.argsort(edges.edge_values(edges.target(torch.arange(edges.nodes)) * 999.0), stable=True)
         result = values[order]
         direction = torch.randn_like(result)
@@ -165,7 +165,7 @@ def test_parts_stack_under_vmap(card):
     batch, edges = bound(builder, Dense)
     parts = [made(card, builder) for _ in range(2)]
     x = torch.randn(2, edges.nodes, WIDTH)
-    last = None if card.kind == "layer" else batch.dialogues
+    last = None if card.kind == "layer" else batch.layout
 
     def call(parameters, x):
         return torch.func.functional_call(parts[0], parameters, (x, edges, last))
@@ -285,7 +285,7 @@ def test_hypergraph_is_that_of_pyg():
         theirs.lin.weight.copy_(torch.eye(WIDTH))
         theirs.bias.copy_(ours.bias[0])
     utterance = torch.arange(edges.nodes) // 3
-    modality = batch.dialogues.dialogue[utterance] * 3 + torch.arange(edges.nodes) % 3 + 99
+    modality = batch.layout.dialogue[utterance] * 3 + torch.arange(edges.nodes) % 3 + 99
     members = torch.stack([torch.arange(edges.nodes).repeat(2), torch.cat([utterance, modality])])
     torch.testing.assert_close(ours(x, edges, None), F.leaky_relu(theirs(x, members), 0.01))
 
@@ -388,14 +388,14 @@ def test_published_hypergraph_normalisers_need_their_graph():
 
 def test_dag_gru_advances_all_modalities_of_an_utterance():
     torch.manual_seed(0)
-    talks = conversations((7, 3))
+    dialogues = conversations((7, 3))
     names = ("text", "audio", "visual")
     apart, together = (SelfCrossSpeaker(nodes, window=3) for nodes in (("text",), names))
     layer = DagGRU(WIDTH, apart.relations)
     x = torch.randn(10, 3, WIDTH)
-    _, edges = bound(together, Dense, talks=talks)
+    _, edges = bound(together, Dense, dialogues=dialogues)
     got = layer(x.flatten(0, 1), edges, None).unflatten(0, (10, 3))
-    _, edges = bound(apart, Dense, talks=talks)
+    _, edges = bound(apart, Dense, dialogues=dialogues)
     for slot in range(3):
         torch.testing.assert_close(got[:, slot], layer(x[:, slot], edges, None))
 
@@ -451,7 +451,7 @@ TRANSFORMER = {
 def test_cogmen_layers_equal_published(kernel):
     file = numbers("cogmen")
     builder = SpeakerWindow(("utterance",), 2, past=2, future=1)
-    _, edges = bound(builder, kernel, talks=file.conversations({"text": "text"}))
+    _, edges = bound(builder, kernel, dialogues=file.conversations({"text": "text"}))
     rgcn = RGCN(8, builder.relations, out_width=8, bases=None, normalise="mean")
     rgcn.load_state_dict(file.weights("gcn.conv1.", {"basis": "weight", "root": "root", "bias": "bias"}))
     x = rgcn(file.states("after_context_encoder"), edges, None)
@@ -466,9 +466,9 @@ def test_corect_layers_equal_published(kernel):
     file = numbers("corect")
     slots = ("text_encoded", "audio_encoded", "visual_encoded")
     builder = TemporalModality(("text", "audio", "visual"), past=2, future=2)  # published as 3, its end exclusive
-    talks = file.conversations({"text": "text", "audio": "audio", "visual": "visual"})
-    batch, edges = bound(builder, kernel, talks=talks)
-    speaker = file["weight.speaker_embedding.weight"][batch.dialogues.speaker]
+    dialogues = file.conversations({"text": "text", "audio": "audio", "visual": "visual"})
+    batch, edges = bound(builder, kernel, dialogues=dialogues)
+    speaker = file["weight.speaker_embedding.weight"][batch.layout.speaker]
     x = torch.stack([file.states(slot) + speaker for slot in slots], 1).flatten(0, 1)
     rgcn = RGCN(4, builder.relations, out_width=4, bases=None, normalise="mean")
     rgcn.load_state_dict(file.weights("graph_model.gnn.conv1.", {"basis": "weight", "root": "root", "bias": "bias"}))
@@ -485,8 +485,8 @@ def test_corect_layers_equal_published(kernel):
 def test_m3net_branches_equal_published(kernel):
     file = numbers("m3net")
     builder = HypergraphBuilder(("text", "audio", "visual"))
-    talks = file.conversations({"text": "text0", "audio": "audio", "visual": "visual"})
-    _, edges = bound(builder, kernel, talks=talks)
+    dialogues = file.conversations({"text": "text0", "audio": "audio", "visual": "visual"})
+    _, edges = bound(builder, kernel, dialogues=dialogues)
     x = file.states("after_fc1", 3)
     frequency = SignedFrequency(10, depth=4)
     for i, gate in enumerate(frequency.gates, 1):
@@ -503,7 +503,7 @@ def test_m3net_branches_equal_published(kernel):
 def test_dag_gru_equals_published(kernel):
     file = numbers("dagerc")
     builder = Dag(("utterance",))
-    _, edges = bound(builder, kernel, talks=file.conversations({"text": "text"}))
+    _, edges = bound(builder, kernel, dialogues=file.conversations({"text": "text"}))
     x = file.states("after_input_layer")
     for i in range(2):
         layer = DagGRU(8, builder.relations)
@@ -524,13 +524,13 @@ def test_gated_gcnii_equals_published(kernel):
     from mer_zoo.parts.edge_weight.arccos import Arccos
 
     builder = CompleteMultimodal(("audio", "visual", "text"))
-    talks = file.conversations({"audio": "audio", "visual": "visual", "text": "text"})
-    batch, edges = bound(builder, kernel, talks=talks)
+    dialogues = file.conversations({"audio": "audio", "visual": "visual", "text": "text"})
+    batch, edges = bound(builder, kernel, dialogues=dialogues)
     layer = GatedGCNII(12, hidden=8, depth=8, dropout=0.0)
     names = {f"first.{kind}": f"fcs.0.{kind}" for kind in ("weight", "bias")}
     names |= {f"maps.{i}": f"convs.{i}.weight" for i in range(8)}
     names |= {f"gate.{kind}": f"rnn.{kind}_l0" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
     layer.load_state_dict(file.weights("graph_model.graph_net.", names))
     x = file.states("node_features", 3)
-    got = layer(x, edges, Arccos()(x, edges, batch.dialogues))
+    got = layer(x, edges, Arccos()(x, edges, batch.layout))
     torch.testing.assert_close(got, file.states("gdf_layer8", 3), rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ import pytest
 
 from mer_zoo import registry
 from mer_zoo.checking import check_part
-from mer_zoo.checking.dialogues import WIDTHS, conversations
+from mer_zoo.checking.small_data import WIDTHS, conversations
 from mer_zoo.commands.new import new
 from mer_zoo.corpus import Corpus
 from mer_zoo.model import recipe
@@ -106,8 +106,8 @@ def one_step(path: Path) -> None:
     """Assemble the recipe, which rehearses a training step, and run it on a batch."""
     filled = recipe.fill(recipe.read(str(path)), WIDTHS)
     model = assemble(filled, Facts(WIDTHS, 3, 6, (1,) * 6))
-    talks = conversations([5, 3])
-    output = model(Corpus(talks, model.builder, model.specs).batch([0, 1]))
+    dialogues = conversations([5, 3])
+    output = model(Corpus(dialogues, model.builder, model.specs).batch([0, 1]))
     assert output.logits.shape == (8, 6)
 
 
@@ -171,7 +171,7 @@ def test_the_same_parts_by_file(tmp_path):
 
 
 def test_the_same_parts_by_register(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry.lookup, "_registered", {})
     names = {}
     for kind, cls in PARTS.items():
         new(kind, cls.lower(), tmp_path)

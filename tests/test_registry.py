@@ -52,7 +52,7 @@ def test_everything_is_described(card):
     assert Path(data["source"].rpartition(":")[0]).is_file()
     assert data["about"]
     missing = [name for name, setting in data["settings"].items() if not setting["meaning"]]
-    assert missing == [], "tell what they mean under `Arguments:`"
+    assert missing == [], "tell what they mean under `Args:`"
 
 
 def test_names_resolve_in_order(tmp_path):

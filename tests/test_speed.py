@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mer_zoo.batch import launch_cost
 from mer_zoo.batch.index import Shape
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.comparison import suite
 from mer_zoo.corpus import Corpus
 from mer_zoo.data.splits import split_dataset
@@ -125,7 +125,7 @@ def test_the_model_of_a_stacked_seed_is_the_one_that_was_judged(small):
         batch = cell.test.batch(range(len(cell.test)))
         with torch.no_grad():
             predicted = outcome.model.eval()(batch).logits.argmax(-1).tolist()
-        assert predicted == [p for talk in outcome.result.predictions.values() for p in talk.predicted]
+        assert predicted == [p for dialogue in outcome.result.predictions.values() for p in dialogue.predicted]
 
 
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn"])
@@ -193,7 +193,7 @@ def test_few_shapes_hold_all_batches(kernel):
                 shape = captured.fitting(corpus.shape(chosen))
                 batch = corpus.batch(corpus.index(chosen, shape=shape))
                 assert len(batch) == shape.utterances
-                assert batch.dialogues.rows.shape == (shape.dialogues, shape.longest)
+                assert batch.layout.rows.shape == (shape.dialogues, shape.longest)
     assert captured.fitting(Shape(9, 99, 99, shapes[0].edges)) is None
 
 
@@ -312,14 +312,14 @@ def test_memory_of_a_windowed_layer_is_linear_in_length(kernel):
 def test_wide_features_are_mapped_before_they_are_padded(encoder):
     """Equal to the cells themselves, run on the padded layout, gradients included."""
     torch.manual_seed(0)
-    dialogues = Corpus(conversations([5, 2, 7])).batch([0, 1, 2]).dialogues
+    dialogues = Corpus(conversations([5, 2, 7])).batch([0, 1, 2]).layout
     part = encoder(50, hidden=3, layers=1).eval()
     x = torch.randn(14, 50, requires_grad=True)
     ours = part(x, dialogues)
     rows, start = [], 0
     for length in (5, 2, 7):
-        talk = x[start : start + length].unsqueeze(0)
-        rows.append(torch.cat([part.forwards[0](talk)[0], part.backwards[0](talk.flip(1))[0].flip(1)], -1)[0])
+        dialogue = x[start : start + length].unsqueeze(0)
+        rows.append(torch.cat([part.forwards[0](dialogue)[0], part.backwards[0](dialogue.flip(1))[0].flip(1)], -1)[0])
         start += length
     torch.testing.assert_close(ours, torch.cat(rows))
     slopes = [torch.autograd.grad(y.sin().sum(), [x, *part.parameters()]) for y in (ours, torch.cat(rows))]

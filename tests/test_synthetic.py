@@ -18,23 +18,23 @@ TINY = {"dialogues": (1, 1, 4), "emotions": ("sad", "happy"), "widths": (4, 4, 4
 LARGE = {"dialogues": (1, 1, 150)}
 
 
-def enumerate_everything(model, talk, modalities):
+def enumerate_everything(model, dialogue, modalities):
     """P(y_t | x, s) by summing over every course of moods, emotions and distractor: the definition, word for word."""
-    emotions, length = model.emotions, len(talk)
-    voices = sorted(set(talk.speakers))
+    emotions, length = model.emotions, len(dialogue)
+    voices = sorted(set(dialogue.speakers))
     stay = lambda same, p: p * same + (1 - p) / emotions  # noqa: E731
     density = np.ones((length, emotions, emotions))
     for t, y, z in np.ndindex(density.shape):
         for m in modalities:
-            gap = talk.features[m][t] - model.means[m][y] - model.distractor * model.means[m][z]
+            gap = dialogue.features[m][t] - model.means[m][y] - model.distractor * model.means[m][z]
             density[t, y, z] *= np.exp(-0.5 * gap @ gap)
     courses = list(itertools.product(range(emotions), repeat=length))
     total = np.zeros((length, emotions))
     for moods in itertools.product(range(emotions), repeat=len(voices)):
         for course in courses:
             chance, last, other = emotions ** -len(voices), dict(zip(voices, moods, strict=True)), None
-            for t, (who, y) in enumerate(zip(talk.speakers, course, strict=True)):
-                before = [s for s in talk.speakers[:t] if s != who]
+            for t, (who, y) in enumerate(zip(dialogue.speakers, course, strict=True)):
+                before = [s for s in dialogue.speakers[:t] if s != who]
                 other = last[before[-1]] if before else None
                 if other is None:
                     chance *= stay(y == last[who], model.inertia)
@@ -58,29 +58,34 @@ def enumerate_everything(model, talk, modalities):
 def test_forward_backward_equals_enumeration(speakers, modalities):
     data = synthetic(**TINY, speakers=speakers, utterances=(1, 6), hold=0.4, inertia=0.5, contagion=0.3, seed=speakers)
     found = posterior(data.model, data.conversations, modalities=modalities)
-    assert {len(set(talk.speakers)) for talk in data} >= {2, speakers}
-    for talk, chances in zip(data, found, strict=True):
-        np.testing.assert_allclose(chances, enumerate_everything(data.model, talk, modalities), rtol=1e-9, atol=1e-12)
+    assert {len(set(dialogue.speakers)) for dialogue in data} >= {2, speakers}
+    for dialogue, chances in zip(data, found, strict=True):
+        np.testing.assert_allclose(
+            chances, enumerate_everything(data.model, dialogue, modalities), rtol=1e-9, atol=1e-12
+        )
 
 
 def test_enumeration_with_three_emotions_and_a_speaker_who_never_stops():
     data = synthetic(dialogues=(1, 1, 1), emotions=("a", "b", "c"), utterances=(4, 4), widths=(5, 5, 5))
     drawn = data.conversations[0]
     for speakers in (("A", "A", "A", "A"), ("A", "A", "B", "B"), ("A", "B", "A", "C")):
-        talk = Conversation("d", speakers, drawn.labels, drawn.features)
-        expected = enumerate_everything(data.model, talk, ("text",))
-        np.testing.assert_allclose(posterior(data.model, [talk], modalities=["text"])[0], expected, rtol=1e-9)
+        dialogue = Conversation("d", speakers, drawn.labels, drawn.features)
+        expected = enumerate_everything(data.model, dialogue, ("text",))
+        np.testing.assert_allclose(posterior(data.model, [dialogue], modalities=["text"])[0], expected, rtol=1e-9)
 
 
 def test_no_context_is_the_posterior_of_each_utterance_as_a_dialogue_of_its_own():
     data = synthetic(**TINY, utterances=(3, 5))
-    talk = data.conversations[-1]
-    alone = posterior(data.model, [talk], context=False)[0]
-    for t in range(len(talk)):
+    dialogue = data.conversations[-1]
+    alone = posterior(data.model, [dialogue], context=False)[0]
+    for t in range(len(dialogue)):
         one = Conversation(
-            "one", talk.speakers[t : t + 1], talk.labels[t : t + 1], {m: x[t : t + 1] for m, x in talk.features.items()}
+            "one",
+            dialogue.speakers[t : t + 1],
+            dialogue.labels[t : t + 1],
+            {m: x[t : t + 1] for m, x in dialogue.features.items()},
         )
-        np.testing.assert_allclose(alone[t], enumerate_everything(data.model, one, talk.features)[0], rtol=1e-9)
+        np.testing.assert_allclose(alone[t], enumerate_everything(data.model, one, dialogue.features)[0], rtol=1e-9)
 
 
 def test_batches_do_not_mix_dialogues(monkeypatch):
@@ -124,10 +129,10 @@ def test_a_linear_model_can_learn_that_context_pays():
 
     def windows(split, reach):
         rows = []
-        for talk in data.select(data.splits[split]):
-            padded = np.pad(np.concatenate(list(talk.features.values()), axis=1), ((reach, reach), (0, 0)))
-            rows.append(np.concatenate([padded[i : i + len(talk)] for i in range(2 * reach + 1)], axis=1))
-        return np.concatenate(rows), np.concatenate([talk.labels for talk in data.select(data.splits[split])])
+        for dialogue in data.select(data.splits[split]):
+            padded = np.pad(np.concatenate(list(dialogue.features.values()), axis=1), ((reach, reach), (0, 0)))
+            rows.append(np.concatenate([padded[i : i + len(dialogue)] for i in range(2 * reach + 1)], axis=1))
+        return np.concatenate(rows), np.concatenate([dialogue.labels for dialogue in data.select(data.splits[split])])
 
     alone, context = (
         LogisticRegression(C=0.003, max_iter=200).fit(*windows("train", reach)).score(*windows("test", reach))
@@ -192,13 +197,13 @@ def test_complementary_modalities_separate_what_the_others_blur():
 
 def test_shares_of_the_draw_follow_the_settings():
     data = synthetic(dialogues=(400, 1, 1), hold=0.25, inertia=0.6, contagion=0.0, speakers=3)
-    held = np.mean([a == b for talk in data for a, b in itertools.pairwise(talk.speakers)])
+    held = np.mean([a == b for dialogue in data for a, b in itertools.pairwise(dialogue.speakers)])
     assert held == pytest.approx(0.25, abs=0.02)
     assert data.max_speakers == 3
     kept = []
-    for talk in data:
+    for dialogue in data:
         last = {}
-        for who, label in zip(talk.speakers, talk.labels, strict=True):
+        for who, label in zip(dialogue.speakers, dialogue.labels, strict=True):
             kept += [last[who] == label] if who in last else []
             last[who] = label
     assert np.mean(kept) == pytest.approx(0.6 + 0.4 / 6, abs=0.02)
@@ -216,8 +221,8 @@ def test_seeds_repeat_bit_for_bit_and_differ_from_each_other():
 
 def test_a_dialogue_does_not_depend_on_how_many_there_are():
     few, many = synthetic(dialogues=(2, 1, 1)), synthetic(dialogues=(9, 4, 3))
-    for talk in few:
-        assert np.array_equal(talk.features["audio"], many[talk.id].features["audio"])
+    for dialogue in few:
+        assert np.array_equal(dialogue.features["audio"], many[dialogue.id].features["audio"])
 
 
 CHANGES = {

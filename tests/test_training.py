@@ -60,11 +60,13 @@ def test_test_labels_cannot_influence_training(small):
     test = set(small.splits["test"])
     scrambled = [
         dataclasses.replace(
-            talk, labels=talk.labels[::-1].copy(), features={m: x[::-1].copy() for m, x in talk.features.items()}
+            dialogue,
+            labels=dialogue.labels[::-1].copy(),
+            features={m: x[::-1].copy() for m, x in dialogue.features.items()},
         )
-        if talk.id in test
-        else talk
-        for talk in small
+        if dialogue.id in test
+        else dialogue
+        for dialogue in small
     ]
     other = Dataset(small.name, tuple(scrambled), small.label_names, small.splits)
     ours, theirs = train(task(small), 0), train(task(other), 0)

@@ -11,7 +11,7 @@ import numpy as np
 from mer_zoo.model import recipe
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.splits import Split
-from mer_zoo.checking.dialogues import conversations
+from mer_zoo.checking.small_data import conversations
 from mer_zoo.training.loop import Task, train
 
 for name in recipe.names():
@@ -19,10 +19,10 @@ for name in recipe.names():
     asked = file.recipe.modalities
     widths = asked if isinstance(asked, dict) else {"text": 8, "audio": 6, "visual": 4}
     classes = 7 if "meld" in name else 6
-    talks = conversations([5, 3, 4], speakers=2, classes=classes, widths=widths)
-    ids = [talk.id for talk in talks]
+    dialogues = conversations([5, 3, 4], speakers=2, classes=classes, widths=widths)
+    ids = [dialogue.id for dialogue in dialogues]
     labels = [f"emotion {i}" for i in range(classes)]
-    data = Dataset("tiny", talks, labels, {"train": ids[:1], "validation": ids[1:2], "test": ids[2:]})
+    data = Dataset("tiny", dialogues, labels, {"train": ids[:1], "validation": ids[1:2], "test": ids[2:]})
     split = Split(*(tuple(data.splits[s]) for s in ("train", "validation", "test")))
     result = train(Task(name, recipe.fill(file, data.widths), data, split), 0).result
     print(name, len(result.predictions))

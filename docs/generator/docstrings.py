@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-SECTIONS = ("Inputs", "Outputs", "Arguments", "Args", "Returns", "Raises", "Example")
+SECTIONS = ("Inputs", "Outputs", "Attributes", "Args", "Returns", "Raises", "Example")
 _HEADING = re.compile(rf"^({'|'.join(SECTIONS)}):$")
 _ITEM = re.compile(r"^((?:\*{0,2}[A-Za-z_]\w*(?:, )?)+): (.*)$")
 _CLASS = re.compile(r"(?<![\[`])`([A-Z]\w+)`(?![\]`])")

@@ -31,7 +31,7 @@ def pages(links: dict[str, str]) -> Pages:
     made = {f"made/{name}.md": _fields(cls, links) for name, cls in RECORDS.items()}
     for name, module in (("container", container), ("table", tabular)):
         made[f"made/{name}.md"] = docstrings.prose(docstrings.parse(module).lead, links)
-    meanings = docstrings.parse(registry.Card).items("Inputs")
+    meanings = docstrings.parse(registry.Card).items("Attributes")
     required = ("target", "summary", "paper")
     rows = [(f"`{f}`", "*required*" if f in required else "", meanings.get(f, "")) for f in registry.FIELDS]
     made["made/card.md"] = table(["key", "", "meaning"], rows)
@@ -45,7 +45,7 @@ def pages(links: dict[str, str]) -> Pages:
 
 
 def _fields(model: Any, links: dict[str, str]) -> str:
-    meanings = docstrings.parse(model).items("Inputs", "Arguments", "Args")
+    meanings = docstrings.parse(model).items("Attributes", "Args")
     rows = []
     for name, field in model.model_fields.items():
         default = "*required*" if field.is_required() else f"`{_plain(field.default)}`"

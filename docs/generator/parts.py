@@ -36,7 +36,7 @@ def faults(cards: Sequence[registry.Card]) -> list[str]:
         if "fault" in known:
             found.append(f"{card.id}: {known['fault']}")
         if missing:
-            found.append(f"{card.id}: no meaning under 'Arguments:' for the settings {', '.join(missing)}.")
+            found.append(f"{card.id}: no meaning under 'Args:' for the settings {', '.join(missing)}.")
         if card.paper is not None and card.paper not in references():
             found.append(f"{card.id}: paper '{card.paper}' is not in references.bib.")
     return found

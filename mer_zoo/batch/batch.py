@@ -10,18 +10,20 @@ from torch import Tensor
 if TYPE_CHECKING:
     from mer_zoo.graph.lowering import ViewSpec
     from mer_zoo.kernel.base import Kernel
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 
 @dataclass
 class ConversationBatch:
     """Several dialogues end to end: one row per utterance, no padding.
 
-    Inputs (N utterances):
+    With N utterances.
+
+    Attributes:
         features: modality -> float32 `[N, width]`; zeros where the modality is absent.
         present: modality -> bool `[N]`.
         labels: int64 `[N]`; -1 where unlabelled.
-        dialogues: who speaks where.
+        layout: who speaks where.
         views: edges that the stages of a model see, by view.
 
     To fix the shape of a batch, rows may be added at its end that belong to no dialogue: unlabelled, without edges,
@@ -31,7 +33,7 @@ class ConversationBatch:
     features: dict[str, Tensor]
     present: dict[str, Tensor]
     labels: Tensor
-    dialogues: Dialogues
+    layout: Layout
     views: dict[ViewSpec, Kernel] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -11,10 +11,12 @@ from mer_zoo.batch.rearranging import rearranged
 
 
 @dataclass
-class Dialogues:
+class Layout:
     """Who speaks where: the structure of a batch, without its features.
 
-    Inputs (N utterances, B dialogues, L utterances in the longest):
+    With N utterances, B dialogues, L utterances in the longest.
+
+    Attributes:
         speaker: int64 `[N]`, numbered by first appearance in the dialogue.
         position: int64 `[N]`, turn within the dialogue, from 0.
         lengths: int64 `[B]`.
@@ -51,7 +53,7 @@ class Dialogues:
 class Shape:
     """How large a batch is, so that several batches can be padded to be alike.
 
-    Inputs:
+    Attributes:
         dialogues, utterances: how many.
         longest: utterances of the longest dialogue.
         edges: view name -> edges, for kernels that list them.
@@ -77,7 +79,9 @@ class Shape:
 class BatchIndex:
     """Which dialogues are in a batch and where their utterances lie, as index tensors on the device.
 
-    Inputs (N utterances, B dialogues, L utterances in the longest; a corpus has U utterances and D dialogues):
+    With N utterances, B dialogues, L utterances in the longest; a corpus has U utterances and D dialogues.
+
+    Attributes:
         utterances: int64 `[N]`, rows of the corpus; U for padding.
         dialogues: int64 `[B]`, dialogue numbers in the corpus; D for padding.
         rows: int64 `[B, L]`, utterance of the batch at a place of a dialogue; N where there is none.

@@ -21,7 +21,7 @@ States = dict[str, Tensor]
 class Output:
     """What a model says of a batch of N utterances.
 
-    Inputs:
+    Attributes:
         logits: float `[N, classes]`.
         modality_logits: modality -> `[N, classes]`, where the model has one head per modality; else empty.
         features: modality -> `[N, width]`, the states that were judged or mixed, after balancing.

@@ -32,7 +32,7 @@ def rearranged(x: Tensor, there: Tensor, back: Tensor) -> Tensor:
     The gradient reads by `back`: the general one of a look-up adds up, which is slow on CPU and in no fixed order on a
     GPU.
 
-    Inputs:
+    Args:
         x: float `[..., n, d]`; there: int64 `[m]`, rows of x, each at most once, or n; back: int64 `[n]`, the inverse.
 
     Example:

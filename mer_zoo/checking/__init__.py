@@ -30,7 +30,7 @@ def check_part(
     survive a file; dialogues do not leak into each other; padding counts for nothing; all kernels agree; float64 and
     bfloat16; CUDA equals CPU; stacked weights equal a loop; every bool and Literal setting runs; the promises.
 
-    Outputs:
+    Returns:
         One `Finding` per check, in order; printing one shows it.
 
     Args:

@@ -25,7 +25,7 @@ SPEAKERS, CLASSES = 30, 6
 
 
 def conversation(name: str, speakers: Sequence[int], seed: int = 0, **changed: Any) -> Conversation:
-    """Return a random dialogue in which these speakers talk one after the other."""
+    """Return a random dialogue in which these speakers dialogue one after the other."""
     draw = np.random.default_rng([seed, *name.encode()])
     count = len(speakers)
     features = {m: draw.normal(size=(count, width)).astype(np.float32) for m, width in UNEQUAL_WIDTHS.items()}
@@ -45,11 +45,11 @@ def pool() -> dict[str, Conversation]:
     """Return the dialogues by what they show.
 
     Example:
-        >>> {name: len(talk) for name, talk in pool().items() if name in ("seven", "lonely", "crowd")}
+        >>> {name: len(dialogue) for name, dialogue in pool().items() if name in ("seven", "lonely", "crowd")}
         {'seven': 7, 'lonely': 1, 'crowd': 31}
     """
     eleven = conversation("eleven", turns(11, 3, 2))
-    talks = {
+    dialogues = {
         "seven": conversation("seven", turns(7, 3, 0)),
         "three": conversation("three", turns(3, 2, 1)),
         "eleven": eleven,
@@ -59,7 +59,7 @@ def pool() -> dict[str, Conversation]:
         "monologue": conversation("monologue", [0] * 5),
         "crowd": conversation("crowd", [i % SPEAKERS for i in range(31)]),
     }
-    return talks | {
+    return dialogues | {
         "eleven begins": rows(eleven, range(4)),
         "eleven reordered": rows(eleven, ORDER),
         # the same speakers, numbered differently
@@ -70,14 +70,14 @@ def pool() -> dict[str, Conversation]:
 ORDER = [3, 0, 10, 7, 1, 9, 2, 8, 5, 4, 6]
 
 
-def rows(talk: Conversation, chosen: Sequence[int]) -> Conversation:
+def rows(dialogue: Conversation, chosen: Sequence[int]) -> Conversation:
     """Return some utterances of a dialogue, in this order."""
     index = list(chosen)
     return Conversation(
-        f"{talk.id} {index}",
-        tuple(talk.speakers[i] for i in index),
-        talk.labels[index],
-        {m: x[index] for m, x in talk.features.items()},
+        f"{dialogue.id} {index}",
+        tuple(dialogue.speakers[i] for i in index),
+        dialogue.labels[index],
+        {m: x[index] for m, x in dialogue.features.items()},
     )
 
 

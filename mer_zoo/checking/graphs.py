@@ -67,15 +67,15 @@ def construction(part: Part) -> None:
 def edges(part: Part) -> None:
     """Declared edge types, whole numbers in range, no edge twice, not nothing."""
     builder = _build(part)
-    for talk in examples.pool().values():
-        sound(builder, talk)
+    for dialogue in examples.pool().values():
+        sound(builder, dialogue)
     if not sum(len(source) for source, _ in builder.edges(examples.pool()["eleven"]).values()):
         raise Broken("no edge at all in a dialogue of eleven utterances and three modalities.")
 
 
-def sound(builder: GraphBuilder, talk: Conversation) -> None:
+def sound(builder: GraphBuilder, dialogue: Conversation) -> None:
     """Raise what is wrong with the edges of one dialogue."""
-    found, declared = builder.edges(talk), set(builder.edge_types)
+    found, declared = builder.edges(dialogue), set(builder.edge_types)
     if undeclared := found.keys() - declared:
         raise Broken(f"edges of type {sorted(undeclared)[0]}, which `edge_types` does not declare.")
     if missing := declared - found.keys():
@@ -85,42 +85,44 @@ def sound(builder: GraphBuilder, talk: Conversation) -> None:
         source, target = (np.asarray(x) for x in pair)
         if source.ndim != 1 or source.shape != target.shape or not np.issubdtype(source.dtype, np.integer):
             raise Broken(f"{edge_type}: sources and targets must be two int64 arrays of one length.")
-        bad = (source < 0) | (source >= len(talk)) | (target < 0) | (target >= len(talk))
+        bad = (source < 0) | (source >= len(dialogue)) | (target < 0) | (target >= len(dialogue))
         if bad.any():
             i = int(bad.argmax())
-            raise Broken(f"{edge_type}: edge {source[i]}→{target[i]} in a dialogue of {len(talk)} utterances.")
-        if len(source) and np.unique(source * len(talk) + target).size != len(source):
+            raise Broken(f"{edge_type}: edge {source[i]}→{target[i]} in a dialogue of {len(dialogue)} utterances.")
+        if len(source) and np.unique(source * len(dialogue) + target).size != len(source):
             raise Broken(f"{edge_type}: an edge occurs twice.")
         total += len(source)
-    bound = builder.count_edges(len(talk))
+    bound = builder.count_edges(len(dialogue))
     if bound and total > bound:
-        raise Broken(f"`count_edges({len(talk)})` is {bound}, but there are {total} edges; it must be an upper bound.")
+        raise Broken(
+            f"`count_edges({len(dialogue)})` is {bound}, but there are {total} edges; it must be an upper bound."
+        )
 
 
 def determinism(part: Part) -> None:
     """The same dialogue gives the same edges, and stays as it was."""
     builder = _build(part)
-    talk = examples.pool()["eleven"]
-    before = {m: x.copy() for m, x in talk.features.items()}
-    first, second = builder.edges(talk), builder.edges(talk)
+    dialogue = examples.pool()["eleven"]
+    before = {m: x.copy() for m, x in dialogue.features.items()}
+    first, second = builder.edges(dialogue), builder.edges(dialogue)
     if not _equal(first, second):
         raise Broken("two calls give different edges.")
-    if any(not np.array_equal(before[m], x) for m, x in talk.features.items()):
+    if any(not np.array_equal(before[m], x) for m, x in dialogue.features.items()):
         raise Broken("the builder changes the features of its dialogue.")
 
 
 def lowering(part: Part) -> None:
     """The DGL heterograph has one node per utterance and node type, and gives back the same edges."""
     builder = _build(part)
-    talks = [examples.pool()[name] for name in ("seven", "lonely", "eleven")]
-    graphs = [builder(talk) for talk in talks]
-    for graph, talk in zip(graphs, talks, strict=True):
+    dialogues = [examples.pool()[name] for name in ("seven", "lonely", "eleven")]
+    graphs = [builder(dialogue) for dialogue in dialogues]
+    for graph, dialogue in zip(graphs, dialogues, strict=True):
         for node in builder.node_types:
-            if graph.num_nodes(node) != len(talk):
-                raise Broken(f"{graph.num_nodes(node)} nodes of type {node} for {len(talk)} utterances.")
+            if graph.num_nodes(node) != len(dialogue):
+                raise Broken(f"{graph.num_nodes(node)} nodes of type {node} for {len(dialogue)} utterances.")
     spec = ViewSpec(THREE, builder.relations)
     view = lower(graphs, [spec], builder.relations)[spec]
-    total = sum(len(source) for talk in talks for source, _ in builder.edges(talk).values())
+    total = sum(len(source) for dialogue in dialogues for source, _ in builder.edges(dialogue).values())
     if len(view.source) != total:
         raise Broken(f"lowering keeps {len(view.source)} of {total} edges.")
 
@@ -131,8 +133,8 @@ def variant(part: Part, settings: dict) -> None:
         builder = _build(part, **settings)
     except MerZooError as refusal:
         raise NotHere(f"refused here: {refusal}") from None
-    for talk in examples.pool().values():
-        sound(builder, talk)
+    for dialogue in examples.pool().values():
+        sound(builder, dialogue)
 
 
 def causal(part: Part) -> None:
@@ -154,8 +156,8 @@ def linear_size(part: Part) -> None:
     builder = _build(part)
     counts = []
     for length in (200, 400):
-        talk = examples.conversation(f"long {length}", examples.turns(length, 3, length))
-        counts.append(sum(len(source) for source, _ in builder.edges(talk).values()))
+        dialogue = examples.conversation(f"long {length}", examples.turns(length, 3, length))
+        counts.append(sum(len(source) for source, _ in builder.edges(dialogue).values()))
     if counts[1] > 2.2 * counts[0]:
         raise Broken(f"promised `linear_size`, but has {counts[0]} edges for 200 utterances and {counts[1]} for 400.")
 

@@ -46,13 +46,13 @@ class Definition:
         slot = {node: i for i, node in enumerate(spec.node_types)}
         found, start = [], 0
         for name in NAMES:
-            talk = examples.pool()[name]
-            for (a, relation, b), (sources, targets) in examples.GRAPH.edges(talk).items():
+            dialogue = examples.pool()[name]
+            for (a, relation, b), (sources, targets) in examples.GRAPH.edges(dialogue).items():
                 if a in slot and b in slot and relation in spec.relations:
                     kind = spec.relations.index(relation)
                     for u, v in zip(sources.tolist(), targets.tolist(), strict=True):
                         found.append((start + v * len(slot) + slot[b], start + u * len(slot) + slot[a], kind))
-            start += len(talk) * len(slot)
+            start += len(dialogue) * len(slot)
         found.sort()
         self.nodes = start
         self.target, self.source, self.relation = (torch.tensor(x) for x in zip(*found, strict=True))

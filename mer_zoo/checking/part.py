@@ -1,4 +1,4 @@
-"""A part on trial: its class, what its card says of it, and how its kind is called."""
+"""A part under test: its class, what its card says of it, and how its kind is called."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NotHere(Exception):
 class Finding:
     """What one check found.
 
-    Inputs:
+    Attributes:
         check: name of the check.
         fault: what is wrong, or "".
         skipped: why the check did not run, or "".
@@ -181,7 +181,7 @@ class Trial:
 
     def arguments(self, batch: ConversationBatch, scenario: str) -> tuple[Any, ...]:
         """Return what `forward` is given."""
-        x, dialogues = batch.features["text"], batch.dialogues
+        x, dialogues = batch.features["text"], batch.layout
         if self.kind in ("encoder", "head"):
             return (x, dialogues)
         if self.kind == "fusion":
@@ -209,14 +209,14 @@ class Trial:
 
     def rows(self, scenario: str, *names: str) -> list[int]:
         """Return how many rows of an output belong to each dialogue."""
-        talks = examples.pool()
+        dialogues = examples.pool()
         if self.kind != "edge_weight":
-            return [len(talks[name]) * (2 if scenario == "across" else 1) for name in names]
+            return [len(dialogues[name]) * (2 if scenario == "across" else 1) for name in names]
         spec = {"across": examples.ACROSS, "past": examples.PAST}.get(scenario, examples.WINDOW)
         return [
             sum(
                 len(source)
-                for (a, r, b), (source, _) in examples.GRAPH.edges(talks[name]).items()
+                for (a, r, b), (source, _) in examples.GRAPH.edges(dialogues[name]).items()
                 if a in spec.node_types and b in spec.node_types and r in spec.relations
             )
             for name in names

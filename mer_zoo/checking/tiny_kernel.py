@@ -18,7 +18,7 @@ def tiny(kernel: type[Kernel]) -> Kernel:
         >>> tiny(Dense).nodes
         3
     """
-    talk = Conversation("d", ("A", "B", "A"), np.zeros(3, int), {"text": np.eye(3, dtype=np.float32)})
+    dialogue = Conversation("d", ("A", "B", "A"), np.zeros(3, int), {"text": np.eye(3, dtype=np.float32)})
     builder = SelfCrossSpeaker(("text",), window=1)
-    corpus = Corpus([talk], builder, [(("text",), ("self_loop", "*_past"))], kernels=kernel)
+    corpus = Corpus([dialogue], builder, [(("text",), ("self_loop", "*_past"))], kernels=kernel)
     return next(iter(corpus.batch([0]).views.values()))

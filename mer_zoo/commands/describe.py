@@ -105,7 +105,7 @@ def listing(kind: str | None = None, pattern: str = "*", tag: str | None = None)
 def describe(name: str) -> Description:
     """Tell all there is to know of `kind/name`, or of `recipe/name`.
 
-    Outputs:
+    Returns:
         `Description`. Of a part, `data` has id, summary, contract, about, equation, paper, tags, promises (with their
         meaning), dead, facts, settings (type, default, meaning), shapes (inputs and outputs), raises, example, source,
         card, recipes and, where the class cannot be imported, fault.
@@ -145,7 +145,7 @@ def describe(name: str) -> Description:
         "recipes": _users(card),
     }
     try:
-        data |= _signature(card, _items(sections.get("Arguments", sections.get("Args", ""))))
+        data |= _signature(card, _items(sections.get("Args", "")))
     except MerZooError as fault:
         data |= {"facts": {}, "settings": {}, "fault": str(fault)}
     return Description(data)
@@ -159,7 +159,7 @@ def _signature(card: registry.Card, meanings: Mapping[str, str]) -> dict[str, An
     """Facts and settings, read from the class."""
     cls = registry.load(card)
     for base in inspect.getmro(cls)[1:] if inspect.isclass(cls) else ():  # meanings of inherited settings
-        inherited = _sections(inspect.getdoc(base) or "").get("Arguments", "")
+        inherited = _sections(inspect.getdoc(base) or "").get("Args", "")
         meanings = {**_items(inherited), **meanings}
     return {
         "facts": {n: re.sub(r" \(a fact\)|^facts\.$", "", meanings.get(n, "")) for n in registry.facts(card.kind, cls)},
@@ -209,7 +209,7 @@ class _Nowhere:
 
 
 def _sections(docstring: str) -> dict[str, str]:
-    """Take a docstring apart at its headings (`Inputs:`, `Arguments:`, ...); the text before them is under ""."""
+    """Take a docstring apart at its headings (`Inputs:`, `Args:`, ...); the text before them is under ""."""
     parts = re.split(r"^(\w[\w ]*)(?: \([^)]*\))?:\s*\n(?=\s+\S)", inspect.cleandoc(docstring), flags=re.MULTILINE)
     sections = {"": parts[0].strip()}
     for heading, text in zip(parts[1::2], parts[2::2], strict=True):

@@ -23,10 +23,10 @@ EXTRAS = {
 class Diagnosis:
     """One thing looked at.
 
-    Inputs:
+    Attributes:
         what: the thing.
         state: `ok`; `note`, something that is missing but not needed; `fault`.
-        message: what was found, and how to mend it.
+        message: what was found, and how to fix it.
     """
 
     what: str
@@ -35,7 +35,7 @@ class Diagnosis:
 
     @property
     def fine(self) -> bool:
-        """Whether nothing needs mending."""
+        """Whether nothing needs fixing."""
         return self.state != "fault"
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Diagnosis:
 def diagnose() -> list[Diagnosis]:
     """Look at Python, the libraries, the GPU, the data folders, every card and every plugin.
 
-    Outputs:
+    Returns:
         what was found, in this order; nothing raises.
 
     Example:
@@ -96,7 +96,7 @@ def _dgl(what: str) -> Iterator[Diagnosis]:
     if graph.num_edges() != 2:
         yield Diagnosis(what, "fault", f"{dgl.__version__} imports but counts edges wrongly. {remedy}")
         return
-    with_help = ", with stand-ins for what its wheel wants and graphs do not need" if "2.1" in dgl.__version__ else ""
+    with_help = ", with stubs for what its wheel wants and graphs do not need" if "2.1" in dgl.__version__ else ""
     yield Diagnosis(what, "ok", f"{dgl.__version__}{with_help}")
 
 

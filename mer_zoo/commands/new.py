@@ -16,7 +16,7 @@ def new(kind: str, name: str, folder: Path | str = ".") -> list[Path]:
     The part is complete: its test passes, and `./NAME.py:Class` works in a recipe. The card beside the file holds what
     it promises.
 
-    Outputs:
+    Returns:
         the files written.
 
     Args:

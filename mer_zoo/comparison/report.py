@@ -50,10 +50,10 @@ COST_COLUMNS = {
 def comparison_table(results: Sequence[Result]) -> RenderableType:
     """Return the comparison as rich renders it: per dataset a table in percent, its warnings, and what is significant.
 
-    Inputs:
+    Args:
         results: of any number of datasets; each dataset and protocol gets a table of its own.
 
-    Outputs:
+    Returns:
         a rich renderable; `rich.print` it. In a narrow terminal the costs go to a second table.
 
     Raises:
@@ -173,12 +173,12 @@ def duration(seconds: float) -> str:
 def write_html(results: Sequence[Result], path: str | Path, *, published: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Write the comparison with its plots as one HTML file that loads nothing from elsewhere.
 
-    Inputs:
+    Args:
         results: of any number of datasets.
         published: scores from papers, as mappings with `model`, `metric`, `value`, `where`, `selected_on`, `seeds`
             and, if it helps, `dataset`; shown in a table of their own, apart from measured ones.
 
-    Outputs:
+    Returns:
         the path.
 
     Raises:

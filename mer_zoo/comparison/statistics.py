@@ -27,7 +27,7 @@ FEWEST_SEEDS = 6  # 2/2^6 = 0.031; five seeds reach only 2/2^5 = 0.0625
 class Model:
     """All runs of one model in a comparison; the folds of a seed are pooled over their predictions.
 
-    Inputs:
+    Attributes:
         name: the recipe's name.
         seeds: in ascending order.
         confusion: int64 `[seed, dialogue, C, C]`, test dialogues in the order of the comparison.
@@ -98,7 +98,7 @@ class Model:
 class Pair:
     """Two models compared on the seeds they share: `first` minus `second` in weighted F1.
 
-    Inputs:
+    Attributes:
         differences: float64 `[seed]`.
         interval: 95 % bootstrap interval of the mean difference, resampled by dialogue; not corrected for the number
             of pairs.
@@ -129,7 +129,7 @@ class Pair:
 class Comparison:
     """Models on the same data, test dialogues and protocol: one table.
 
-    Inputs:
+    Attributes:
         dataset: what they were run on.
         protocol: "validation", or "test-oracle" (epochs selected on test).
         dialogues: pooled test dialogues.
@@ -206,10 +206,10 @@ def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
     Equation:
         p = #{s ∈ {−1, 1}^n : |Σ s_i d_i| ≥ |Σ d_i|} / 2^n
 
-    Inputs:
+    Args:
         differences: float `[n]`, one per seed.
 
-    Outputs:
+    Returns:
         p; never below 2/2^n. Exact up to 16 seeds, by 99,999 seeded random flips beyond.
 
     Example:
@@ -229,10 +229,10 @@ def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number by Holm's step-down method.
 
-    Inputs:
+    Args:
         p_values: any number of them.
 
-    Outputs:
+    Returns:
         the corrected ones, in the same order, at most 1.
 
     Example:
@@ -268,10 +268,10 @@ def compare(results: Sequence[Result]) -> Comparison:
 
     A seed that lacks a fold which other runs have is left out, with a note.
 
-    Inputs:
+    Args:
         results: of any number of models, seeds and folds.
 
-    Outputs:
+    Returns:
         a `Comparison`; its means, gaps, pairs and notes.
 
     Raises:

@@ -38,7 +38,7 @@ class Entry(pydantic.BaseModel):
 class Suite(pydantic.BaseModel):
     """What is compared.
 
-    Inputs:
+    Attributes:
         title: one line.
         data: datasets, by name, folder, or `{name, settings}`.
         models: name in the tables -> recipe, or `{recipe, change: {key: value}}`.

@@ -23,7 +23,7 @@ class DialogueModel:
     $P(y_t=k \\mid a, b) = \\iota[k=a] + \\kappa[k=b] + (1-\\iota-\\kappa)/E$ with $a$ the speaker's own last emotion
     and $b$ that of whoever else spoke last; $x_t^m = \\mu^m_{y_t} + \\delta\\mu^m_{z_t} + \\varepsilon$.
 
-    Inputs:
+    Attributes:
         means: modality -> float64 `[emotions, width]`, class means $\\mu^m$ in units of the noise's standard deviation.
         inertia: probability $\\iota$ that a speaker keeps their last emotion.
         contagion: probability $\\kappa$ that a speaker takes over the other's last emotion.
@@ -64,11 +64,11 @@ class DialogueModel:
         """$P(z_t \\mid z_{t-1})$, float64 `[distractor, next]`."""
         return _stay(self.emotions, self.persistence)
 
-    def likelihood(self, talk: Conversation, modalities: Sequence[str]) -> np.ndarray:
+    def likelihood(self, dialogue: Conversation, modalities: Sequence[str]) -> np.ndarray:
         """$p(x_t \\mid y_t, z_t)$ up to a factor per utterance, float64 `[utt, emotion, distractor]`."""
-        log = np.zeros((len(talk), self.emotions, self.emotions))
+        log = np.zeros((len(dialogue), self.emotions, self.emotions))
         for modality in modalities:
-            mean, values = self.means[modality], talk.features[modality].astype(np.float64)
+            mean, values = self.means[modality], dialogue.features[modality].astype(np.float64)
             centre = mean[:, None] + self.distractor * mean[None]
             score = values @ mean.T
             log += score[:, :, None] + self.distractor * score[:, None, :] - 0.5 * (centre**2).sum(-1)
@@ -94,14 +94,14 @@ def ceiling(
     $\\frac{1}{N} \\sum_{d,t} \\max_k P(y_{d,t} = k \\mid x_d, s_d)$: given the inputs, no rule has a higher expected
     accuracy, and what a model scores on the labels drawn differs from its expectation by the luck of the draw alone.
 
-    Inputs:
+    Args:
         model: the distribution that the dialogues were drawn from.
         conversations: dialogues of that model; utterances without a label count for `expected` alone.
 
-    Outputs:
+    Returns:
         `expected` is the sum above, the ceiling to quote; `realised` is the accuracy of $\\arg\\max_k P$ on the labels.
 
-    Arguments:
+    Args:
         modalities: what the classifier may see; None for all.
         context: whether it sees the whole dialogue (True) or each utterance alone (False).
 
@@ -114,7 +114,7 @@ def ceiling(
         Ceiling(expected=1.0, realised=1.0)
     """
     chances = np.concatenate(posterior(model, conversations, modalities=modalities, context=context))
-    labels = np.concatenate([talk.labels for talk in conversations])
+    labels = np.concatenate([dialogue.labels for dialogue in conversations])
     hits = (chances.argmax(1) == labels)[labels >= 0]
     return Ceiling(float(chances.max(1).mean()), float(hits.mean()) if len(hits) else float("nan"))
 
@@ -131,14 +131,14 @@ def posterior(
     Forward–backward on the product of the speakers' last emotions and the distractor. The cost of one utterance is
     proportional to emotions ** (speakers + 2).
 
-    Inputs:
+    Args:
         model: the distribution that the dialogues were drawn from.
         conversations: dialogues with the model's modalities and widths; their labels are not read.
 
-    Outputs:
+    Returns:
         one float64 `[utt, emotions]` per dialogue, rows sum to 1.
 
-    Arguments:
+    Args:
         modalities: what is observed; None for all.
         context: False conditions on $x_t$ alone.
 
@@ -147,10 +147,10 @@ def posterior(
 
     Example:
         >>> model = DialogueModel({"text": np.eye(2)}, inertia=0.5, contagion=0.25, distractor=0.0, persistence=0.0)
-        >>> talk = Conversation("d", ("A", "B"), [0, 0], {"text": [[9, 0], [0, 0]]})
-        >>> posterior(model, [talk])[0].round(2).tolist()
+        >>> dialogue = Conversation("d", ("A", "B"), [0, 0], {"text": [[9, 0], [0, 0]]})
+        >>> posterior(model, [dialogue])[0].round(2).tolist()
         [[1.0, 0.0], [0.62, 0.38]]
-        >>> posterior(model, [talk], context=False)[0].round(2).tolist()
+        >>> posterior(model, [dialogue], context=False)[0].round(2).tolist()
         [[1.0, 0.0], [0.5, 0.5]]
     """
     seen = tuple(model.means if modalities is None else modalities)
@@ -159,19 +159,19 @@ def posterior(
             raise MerZooError(f"ceiling: no modality '{modality}'.{nearest(modality, model.means)}")
     if not seen or not conversations:
         raise MerZooError(f"ceiling: no {'dialogue' if seen else 'modality'} given. Give at least one.")
-    for talk in conversations:
+    for dialogue in conversations:
         for modality in seen:
-            found, known = talk.widths.get(modality, 0), model.means[modality].shape[1]
+            found, known = dialogue.widths.get(modality, 0), model.means[modality].shape[1]
             if found != known:
                 raise MerZooError(
-                    f"ceiling, dialogue '{talk.id}': {modality} has width {found}, the model's has {known}. "
+                    f"ceiling, dialogue '{dialogue.id}': {modality} has width {found}, the model's has {known}. "
                     "Take dialogues that were drawn from this model."
                 )
     if not context:
-        sums = [model.likelihood(talk, seen).sum(2) for talk in conversations]
+        sums = [model.likelihood(dialogue, seen).sum(2) for dialogue in conversations]
         return [total / total.sum(1, keepdims=True) for total in sums]
-    longest = max(len(talk) for talk in conversations)
-    speakers = max(2, 1 + max(int(talk.speaker_index.max()) for talk in conversations))
+    longest = max(len(dialogue) for dialogue in conversations)
+    speakers = max(2, 1 + max(int(dialogue.speaker_index.max()) for dialogue in conversations))
     batch = max(1, CELLS // (longest * model.emotions ** (speakers + 1)))
     chances: list[np.ndarray] = []
     for start in range(0, len(conversations), batch):
@@ -180,19 +180,19 @@ def posterior(
 
 
 def _smooth(
-    model: DialogueModel, talks: Sequence[Conversation], modalities: Sequence[str], speakers: int
+    model: DialogueModel, dialogues: Sequence[Conversation], modalities: Sequence[str], speakers: int
 ) -> list[np.ndarray]:
     """Posteriors of a few dialogues at once.
 
     A message is `[dialogue, last emotion of the latest speaker, of the one before, ..., distractor]`: with speakers in
     order of recency, the step is the same for all of them once the speaker of the utterance is moved to the front.
     """
-    count, emotions = len(talks), model.emotions
-    lengths = np.array([len(talk) for talk in talks])
+    count, emotions = len(dialogues), model.emotions
+    lengths = np.array([len(dialogue) for dialogue in dialogues])
     seen = np.ones((count, lengths.max(), emotions, emotions))
-    for row, talk in enumerate(talks):
-        seen[row, : len(talk)] = model.likelihood(talk, modalities)
-    turns = _turns(model, talks, speakers)
+    for row, dialogue in enumerate(dialogues):
+        seen[row, : len(dialogue)] = model.likelihood(dialogue, modalities)
+    turns = _turns(model, dialogues, speakers)
 
     state = np.full((count, *[emotions] * (speakers + 1)), 1.0 / emotions ** (speakers + 1))
     past = []
@@ -218,17 +218,17 @@ def _smooth(
     return [chances[row, :length] for row, length in enumerate(lengths)]
 
 
-def _turns(model: DialogueModel, talks: Sequence[Conversation], speakers: int) -> list[list[Turn]]:
+def _turns(model: DialogueModel, dialogues: Sequence[Conversation], speakers: int) -> list[list[Turn]]:
     """Per utterance: the dialogues that go on, grouped by the recency rank of who speaks and by who was heard."""
     alone = np.broadcast_to(model.opening[:, None], model.answer.shape)  # whatever the other feels
-    steps: list[dict[tuple[int, bool], list[int]]] = [{} for _ in range(max(len(talk) for talk in talks))]
-    for row, talk in enumerate(talks):
+    steps: list[dict[tuple[int, bool], list[int]]] = [{} for _ in range(max(len(dialogue) for dialogue in dialogues))]
+    for row, dialogue in enumerate(dialogues):
         recent = list(range(speakers))
-        for t, who in enumerate(talk.speaker_index.tolist()):
+        for t, who in enumerate(dialogue.speaker_index.tolist()):
             rank = recent.index(who)
             recent.insert(0, recent.pop(rank))
             # speakers are numbered by first appearance, so nobody else was heard while only number 0 has spoken
-            heard = bool(talk.speaker_index[: t + 1].any())
+            heard = bool(dialogue.speaker_index[: t + 1].any())
             steps[t].setdefault((rank, heard), []).append(row)
     return [
         [(rank, np.array(rows), model.answer if heard else alone) for (rank, heard), rows in step.items()]

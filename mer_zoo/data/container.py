@@ -75,28 +75,29 @@ def fingerprint_of(dataset: Dataset) -> str:
     Name, provenance and warnings do not enter: rewording them does not make old results those of other data.
 
     Example:
-        >>> talk = Conversation("d0", ("Ann",), [0], {"text": np.zeros((1, 3), np.float32)})
-        >>> fingerprint_of(Dataset("a", (talk,), ("sad",), {})) == fingerprint_of(Dataset("b", (talk,), ("sad",), {}))
+        >>> dialogue = Conversation("d0", ("Ann",), [0], {"text": np.zeros((1, 3), np.float32)})
+        >>> one, other = (Dataset(name, (dialogue,), ("sad",), {}) for name in "ab")
+        >>> fingerprint_of(one) == fingerprint_of(other)
         True
     """
     splits = {name: list(dataset.splits[name]) for name in sorted(dataset.splits)}
-    talks = [[t.id, t.speakers, t.roles, t.labels.tolist(), t.transcript] for t in dataset]
-    facts = [list(dataset.label_names), list(dataset.widths.items()), splits, dataset.ceiling, talks]
+    dialogues = [[t.id, t.speakers, t.roles, t.labels.tolist(), t.transcript] for t in dataset]
+    facts = [list(dataset.label_names), list(dataset.widths.items()), splits, dataset.ceiling, dialogues]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for modality in dataset.widths:
-        for talk in dataset:
-            digest.update(talk.features[modality].astype("<f4", copy=False).tobytes())
-            digest.update(_mask(talk, modality).tobytes())
+        for dialogue in dataset:
+            digest.update(dialogue.features[modality].astype("<f4", copy=False).tobytes())
+            digest.update(_mask(dialogue, modality).tobytes())
     return digest.hexdigest()
 
 
 def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Write a dataset as a container; the folder appears whole or not at all.
 
-    Inputs:
+    Args:
         dataset: what to write; features come back bit for bit.
 
-    Outputs:
+    Returns:
         The folder's path.
 
     Args:
@@ -108,9 +109,9 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], overwrite: b
 
     Example:
         >>> import tempfile
-        >>> talk = Conversation("d0", ("Ann",), [0], {"text": np.zeros((1, 3), np.float32)})
+        >>> dialogue = Conversation("d0", ("Ann",), [0], {"text": np.zeros((1, 3), np.float32)})
         >>> with tempfile.TemporaryDirectory() as home:
-        ...     folder = write_dataset(Dataset("tiny", (talk,), ("sad",), {"all": ("d0",)}), f"{home}/tiny")
+        ...     folder = write_dataset(Dataset("tiny", (dialogue,), ("sad",), {"all": ("d0",)}), f"{home}/tiny")
         ...     read_dataset(folder).label_names
         ('sad',)
     """
@@ -135,7 +136,7 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], overwrite: b
 def read_dataset(folder: str | os.PathLike[str]) -> Dataset:
     """Read a container that `write_dataset` wrote, checking all of it.
 
-    Outputs:
+    Returns:
         The dataset, its `fingerprint` filled in.
 
     Args:
@@ -147,13 +148,13 @@ def read_dataset(folder: str | os.PathLike[str]) -> Dataset:
     home = Path(folder)
     manifest = _read_manifest(home)
     widths = manifest.widths
-    counts = [talk.utterances for talk in manifest.dialogues]
+    counts = [dialogue.utterances for dialogue in manifest.dialogues]
     features, masks = _read_features(home, manifest, sum(counts))
-    talks = []
+    dialogues = []
     for entry, stop in zip(manifest.dialogues, accumulate(counts), strict=True):
         rows = slice(stop - entry.utterances, stop)
         absent = [m for m in masks if not masks[m][rows].all()]
-        talks.append(
+        dialogues.append(
             Conversation(
                 id=entry.id,
                 speakers=tuple(entry.speakers),
@@ -166,7 +167,7 @@ def read_dataset(folder: str | os.PathLike[str]) -> Dataset:
         )
     dataset = Dataset(
         name=manifest.name,
-        conversations=tuple(talks),
+        conversations=tuple(dialogues),
         label_names=tuple(manifest.label_names),
         splits={name: tuple(ids) for name, ids in manifest.splits.items()},
         provenance=manifest.provenance,
@@ -182,15 +183,15 @@ def read_dataset(folder: str | os.PathLike[str]) -> Dataset:
     return replace(dataset, fingerprint=found)
 
 
-def _mask(talk: Conversation, modality: str) -> np.ndarray:
-    return talk.present.get(modality, np.ones(len(talk), dtype=bool))
+def _mask(dialogue: Conversation, modality: str) -> np.ndarray:
+    return dialogue.present.get(modality, np.ones(len(dialogue), dtype=bool))
 
 
 def _fill(dataset: Dataset, folder: Path) -> None:
     tensors: dict[str, np.ndarray] = {}
     for modality in dataset.widths:
-        tensors[f"features/{modality}"] = np.concatenate([talk.features[modality] for talk in dataset])
-        mask = np.concatenate([_mask(talk, modality) for talk in dataset])
+        tensors[f"features/{modality}"] = np.concatenate([dialogue.features[modality] for dialogue in dataset])
+        mask = np.concatenate([_mask(dialogue, modality) for dialogue in dataset])
         if not mask.all():
             tensors[f"present/{modality}"] = mask
     safetensors.numpy.save_file(tensors, folder / FEATURES)
@@ -208,14 +209,14 @@ def _fill(dataset: Dataset, folder: Path) -> None:
         fingerprint=fingerprint_of(dataset),
         dialogues=[
             _Dialogue(
-                id=talk.id,
-                utterances=len(talk),
-                speakers=list(talk.speakers),
-                roles=list(talk.roles),
-                labels=talk.labels.tolist(),
-                transcript=None if talk.transcript is None else list(talk.transcript),
+                id=dialogue.id,
+                utterances=len(dialogue),
+                speakers=list(dialogue.speakers),
+                roles=list(dialogue.roles),
+                labels=dialogue.labels.tolist(),
+                transcript=None if dialogue.transcript is None else list(dialogue.transcript),
             )
-            for talk in dataset
+            for dialogue in dataset
         ],
     )
     (folder / MANIFEST).write_text(_lines(manifest.model_dump()), encoding="ascii")
@@ -223,7 +224,7 @@ def _fill(dataset: Dataset, folder: Path) -> None:
 
 def _lines(manifest: dict[str, Any]) -> str:
     """Render the manifest as JSON with one line per key and one per dialogue, so that people can read and diff it."""
-    dialogues = ",\n".join(f"  {json.dumps(talk)}" for talk in manifest.pop("dialogues"))
+    dialogues = ",\n".join(f"  {json.dumps(dialogue)}" for dialogue in manifest.pop("dialogues"))
     rest = "".join(f'"{key}": {json.dumps(value)},\n' for key, value in manifest.items())
     return f'{{\n{rest}"dialogues": [\n{dialogues}\n]\n}}\n'
 

@@ -18,7 +18,7 @@ UNLABELLED = -1
 class Conversation:
     """One dialogue: who says what, in order, with one feature vector per utterance and modality.
 
-    Inputs:
+    Attributes:
         id: unique name of the dialogue within its dataset.
         speakers: one name per utterance, str, length `utt`.
         labels: int64 `[utt]`, class indices; -1 marks an utterance without a label (context only).
@@ -33,8 +33,8 @@ class Conversation:
         MerZooError: lengths disagree, a value is NaN or infinite, a speaker is missing, the dialogue is empty.
 
     Example:
-        >>> talk = Conversation("d0", ("Ann", "Bob"), [0, -1], {"text": np.zeros((2, 3), np.float32)})
-        >>> len(talk), talk.widths, talk.speaker_index.tolist()
+        >>> dialogue = Conversation("d0", ("Ann", "Bob"), [0, -1], {"text": np.zeros((2, 3), np.float32)})
+        >>> len(dialogue), dialogue.widths, dialogue.speaker_index.tolist()
         (2, {'text': 3}, [0, 1])
     """
 
@@ -87,7 +87,7 @@ class Conversation:
             if bad.any():
                 raise MerZooError(
                     f"{here}, utterance {int(bad.argmax())}, {modality}: feature is NaN or infinite in "
-                    f"{int(bad.sum())} utterance(s). Mark them absent in the modality mask with zeros, or mend them."
+                    f"{int(bad.sum())} utterance(s). Mark them absent in the modality mask with zeros, or fix them."
                 )
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class Conversation:
 class Dataset:
     """Conversations with the names of their classes and their splits by dialogue.
 
-    Inputs:
+    Attributes:
         name: what reports call it.
         conversations: in file order; ids are unique, feature widths agree.
         label_names: one name per class; every label is below their number.
@@ -124,8 +124,8 @@ class Dataset:
         MerZooError: duplicate ids, a width that changes, a label without a name, a split that names no dialogue.
 
     Example:
-        >>> talk = Conversation("d0", ("Ann",), [1], {"text": np.zeros((1, 3), np.float32)})
-        >>> data = Dataset("tiny", (talk,), ("sad", "happy"), {"all": ("d0",)})
+        >>> dialogue = Conversation("d0", ("Ann",), [1], {"text": np.zeros((1, 3), np.float32)})
+        >>> data = Dataset("tiny", (dialogue,), ("sad", "happy"), {"all": ("d0",)})
         >>> data.widths, data["d0"].id
         ({'text': 3}, 'd0')
     """
@@ -151,19 +151,19 @@ class Dataset:
             raise MerZooError(f"dataset '{self.name}': has no dialogues.")
         first = self.conversations[0]
         seen: set[str] = set()
-        for talk in self.conversations:
-            here = f"dataset '{self.name}', dialogue '{talk.id}'"
-            if talk.id in seen:
+        for dialogue in self.conversations:
+            here = f"dataset '{self.name}', dialogue '{dialogue.id}'"
+            if dialogue.id in seen:
                 raise MerZooError(f"{here}: this id is used twice. Give every dialogue its own.")
-            seen.add(talk.id)
-            if talk.widths != first.widths:
+            seen.add(dialogue.id)
+            if dialogue.widths != first.widths:
                 raise MerZooError(
-                    f"{here}: feature widths {talk.widths} differ from {first.widths} of dialogue '{first.id}'. "
+                    f"{here}: feature widths {dialogue.widths} differ from {first.widths} of dialogue '{first.id}'. "
                     "Every dialogue needs the same modalities with the same widths."
                 )
-            if talk.labels.max() >= len(self.label_names):
+            if dialogue.labels.max() >= len(self.label_names):
                 raise MerZooError(
-                    f"{here}: label {int(talk.labels.max())} has no name; the {len(self.label_names)} classes are "
+                    f"{here}: label {int(dialogue.labels.max())} has no name; the {len(self.label_names)} classes are "
                     f"{', '.join(self.label_names)}."
                 )
         if self.splits.get("all") and len(self.splits) > 1:
@@ -202,7 +202,7 @@ class Dataset:
 
     @cached_property
     def _by_id(self) -> dict[str, Conversation]:
-        return {talk.id: talk for talk in self.conversations}
+        return {dialogue.id: dialogue for dialogue in self.conversations}
 
     @property
     def widths(self) -> dict[str, int]:
@@ -212,7 +212,7 @@ class Dataset:
     @cached_property
     def max_speakers(self) -> int:
         """Largest number of speakers in one dialogue."""
-        return max(int(talk.speaker_index.max()) + 1 for talk in self.conversations)
+        return max(int(dialogue.speaker_index.max()) + 1 for dialogue in self.conversations)
 
     def select(self, ids: Sequence[str]) -> tuple[Conversation, ...]:
         """Return the dialogues with these ids, in this order."""

@@ -23,7 +23,7 @@ LAYOUTS: dict[str, Callable[..., Dataset]] = {
 def import_dataset(layout: str, path: str | os.PathLike[str], name: str | None = None) -> Dataset:
     """Read a file of the named layout, check it once, and let what was found follow the data as its warnings.
 
-    Outputs:
+    Returns:
         The dataset with `fingerprint` and `warnings` filled in, ready for `write_dataset`.
 
     Args:

@@ -106,7 +106,7 @@ PICKLE_LAYOUTS = {
 def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str | None = None) -> Dataset:
     """Read one of the field's feature pickles as a dataset with the splits `train` and `test`.
 
-    Outputs:
+    Returns:
         The dataset: train dialogues first, then test, in the pickle's order (sorted where it holds a set).
 
     Args:
@@ -125,12 +125,12 @@ def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str 
         for key in ids:
             if key not in parts[part]:
                 raise MerZooError(f"{file}, part '{part}': has no dialogue {key!r}, which the split lists name.")
-    talks = [_conversation(parts, key, layout, file) for key in ids]
+    dialogues = [_conversation(parts, key, layout, file) for key in ids]
     unlisted = len(set(parts["labels"]) - set(ids))
     left_out = f"{unlisted} dialogue(s) of {file.name} are in neither its train nor its test list and were left out."
     return Dataset(
         name=name or layout.name,
-        conversations=tuple(talks),
+        conversations=tuple(dialogues),
         label_names=layout.label_names,
         splits={split: tuple(str(key) for key in keys) for split, keys in splits.items() if keys},
         provenance={m: f"{layout.features[m]}, from {file.name} (layout {layout.name})" for m in MODALITIES},
@@ -141,7 +141,7 @@ def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str 
 def load_plain(path: str | os.PathLike[str]) -> Any:
     """Unpickle a file of plain containers, strings, numbers and numpy arrays, and refuse any other.
 
-    Outputs:
+    Returns:
         The object; strings of Python 2 are decoded as latin1. Nothing that the pickle names is imported or called.
 
     Args:
@@ -190,7 +190,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Sealed(type):
-    """A pickle may set attributes of whatever it names; those of our stand-ins stay as they are."""
+    """A pickle may set attributes of whatever it names; those of our stubs stay as they are."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         raise pickle.UnpicklingError(f"sets '{name}' of {cls.__name__}")

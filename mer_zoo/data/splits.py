@@ -25,7 +25,7 @@ class Split(NamedTuple):
 class SplitRule:
     """How missing splits are made; it belongs to the protocol, not to a run: every training seed sees the same splits.
 
-    Inputs:
+    Attributes:
         validation_share: share of the train dialogues to carve a validation split from, where none is given.
         folds: number of parts for cross-validation, where the data has the single split `all`.
         seed: decides which dialogues go where.
@@ -42,10 +42,10 @@ def split_dataset(dataset: Dataset, fold: int = 0, rule: SplitRule | None = None
     Splits that the data has are used as given. Without `validation`, it is carved out of `train`; with the single split
     `all`, part number `fold` is the test and validation is carved out of the rest.
 
-    Inputs:
+    Args:
         dataset: with the splits `train`, `validation`, `test`; or `train`, `test`; or `all`.
 
-    Outputs:
+    Returns:
         Ids in the dataset's order.
 
     Args:
@@ -57,8 +57,9 @@ def split_dataset(dataset: Dataset, fold: int = 0, rule: SplitRule | None = None
 
     Example:
         >>> from mer_zoo.data.conversation import Conversation
-        >>> talks = [Conversation(f"d{i}", ("Ann",), [0], {"text": np.zeros((1, 3), np.float32)}) for i in range(10)]
-        >>> data = Dataset("tiny", talks, ("sad",), {"all": [t.id for t in talks]})
+        >>> features = {"text": np.zeros((1, 3), np.float32)}
+        >>> dialogues = [Conversation(f"d{i}", ("Ann",), [0], features) for i in range(10)]
+        >>> data = Dataset("tiny", dialogues, ("sad",), {"all": [t.id for t in dialogues]})
         >>> [len(ids) for ids in split_dataset(data, fold=4)]
         [7, 1, 2]
     """
@@ -67,7 +68,7 @@ def split_dataset(dataset: Dataset, fold: int = 0, rule: SplitRule | None = None
     folds = fold_count(dataset, rule)
     if not 0 <= fold < folds:
         raise MerZooError(f"dataset '{dataset.name}': no fold {fold}; there are {folds}, counted from 0.")
-    classes = {talk.id: {int(y) for y in talk.labels if y != UNLABELLED} for talk in dataset}
+    classes = {dialogue.id: {int(y) for y in dialogue.labels if y != UNLABELLED} for dialogue in dataset}
     try:
         if given.keys() == {"train", "validation", "test"}:
             return Split(given["train"], given["validation"], given["test"])

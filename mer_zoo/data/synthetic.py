@@ -39,7 +39,7 @@ EMOTIONS = ("happy", "neutral", "excited", "sad", "frustrated", "angry")
 class SyntheticDataset(Dataset):
     """A `Dataset` that knows the distribution it was drawn from.
 
-    Inputs:
+    Attributes:
         model: that distribution; the other fields are those of `Dataset`.
 
     Example:
@@ -53,7 +53,7 @@ class SyntheticDataset(Dataset):
     def bayes(self, *, modalities: Sequence[str] | None = None, context: bool = True, split: str = "test") -> Ceiling:
         """Return the ceiling for a classifier that sees only these modalities, or only one utterance at a time.
 
-        Arguments:
+        Args:
             modalities: what the classifier may see; None for all.
             context: whether it sees the whole dialogue (True) or each utterance alone (False).
             split: train, validation or test.
@@ -94,11 +94,11 @@ def synthetic(
     (inertia), that of whoever else spoke last (contagion), or neither; the distractor $z_t$ imitates an emotion in all
     modalities at once and persists through neighbouring utterances, whoever speaks. Equations: docs/synthetic.md.
 
-    Outputs:
+    Returns:
         `SyntheticDataset` with the splits train, validation and test; `ceiling` is the accuracy no model can exceed on
         the test split in expectation; `fingerprint` is the sha256 of the settings and of the generator's version.
 
-    Arguments:
+    Args:
         dialogues: numbers of dialogues in train, validation and test.
         utterances: fewest and most utterances of a dialogue, drawn uniformly.
         speakers: speakers who may take part in a dialogue.
@@ -136,14 +136,14 @@ def synthetic(
     conversations: list[Conversation] = []
     splits: dict[str, tuple[str, ...]] = {}
     for index, (split, count) in enumerate(zip(SPLITS, dialogues, strict=True)):
-        talks = [
+        drawn = [
             _draw(
                 f"{split}-{number}", model, utterances, speakers, hold, np.random.default_rng((seed, 1 + index, number))
             )
             for number in range(count)
         ]
-        conversations += talks
-        splits[split] = tuple(talk.id for talk in talks)
+        conversations += drawn
+        splits[split] = tuple(dialogue.id for dialogue in drawn)
     what_is_drawn = {"generator": "synthetic", "version": VERSION, **settings}
     text = json.dumps(what_is_drawn, sort_keys=True, default=int)  # int: numpy's whole numbers
     return SyntheticDataset(
@@ -153,7 +153,7 @@ def synthetic(
         splits=splits,
         provenance=dict.fromkeys(MODALITIES, f"drawn by mer_zoo.data.synthetic, version {VERSION}, seed {seed}"),
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
-        ceiling=ceiling(model, talks).expected,
+        ceiling=ceiling(model, drawn).expected,
         model=model,
     )
 

@@ -43,7 +43,7 @@ SPLITS = {
 def import_table(path: str | os.PathLike[str], name: str | None = None) -> Dataset:
     """Read an `.npz` with one row per utterance (columns: see the table above) as a dataset.
 
-    Outputs:
+    Returns:
         The dataset: dialogues in order of first appearance, utterances by turn, features as float32.
 
     Args:
@@ -57,9 +57,9 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as home:
-        ...     np.savez(f"{home}/talks.npz", dialogue=["a", "a"], turn=[1, 0], split=["all", "all"], label=[1, 0],
+        ...     np.savez(f"{home}/dialogues.npz", dialogue=["a", "a"], turn=[1, 0], split=["all", "all"], label=[1, 0],
         ...              text=np.zeros((2, 3)))
-        ...     import_table(f"{home}/talks.npz")["a"].labels.tolist()
+        ...     import_table(f"{home}/dialogues.npz")["a"].labels.tolist()
         [0, 1]
     """
     file = Path(path)
@@ -88,17 +88,17 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
             row = int(bad.argmax())
             raise MerZooError(
                 f"{file}, column '{modality}', row {row} (dialogue '{names[row]}', turn {turn[row]}): NaN or infinite "
-                f"as float32; {int(bad.sum())} such row(s). Mend them, or mark them False in '{modality}_present'."
+                f"as float32; {int(bad.sum())} such row(s). Fix them, or mark them False in '{modality}_present'."
             )
 
-    talks = []
+    dialogues = []
     splits: dict[str, list[str]] = {}
     for talk_id, rows in zip(numbers, rows_of, strict=True):
         split = _split_of(columns["split"][rows], talk_id, file)
         splits.setdefault(split, []).append(talk_id)
         transcript = columns["transcript"][rows].tolist() if "transcript" in columns else None
         speakers = columns["speaker"][rows].tolist() if "speaker" in columns else [talk_id] * len(rows)
-        talks.append(
+        dialogues.append(
             Conversation(
                 id=talk_id,
                 speakers=tuple(speakers),
@@ -114,7 +114,7 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
         label_names = [str(number) for number in range(max(int(labels.max()), 0) + 1)]
     return Dataset(
         name=name or file.stem,
-        conversations=tuple(talks),
+        conversations=tuple(dialogues),
         label_names=tuple(label_names),
         splits={split: tuple(splits[split]) for split in dict.fromkeys(SPLITS.values()) if split in splits},
         provenance={m: f"{file.name}, column '{m}' ({columns[m].dtype})" for m in modalities},

@@ -109,15 +109,15 @@ def describe_dataset(dataset: Dataset) -> Report:
     The labels of a test split are read for this diagnosis of the features alone. It chooses no model and no
     setting, and no accuracy of it is a result.
 
-    Inputs:
+    Args:
         dataset: any dataset.
 
-    Outputs:
+    Returns:
         The report. Its `warnings` begin with the dataset's own; each is one sentence or two.
 
     Example:
-        >>> talk = Conversation("d0", ("Ann",), [0], {"text": np.ones((1, 3), np.float32)})
-        >>> report = describe_dataset(Dataset("tiny", (talk,), ("sad",), {"all": ("d0",)}))
+        >>> dialogue = Conversation("d0", ("Ann",), [0], {"text": np.ones((1, 3), np.float32)})
+        >>> report = describe_dataset(Dataset("tiny", (dialogue,), ("sad",), {"all": ("d0",)}))
         >>> report.splits["all"].utterances, report.modalities["text"].constant, report.fit_note
         (1, 3, 'only one split: nothing to compare')
     """
@@ -130,8 +130,10 @@ def describe_dataset(dataset: Dataset) -> Report:
         splits={split: _count(dataset, dataset.select(ids)) for split, ids in dataset.splits.items() if ids},
         modalities={modality: _range(dataset, modality) for modality in dataset.widths},
         unplaced_dialogues=len(dataset) - len(placed),
-        unlabelled_utterances=sum(int((talk.labels == UNLABELLED).sum()) for talk in dataset),
-        empty_transcripts=sum(not text.strip() for talk in dataset for text in talk.transcript or ("",) * len(talk)),
+        unlabelled_utterances=sum(int((dialogue.labels == UNLABELLED).sum()) for dialogue in dataset),
+        empty_transcripts=sum(
+            not text.strip() for dialogue in dataset for text in dialogue.transcript or ("",) * len(dialogue)
+        ),
         copies=copies,
         fits=fits,
         fit_note=note,
@@ -180,22 +182,22 @@ def render_report(report: Report) -> Group:
     return Group(counts, ranges, *lines, verdict, *(alarms or ["[green]No warnings.[/]"]))
 
 
-def _count(dataset: Dataset, talks: Sequence[Conversation]) -> SplitCount:
-    labels = np.concatenate([talk.labels[talk.labels != UNLABELLED] for talk in talks])
+def _count(dataset: Dataset, dialogues: Sequence[Conversation]) -> SplitCount:
+    labels = np.concatenate([dialogue.labels[dialogue.labels != UNLABELLED] for dialogue in dialogues])
     numbers = np.bincount(labels, minlength=len(dataset.label_names))
     return SplitCount(
-        dialogues=len(talks),
-        utterances=sum(map(len, talks)),
+        dialogues=len(dialogues),
+        utterances=sum(map(len, dialogues)),
         labelled=len(labels),
-        longest=max(map(len, talks)),
-        most_speakers=max(int(talk.speaker_index.max()) + 1 for talk in talks),
+        longest=max(map(len, dialogues)),
+        most_speakers=max(int(dialogue.speaker_index.max()) + 1 for dialogue in dialogues),
         classes={n: float(k / max(len(labels), 1)) for n, k in zip(dataset.label_names, numbers, strict=True)},
     )
 
 
 def _range(dataset: Dataset, modality: str) -> FeatureRange:
-    rows = np.concatenate([talk.features[modality] for talk in dataset])
-    everywhere = [talk.present.get(modality, np.ones(len(talk), dtype=bool)) for talk in dataset]
+    rows = np.concatenate([dialogue.features[modality] for dialogue in dataset])
+    everywhere = [dialogue.present.get(modality, np.ones(len(dialogue), dtype=bool)) for dialogue in dataset]
     present = rows[np.concatenate(everywhere)]
     seen = present if len(present) else np.zeros((1, rows.shape[1]), np.float32)
     return FeatureRange(
@@ -218,14 +220,14 @@ def _held_out(dataset: Dataset) -> Iterator[tuple[str, tuple[Conversation, ...]]
 
 
 def _copies(dataset: Dataset) -> dict[str, Copies]:
-    def rows(talk: Conversation) -> list[bytes]:
-        joined = np.concatenate([_values(talk, m) for m in dataset.widths], axis=1)
+    def rows(dialogue: Conversation) -> list[bytes]:
+        joined = np.concatenate([_values(dialogue, m) for m in dataset.widths], axis=1)
         return [row.tobytes() if row.any() else b"" for row in joined]  # nothing at all is no copy of anything
 
-    train = {row for talk in dataset.select(dataset.splits.get("train", ())) for row in rows(talk)} - {b""}
+    train = {row for dialogue in dataset.select(dataset.splits.get("train", ())) for row in rows(dialogue)} - {b""}
     found = {}
-    for split, talks in _held_out(dataset):
-        hits = [np.array([row in train for row in rows(talk)]) for talk in talks]
+    for split, dialogues in _held_out(dataset):
+        hits = [np.array([row in train for row in rows(dialogue)]) for dialogue in dialogues]
         whole = sum(bool(hit.all()) for hit in hits if len(hit) >= SHORTEST_COPY)
         found[split] = Copies(utterances=sum(int(hit.sum()) for hit in hits), dialogues=whole)
     return found
@@ -233,10 +235,10 @@ def _copies(dataset: Dataset) -> dict[str, Copies]:
 
 def _copy_warnings(dataset: Dataset, copies: dict[str, Copies]) -> Iterator[str]:
     for split, copy in copies.items():
-        talks = dataset.select(dataset.splits[split])
-        utterances = sum(map(len, talks))
+        dialogues = dataset.select(dataset.splits[split])
+        utterances = sum(map(len, dialogues))
         many = copy.utterances > COPIES * utterances and set(dataset.widths) != {"text"}
-        if many or copy.dialogues > COPIES * len(talks):
+        if many or copy.dialogues > COPIES * len(dialogues):
             yield (
                 f"{copy.utterances:,} of the {utterances:,} {split} utterances ({copy.dialogues:,} whole dialogues) "
                 f"also occur in train, feature for feature: {split} scores are too high."
@@ -263,23 +265,25 @@ def _fits(dataset: Dataset) -> tuple[tuple[Fit, ...], str]:
     if not held_out:
         return (), "only one split: nothing to compare"
     train = _some(dataset.select(dataset.splits["train"]))
-    judges = {split: labelled for split, talks in held_out.items() if len(labelled := _labelled(talks)) >= FOLDS}
+    judges = {
+        split: labelled for split, dialogues in held_out.items() if len(labelled := _labelled(dialogues)) >= FOLDS
+    }
     if len(train) < 2 * FOLDS or not judges:
         return (), f"too few labelled dialogues: it takes {2 * FOLDS} in train and {FOLDS} held out"
-    if len({int(label) for talk in train for label in talk.labels if label != UNLABELLED}) < 2:
+    if len({int(label) for dialogue in train for label in dialogue.labels if label != UNLABELLED}) < 2:
         return (), "train has a single class"
-    by_id = {talk.id: talk for talk in train}
+    by_id = {dialogue.id: dialogue for dialogue in train}
     folds = [[by_id[name] for name in part] for part in k_folds(list(by_id), FOLDS, seed=0)]
     fits = []
     for modality in dataset.widths:
         inside = []
         for fold in folds:
-            rest = [talk for other in folds if other is not fold for talk in other]
+            rest = [dialogue for other in folds if other is not fold for dialogue in other]
             inside += _tally(_linear_model(rest, modality), fold, modality)
         train_accuracy, train_error = _accuracy(inside)
         model = _linear_model(train, modality)
-        for split, talks in judges.items():
-            accuracy, error = _accuracy(_tally(model, talks, modality))
+        for split, dialogues in judges.items():
+            accuracy, error = _accuracy(_tally(model, dialogues, modality))
             both = float(np.hypot(train_error, error))
             gap = train_accuracy - accuracy
             fitted = gap > LARGE_GAP and gap > CERTAIN_GAP * both
@@ -287,32 +291,32 @@ def _fits(dataset: Dataset) -> tuple[tuple[Fit, ...], str]:
     return tuple(fits), ""
 
 
-def _labelled(talks: Sequence[Conversation]) -> list[Conversation]:
-    return [talk for talk in talks if (talk.labels != UNLABELLED).any()]
+def _labelled(dialogues: Sequence[Conversation]) -> list[Conversation]:
+    return [dialogue for dialogue in dialogues if (dialogue.labels != UNLABELLED).any()]
 
 
-def _some(talks: Sequence[Conversation]) -> list[Conversation]:
+def _some(dialogues: Sequence[Conversation]) -> list[Conversation]:
     """Draw whole dialogues until there are utterances enough."""
-    labelled = _labelled(talks)
+    labelled = _labelled(dialogues)
     order = np.random.default_rng(0).permutation(len(labelled))
     lengths = np.array([len(labelled[i]) for i in order], dtype=np.int64)
     before = np.cumsum(lengths) - lengths
     return [labelled[i] for i in order[before < TRAIN_UTTERANCES]]
 
 
-def _values(talk: Conversation, modality: str) -> np.ndarray:
-    values = talk.features[modality]
-    return values * talk.present[modality][:, None] if modality in talk.present else values
+def _values(dialogue: Conversation, modality: str) -> np.ndarray:
+    values = dialogue.features[modality]
+    return values * dialogue.present[modality][:, None] if modality in dialogue.present else values
 
 
-def _linear_model(talks: Sequence[Conversation], modality: str) -> Any:
+def _linear_model(dialogues: Sequence[Conversation], modality: str) -> Any:
     from sklearn.exceptions import ConvergenceWarning  # here, for sklearn takes a second to import
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    labels = np.concatenate([talk.labels for talk in talks])
-    values = np.concatenate([_values(talk, modality) for talk in talks]).astype(np.float64)
+    labels = np.concatenate([dialogue.labels for dialogue in dialogues])
+    values = np.concatenate([_values(dialogue, modality) for dialogue in dialogues]).astype(np.float64)
     known = labels != UNLABELLED
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=100, tol=1e-3))
     with warnings.catch_warnings():
@@ -320,13 +324,13 @@ def _linear_model(talks: Sequence[Conversation], modality: str) -> Any:
         return model.fit(values[known], labels[known])
 
 
-def _tally(model: Any, talks: Sequence[Conversation], modality: str) -> list[tuple[int, int]]:
+def _tally(model: Any, dialogues: Sequence[Conversation], modality: str) -> list[tuple[int, int]]:
     """Count right answers and labelled utterances of every dialogue."""
     counts = []
-    for talk in talks:
-        known = talk.labels != UNLABELLED
-        guess = model.predict(_values(talk, modality).astype(np.float64))
-        counts.append((int((guess == talk.labels)[known].sum()), int(known.sum())))
+    for dialogue in dialogues:
+        known = dialogue.labels != UNLABELLED
+        guess = model.predict(_values(dialogue, modality).astype(np.float64))
+        counts.append((int((guess == dialogue.labels)[known].sum()), int(known.sum())))
     return counts
 
 

@@ -20,7 +20,7 @@ class GraphBuilder(abc.ABC):
     An edge u→v lets v see u. Every node type has one node per utterance, in order. A relation is the middle word of a
     canonical edge type `(source node type, relation, target node type)`.
 
-    Arguments:
+    Args:
         node_types: modalities that are still apart, or `("utterance",)` after an early fusion (a fact).
     """
 

@@ -18,7 +18,7 @@ class BipartiteWindow(GraphBuilder):
     | `cross_present` | u and v are of the same utterance |
     | `cross_future` | u after v, at most `future` turns |
 
-    Arguments:
+    Args:
         node_types: modalities, at least two (a fact).
         past: turns to look back, at least 0.
         future: turns to look ahead, at least 0.
@@ -28,8 +28,9 @@ class BipartiteWindow(GraphBuilder):
 
     Example:
         >>> import numpy as np
-        >>> talk = Conversation("d", ("A", "B", "A"), [0, 0, 0], {"text": np.zeros((3, 2)), "audio": np.zeros((3, 2))})
-        >>> graph = BipartiteWindow(("text", "audio"), past=2, future=1)(talk)
+        >>> features = {"text": np.zeros((3, 2)), "audio": np.zeros((3, 2))}
+        >>> dialogue = Conversation("d", ("A", "B", "A"), [0, 0, 0], features)
+        >>> graph = BipartiteWindow(("text", "audio"), past=2, future=1)(dialogue)
         >>> graph.num_edges(("text", "cross_past", "audio")), graph.num_edges(("audio", "cross_future", "text"))
         (3, 2)
     """

@@ -16,7 +16,7 @@ class CompleteMultimodal(GraphBuilder):
     | `same_modality` | any two utterances of a dialogue in one modality, u = v included |
     | `same_utterance` | two modalities of one utterance |
 
-    Arguments:
+    Args:
         node_types: the modalities (a fact).
 
     Raises:
@@ -24,8 +24,8 @@ class CompleteMultimodal(GraphBuilder):
 
     Example:
         >>> import numpy as np
-        >>> talk = Conversation("d", ("A", "B"), [0, 0], {"text": np.zeros((2, 2)), "audio": np.zeros((2, 2))})
-        >>> graph = CompleteMultimodal(("text", "audio"))(talk)
+        >>> dialogue = Conversation("d", ("A", "B"), [0, 0], {"text": np.zeros((2, 2)), "audio": np.zeros((2, 2))})
+        >>> graph = CompleteMultimodal(("text", "audio"))(dialogue)
         >>> graph.num_edges(("text", "same_modality", "text")), graph.num_edges(("text", "same_utterance", "audio"))
         (4, 2)
     """

@@ -19,7 +19,7 @@ class Dag(GraphBuilder):
     | `same_speaker` | same speaker |
     | `other_speaker` | different speaker, since the speaker's turn that ends the search |
 
-    Arguments:
+    Args:
         node_types: usually `("utterance",)` (a fact).
         turns: own turns to go back, at least 1.
 
@@ -28,8 +28,8 @@ class Dag(GraphBuilder):
 
     Example:
         >>> import numpy as np
-        >>> talk = Conversation("d", ("A", "B", "A", "B"), [0] * 4, {"text": np.zeros((4, 2))})
-        >>> graph = Dag(("utterance",))(talk)
+        >>> dialogue = Conversation("d", ("A", "B", "A", "B"), [0] * 4, {"text": np.zeros((4, 2))})
+        >>> graph = Dag(("utterance",))(dialogue)
         >>> graph.num_edges("same_speaker"), graph.num_edges("other_speaker")
         (2, 3)
     """

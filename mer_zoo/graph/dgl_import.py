@@ -1,7 +1,7 @@
 """The one file that imports dgl, with the remedy for its 2.1.0 wheel beside a current torch.
 
 The wheel of dgl 2.1.0 fails on import three ways: it wants `setuptools.extern`, `torchdata.datapipes`, and a graphbolt
-library tied to one torch version. None of the three is needed for graphs and message passing, so stand-ins take
+library tied to one torch version. None of the three is needed for graphs and message passing, so stubs take
 their places before the import. dgl 1.1.3 needs nothing but `packaging`.
 """
 

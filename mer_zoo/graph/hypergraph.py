@@ -17,7 +17,7 @@ class Hypergraph(CompleteMultimodal):
     | `same_modality` | two different utterances of a dialogue in one modality |
     | `same_utterance` | two modalities of one utterance |
 
-    Arguments:
+    Args:
         node_types: the modalities (a fact).
 
     Raises:
@@ -25,8 +25,8 @@ class Hypergraph(CompleteMultimodal):
 
     Example:
         >>> import numpy as np
-        >>> talk = Conversation("d", ("A", "B"), [0, 0], {"text": np.zeros((2, 2)), "audio": np.zeros((2, 2))})
-        >>> graph = Hypergraph(("text", "audio"))(talk)
+        >>> dialogue = Conversation("d", ("A", "B"), [0, 0], {"text": np.zeros((2, 2)), "audio": np.zeros((2, 2))})
+        >>> graph = Hypergraph(("text", "audio"))(dialogue)
         >>> graph.num_edges(("text", "same_modality", "text")), graph.num_edges(("text", "same_utterance", "audio"))
         (2, 2)
     """

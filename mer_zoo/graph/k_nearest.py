@@ -22,7 +22,7 @@ class KNearest(GraphBuilder):
     | `nearest_past` | u is among the k nearest of v and before it |
     | `nearest_future` | the same, after it |
 
-    Arguments:
+    Args:
         node_types: modalities, each with edges by its own features, or `("utterance",)`: by the mean cosine (a fact).
         k: neighbours of every utterance besides itself, at least 1.
         modality: whose features decide for all node types; null: as said above.
@@ -33,8 +33,8 @@ class KNearest(GraphBuilder):
 
     Example:
         >>> import numpy as np
-        >>> talk = Conversation("d", ("A", "B", "A"), [0] * 3, {"text": np.array([[1, 0], [0, 1], [0.9, 0.1]])})
-        >>> graph = KNearest(("text",), k=1)(talk)
+        >>> dialogue = Conversation("d", ("A", "B", "A"), [0] * 3, {"text": np.array([[1, 0], [0, 1], [0.9, 0.1]])})
+        >>> graph = KNearest(("text",), k=1)(dialogue)
         >>> [x.tolist() for x in graph.edges(etype="nearest_past")]
         [[0], [2]]
     """

@@ -30,7 +30,7 @@ class ViewSpec:
 class View:
     """The edges of all dialogues as seen through one `ViewSpec`, sorted by dialogue and target.
 
-    Inputs:
+    Attributes:
         nodes_per_utterance: M, the number of node types.
         lengths: int64 `[dialogue]`, utterances of each.
         source, target: int32 `[edge]`, node numbers within the dialogue, below `M * length`.

@@ -17,15 +17,15 @@ class SelfCrossSpeaker(GraphBuilder):
     | `other_speaker_future` | different speaker, u after v |
     | `other_speaker_past` | different speaker, u before v |
 
-    Arguments:
+    Args:
         node_types: modalities, each with its own copy of the edges (a fact).
         window: turns to look back and ahead, at least 0.
         future: turns to look ahead, if not as many; 0 makes the graph causal.
 
     Example:
         >>> import numpy as np
-        >>> talk = Conversation("d", ("A", "B", "A"), [0, 0, 0], {"text": np.zeros((3, 2))})
-        >>> graph = SelfCrossSpeaker(("text",), window=1)(talk)
+        >>> dialogue = Conversation("d", ("A", "B", "A"), [0, 0, 0], {"text": np.zeros((3, 2))})
+        >>> graph = SelfCrossSpeaker(("text",), window=1)(dialogue)
         >>> graph.num_edges("same_speaker_past"), graph.num_edges("other_speaker_past")
         (0, 2)
     """

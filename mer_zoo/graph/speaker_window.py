@@ -20,7 +20,7 @@ class SpeakerWindow(GraphBuilder):
 
     Speakers are numbered by first appearance; the id is `2 (S p + q) + [u >= v]`.
 
-    Arguments:
+    Args:
         node_types: usually `("utterance",)` (a fact).
         speakers: number of speakers S to name relations for (a fact).
         past: turns before the centre, at least 0.
@@ -31,8 +31,8 @@ class SpeakerWindow(GraphBuilder):
 
     Example:
         >>> import numpy as np
-        >>> talk = Conversation("d", ("A", "B"), [0, 0], {"text": np.zeros((2, 2))})
-        >>> graph = SpeakerWindow(("utterance",), 2, past=1, future=1)(talk)
+        >>> dialogue = Conversation("d", ("A", "B"), [0, 0], {"text": np.zeros((2, 2))})
+        >>> graph = SpeakerWindow(("utterance",), 2, past=1, future=1)(dialogue)
         >>> graph.num_edges("0_to_1_later"), graph.num_edges("0_to_0_earlier")
         (1, 1)
     """

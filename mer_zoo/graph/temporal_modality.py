@@ -23,15 +23,16 @@ class TemporalModality(GraphBuilder):
 
     and alike for every modality and every ordered pair.
 
-    Arguments:
+    Args:
         node_types: modalities (a fact).
         past: turns before the centre, at least 0.
         future: turns after the centre, at least 0.
 
     Example:
         >>> import numpy as np
-        >>> talk = Conversation("d", ("A", "B", "A"), [0, 0, 0], {"text": np.zeros((3, 2)), "audio": np.zeros((3, 2))})
-        >>> graph = TemporalModality(("text", "audio"), past=1, future=2)(talk)
+        >>> features = {"text": np.zeros((3, 2)), "audio": np.zeros((3, 2))}
+        >>> dialogue = Conversation("d", ("A", "B", "A"), [0, 0, 0], features)
+        >>> graph = TemporalModality(("text", "audio"), past=1, future=2)(dialogue)
         >>> graph.num_edges("text_past"), graph.num_edges("text_future"), graph.num_edges("text_to_audio")
         (3, 2, 3)
     """

@@ -20,7 +20,7 @@ class TemporalSpeaker(GraphBuilder):
 
     Speakers are numbered by first appearance.
 
-    Arguments:
+    Args:
         node_types: usually `("utterance",)` (a fact).
         speakers: number of speakers to name relations for (a fact).
         past: turns to look back, at least 0.
@@ -31,8 +31,8 @@ class TemporalSpeaker(GraphBuilder):
 
     Example:
         >>> import numpy as np
-        >>> talk = Conversation("d", ("A", "B"), [0, 0], {"text": np.zeros((2, 2))})
-        >>> graph = TemporalSpeaker(("utterance",), 2)(talk)
+        >>> dialogue = Conversation("d", ("A", "B"), [0, 0], {"text": np.zeros((2, 2))})
+        >>> graph = TemporalSpeaker(("utterance",), 2)(dialogue)
         >>> graph.num_edges("time_past"), graph.num_edges("speaker_0_to_1")
         (1, 1)
     """

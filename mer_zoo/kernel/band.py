@@ -66,7 +66,7 @@ class Band(Blocks):
         return x.flatten(-3, -2)[..., : self.nodes, :]
 
     def by_distance(self, edges: Tensor) -> Tensor:
-        """Undo the slant of every chunk, then lay its targets out by dialogue."""
+        """Undo the skew of every chunk, then lay its targets out by dialogue."""
         rows = diagonals(edges.expand(*edges.shape[:-3], *self._relation.shape))
         return self.pad(self._back(rows))
 

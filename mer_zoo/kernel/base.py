@@ -26,7 +26,7 @@ Step = Callable[[Tensor], Tensor]
 class Propagation:
     """Messages passed many times with the same weights.
 
-    Inputs:
+    Attributes:
         lay: `[heads, nodes, d]` → states as the kernel computes with them, `[heads, *rows, d]`, zeros where no node is.
         step: passes messages, from such states to such states.
         unlay: the inverse of `lay`.

@@ -29,7 +29,7 @@ class _MaskedSoftmax(torch.autograd.Function):
 def masked_softmax(scores: Tensor, ones: Tensor) -> Tensor:
     """Softmax over the last dimension among cells that are edges; zero elsewhere, also where a row has no edge.
 
-    Inputs:
+    Args:
         scores: float `[..., cells]`, finite; ones: 1 on edges, 0 elsewhere, `[..., cells]` without leading dimensions.
 
     Example:

@@ -45,7 +45,7 @@ class Facts:
 class Stage(nn.Module):
     """One step of a model: its part, once for each group of node types that it runs on.
 
-    Arguments:
+    Args:
         kind: encoder, layer, edge_weight, fusion, head, skip or start.
         parts: an instance per group of node types; key "text+audio".
         views: for layers and edge weights, what each group sees of the graph.
@@ -80,7 +80,7 @@ class Stage(nn.Module):
 
     def _encoder(self, flow: Flow) -> States:
         nodes = {node: self.parts[key] for key, group in self.groups.items() for node in group}
-        calls = [Call(part, flow.states[node], (flow.batch.dialogues,)) for node, part in nodes.items()]
+        calls = [Call(part, flow.states[node], (flow.batch.layout,)) for node, part in nodes.items()]
         return {**flow.states, **dict(zip(nodes, run(calls, self.stackable), strict=True))}
 
     _head = _encoder
@@ -101,12 +101,12 @@ class Stage(nn.Module):
         for key, group in self.groups.items():
             edges: Kernel = flow.batch.views[self.views[group]]
             x = _stack([flow.states[node] for node in group])
-            flow.weights[group] = (self.views[group], self.parts[key](x, edges, flow.batch.dialogues))
+            flow.weights[group] = (self.views[group], self.parts[key](x, edges, flow.batch.layout))
         return flow.states
 
     def _fusion(self, flow: Flow) -> States:
         ((key, group),) = self.groups.items()
-        return {UTTERANCE: self.parts[key]({node: flow.states[node] for node in group}, flow.batch.dialogues)}
+        return {UTTERANCE: self.parts[key]({node: flow.states[node] for node in group}, flow.batch.layout)}
 
     def _skip(self, flow: Flow) -> States:
         earlier = [flow.saved[name] for name in self.sources]
@@ -133,12 +133,12 @@ class Model(nn.Module):
     Outputs:
         `Output`.
 
-    Arguments:
+    Args:
         filled: what `recipe.fill` returns.
         facts: widths, speakers and classes of the data.
 
     Raises:
-        MerZooError: stages that do not fit together, named with the mend.
+        MerZooError: stages that do not fit together, named with the fix.
 
     Example:
         >>> from mer_zoo.model import recipe

@@ -56,12 +56,12 @@ def check(path: Path | str, kernels: type[Kernel] | None = None) -> list[Differe
     """
     arrays, meta, mapping = _read(Path(path))
     torch_arrays = {key: torch.from_numpy(value) for key, value in arrays.items() if value.dtype.kind in "fi"}
-    talks = _conversations(arrays, meta)
-    model, loss, corpus = _build(mapping, meta, talks, kernels)
+    dialogues = _conversations(arrays, meta)
+    model, loss, corpus = _build(mapping, meta, dialogues, kernels)
     expressions = dict(_expand([*mapping["weights"], *mapping.get("also", [])]))
     _load(model, expressions, torch_arrays)
     logits_key = mapping["outputs"]["logits"]
-    lengths = [len(talk) for talk in talks]
+    lengths = [len(dialogue) for dialogue in dialogues]
     found: list[Difference] = []
 
     def compare(quantity: str, ours: Tensor, theirs: Tensor, absolute: float, relative: float = 0.0) -> None:
@@ -69,7 +69,7 @@ def check(path: Path | str, kernels: type[Kernel] | None = None) -> list[Differe
         allowed = absolute + relative * theirs.abs()
         found.append(Difference(quantity, float(gap.max()), float((gap / allowed).max())))
 
-    everyone = range(len(talks))
+    everyone = range(len(dialogues))
     batch = corpus.batch(everyone)
     model.eval()
     with torch.no_grad():
@@ -157,19 +157,19 @@ def _conversations(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) ->
 
 
 def _build(
-    mapping: Mapping[str, Any], meta: Mapping[str, Any], talks: list[Conversation], kernels: type[Kernel] | None
+    mapping: Mapping[str, Any], meta: Mapping[str, Any], dialogues: list[Conversation], kernels: type[Kernel] | None
 ) -> tuple[Model, Any, Corpus]:
     overrides = [f"{key}={str(value).format(**meta)}" for key, value in mapping["settings"].items()]
     file = recipe.read(mapping["recipe"], overrides)
-    filled = recipe.fill(file, talks[0].widths, "the parity file")
+    filled = recipe.fill(file, dialogues[0].widths, "the parity file")
     if filled["loss"].get("class_weights", "none") != "none":
         filled["loss"]["class_weights"] = meta["class_weights"]
     classes = meta["n_classes"]
-    facts = Facts(talks[0].widths, meta["n_speakers"], classes, (1,) * classes)
+    facts = Facts(dialogues[0].widths, meta["n_speakers"], classes, (1,) * classes)
     model = assemble(filled, facts)
     settings = dict(filled["loss"])
     loss = registry.build(registry.find("loss", settings.pop("name")), settings, {"class_counts": facts.class_counts})
-    return model, loss, Corpus(talks, model.builder, model.specs, kernels=kernels)
+    return model, loss, Corpus(dialogues, model.builder, model.specs, kernels=kernels)
 
 
 def _expand(groups: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:

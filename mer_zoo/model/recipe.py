@@ -44,7 +44,7 @@ class Part(_Strict):
 class Stage(_Strict):
     """One step of a model: exactly one of the kinds, and where it applies.
 
-    Inputs:
+    Attributes:
         encoder, layer, edge_weight, fusion, head: the part.
         skip: stages whose outputs are put in front of the current states (concatenated).
         start: stage to go back to; what follows continues from its output, as a second branch.
@@ -85,7 +85,7 @@ class Stage(_Strict):
 class Training(_Strict):
     """How a model is trained.
 
-    Arguments:
+    Attributes:
         optimizer: `adam`, `adamw` or `sgd`.
         learning_rate: step size.
         weight_decay: L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`).
@@ -109,7 +109,7 @@ class Training(_Strict):
 class Published(_Strict):
     """A score from the literature, kept apart from anything measured here.
 
-    Arguments:
+    Attributes:
         dataset: what it was measured on.
         metric: such as `weighted_f1`.
         value: in percent.
@@ -129,7 +129,7 @@ class Published(_Strict):
 class Recipe(_Strict):
     """A whole recipe; `fill` resolves it for a dataset.
 
-    Inputs:
+    Attributes:
         title: one line for reports.
         paper: key into `references.bib`, or null.
         notes: how the code differs from the paper, and other things worth knowing.

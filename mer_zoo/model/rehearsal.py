@@ -74,7 +74,7 @@ def step(model: Model, balancing: Balancing, loss: Any, batch: ConversationBatch
 
 def _two_dialogues(model: Model, facts: Facts) -> ConversationBatch:
     draw = np.random.default_rng(0)
-    talks = [
+    dialogues = [
         Conversation(
             f"rehearsal {length}",
             tuple(f"S{i % max(1, min(2, facts.speakers))}" for i in range(length)),
@@ -84,7 +84,7 @@ def _two_dialogues(model: Model, facts: Facts) -> ConversationBatch:
         for length in (3, 2)
     ]
     try:
-        return Corpus(talks, model.builder, model.specs).batch([0, 1])
+        return Corpus(dialogues, model.builder, model.specs).batch([0, 1])
     except MerZooError as error:
         raise MerZooError(f"graph: {error}") from None
 

@@ -25,7 +25,7 @@ FORMAT = "1"
 class Saved:
     """A trained model with all it takes to use it.
 
-    Inputs:
+    Attributes:
         model: in evaluation mode.
         name: recipe name.
         filled: the recipe it was trained from, defaults written in.
@@ -50,15 +50,15 @@ class Saved:
         Raises:
             MerZooError: a modality is missing, a width differs, or a dialogue has more speakers than the model knows.
         """
-        for talk in conversations:
-            here = f"dialogue '{talk.id}'"
+        for dialogue in conversations:
+            here = f"dialogue '{dialogue.id}'"
             for modality, width in self.filled["modalities"].items():
-                if talk.widths.get(modality) != width:
-                    got = f"width {talk.widths[modality]}" if modality in talk.widths else "none"
+                if dialogue.widths.get(modality) != width:
+                    got = f"width {dialogue.widths[modality]}" if modality in dialogue.widths else "none"
                     raise MerZooError(
                         f"{here}: model '{self.name}' was trained on {modality} features of width {width}; here: {got}."
                     )
-            count = int(talk.speaker_index.max()) + 1
+            count = int(dialogue.speaker_index.max()) + 1
             if count > self.facts.speakers:
                 raise MerZooError(
                     f"{here}: {count} speakers, but model '{self.name}' was trained for {self.facts.speakers}."
@@ -67,8 +67,8 @@ class Saved:
         self.model.to(device).eval()
         found = {}
         with torch.no_grad():
-            for i, talk in enumerate(conversations):
-                found[talk.id] = self.model(corpus.batch([i])).logits.softmax(-1).double().cpu().numpy()
+            for i, dialogue in enumerate(conversations):
+                found[dialogue.id] = self.model(corpus.batch([i])).logits.softmax(-1).double().cpu().numpy()
         return found
 
 

@@ -22,7 +22,7 @@ class DeprecatedName(FutureWarning):
 class Card:
     """What the registry knows of a part without importing it: identity and literature.
 
-    Inputs:
+    Attributes:
         kind, name: `fusion`, `gated`; a plugin's name is `package/name`.
         target: `module:Class`, or `path/to/file.py:Class`.
         summary: one sentence.

@@ -69,7 +69,7 @@ def parse(text: str, name: str = "<text>") -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise MerZooError(f"{where} not valid YAML: {error.problem}. Mend the line.") from None
+        raise MerZooError(f"{where} not valid YAML: {error.problem}. Fix the line.") from None
     except yaml.YAMLError as error:
         raise MerZooError(f"{name} not valid YAML: {' '.join(str(error).split())}.") from None
     except RecursionError:

@@ -16,7 +16,7 @@ from mer_zoo.registry import resources
 class Reference:
     """One entry of a BibTeX file.
 
-    Inputs:
+    Attributes:
         key: what cards call it.
         title: without braces.
         authors: in order, `First Last` or `Last, First` as written.

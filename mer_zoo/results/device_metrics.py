@@ -12,14 +12,14 @@ def confusion(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
     Equation:
         C[i, j] = Σ_u 1[label_u = i] · 1[argmax logits_u = j]
 
-    Inputs:
+    Args:
         logits: float `[..., utt, classes]`.
         labels: int64 `[..., utt]`; a label outside 0..classes-1, such as -1, does not count.
 
-    Outputs:
+    Returns:
         int64 `[..., classes, classes]`; add those of several batches to get that of an epoch.
 
-    Arguments:
+    Args:
         classes: number of classes.
 
     Example:
@@ -40,10 +40,10 @@ def weighted_f1(confusion: Tensor) -> Tensor:
     Equation:
         Σ_c s_c · 2 TP_c / (s_c + p_c) / Σ_c s_c, with support s and predicted count p
 
-    Inputs:
+    Args:
         confusion: `[..., classes, classes]`, rows are true classes, any number type.
 
-    Outputs:
+    Returns:
         float32 `[...]` (float64 for a float64 matrix), from 0 to 1.
 
     Example:

@@ -15,12 +15,12 @@ SCORES = ("weighted_f1", "macro_f1", "accuracy", "unweighted_recall")
 def confusion_matrix(labels: Any, predicted: Any, classes: int) -> np.ndarray:
     """Count utterances by true class (row) and predicted class (column); utterances labelled -1 do not count.
 
-    Inputs:
+    Args:
         labels: int `[utt]`, -1 where unlabelled.
         predicted: int `[utt]`.
         classes: number of classes C.
 
-    Outputs:
+    Returns:
         int64 `[C, C]`.
 
     Raises:
@@ -45,10 +45,10 @@ def confusion_matrix(labels: Any, predicted: Any, classes: int) -> np.ndarray:
 def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Precision, recall and F1 of every class: TP/(TP+FP), TP/(TP+FN), 2TP/(2TP+FP+FN), and 0 where that is 0/0.
 
-    Inputs:
+    Args:
         confusion: `[..., C, C]`, rows are true classes.
 
-    Outputs:
+    Returns:
         `precision`, `recall`, `f1` float64 `[..., C]` and `support` (utterances truly of the class) `[..., C]`.
 
     Example:
@@ -115,11 +115,11 @@ def unweighted_recall(confusion: np.ndarray) -> np.ndarray:
 def score_confusion(confusion: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
     """Return every score of one confusion matrix, in plain numbers fit for JSON.
 
-    Inputs:
+    Args:
         confusion: int `[C, C]`, rows are true classes.
         label_names: C distinct names.
 
-    Outputs:
+    Returns:
         `weighted_f1`, `macro_f1`, `accuracy`, `unweighted_recall` (0 to 1), `per_class` (name → `precision`, `recall`,
         `f1`, `support`) and `confusion`.
 
@@ -154,12 +154,12 @@ def score_confusion(confusion: np.ndarray, label_names: Sequence[str]) -> dict[s
 def score(labels: Any, predicted: Any, label_names: Sequence[str]) -> dict[str, Any]:
     """Return every score of predictions against labels; utterances labelled -1 do not count.
 
-    Inputs:
+    Args:
         labels: int `[utt]`, -1 where unlabelled.
         predicted: int `[utt]`.
         label_names: one distinct name per class.
 
-    Outputs:
+    Returns:
         what `score_confusion` returns.
 
     Raises:

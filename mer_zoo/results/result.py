@@ -32,13 +32,13 @@ Protocol = Literal["validation", "test-oracle"]
 def run_id(recipe: Mapping[str, Any], fingerprint: str, seed: int, fold: int | None) -> str:
     """Name a run by what determines it: the filled recipe, the data, the seed and the fold.
 
-    Inputs:
+    Args:
         recipe: the filled recipe in plain JSON values; the order of its keys does not matter.
         fingerprint: of the dataset.
         seed: of the run.
         fold: number of the held-out fold, None where the dataset has a test split.
 
-    Outputs:
+    Returns:
         16 hexadecimal digits of the sha256 of their canonical JSON.
 
     Raises:
@@ -198,7 +198,7 @@ def _git_commit() -> str | None:
 class Result(_Record):
     """One run: its recipe, data, split, scores, predictions on the test split, times and environment.
 
-    Arguments:
+    Attributes:
         format: version of the file format.
         run: `run_id` of recipe, fingerprint, seed and fold; checked.
         seed: what decided weights, order of dialogues and dropout.
@@ -341,7 +341,7 @@ def read_result(path: str | Path) -> Result:
 def read_results(folder: str | Path, on_damaged: Callable[[str], None] | None = None) -> list[Result]:
     """Read every result file in a folder and the folders below it, in order of their paths.
 
-    Arguments:
+    Args:
         folder: where to look for files that end in `.result.json`.
         on_damaged: called with a message for every file that cannot be used, which is then left out (a resuming suite
             repeats its run). Without it such files are an error that names them all.

@@ -48,7 +48,7 @@ def union(shapes: Sequence[Shape]) -> Shape:
 class Replayed:
     """A computation of tensors that stay where they are; on a GPU it is recorded when it is wanted a second time.
 
-    Arguments:
+    Args:
         compute: returns a tensor.
         device: where.
     """
@@ -85,7 +85,7 @@ class Captured:
     Recording runs the step a few times to warm up; weights, moments and the random generator are then put back, so
     that training is what it would be without.
 
-    Arguments:
+    Args:
         compute: the step, from index tensors to losses and balancing rates.
         shapes: what `common_shapes` returns.
         state: gives all tensors that a step changes.

@@ -34,7 +34,7 @@ Plan = Sequence[Sequence[Sequence[np.ndarray]]]
 class Engine(abc.ABC):
     """Base of both engines: models, their companions, and how an epoch goes.
 
-    Arguments:
+    Args:
         task: recipe and dialogues.
         seeds: one model each.
         plan: batches of all epochs, so that their shapes are known before the first.

@@ -44,7 +44,7 @@ class Task:
 
     Corpora are made on first use and shared by all seeds, so graphs are built once.
 
-    Inputs:
+    Attributes:
         name: what tables call the model.
         filled: what `recipe.fill` returns.
         dataset, split, fold: the dialogues, and which fold of a cross-validation this is (None: the data's own splits).
@@ -64,7 +64,7 @@ class Task:
     def facts(self) -> Facts:
         """What parts may know of the data: never anything of the test labels."""
         classes = len(self.dataset.label_names)
-        labels = np.concatenate([talk.labels for talk in self.dataset.select(self.split.train)])
+        labels = np.concatenate([dialogue.labels for dialogue in self.dataset.select(self.split.train)])
         counts = np.bincount(labels[labels >= 0], minlength=classes)
         if not counts.sum():
             raise MerZooError(f"dataset '{self.dataset.name}': no training utterance has a label.")
@@ -75,8 +75,8 @@ class Task:
         return assemble(self.filled, self.facts)
 
     def _corpus(self, ids: Sequence[str]) -> Corpus:
-        talks = self.dataset.select(ids)
-        return Corpus(talks, self._probe.builder, self._probe.specs, kernels=self.kernels, device=self.device)
+        dialogues = self.dataset.select(ids)
+        return Corpus(dialogues, self._probe.builder, self._probe.specs, kernels=self.kernels, device=self.device)
 
     @cached_property
     def train(self) -> Corpus:
@@ -315,11 +315,15 @@ class Judge:
     def predictions(self, conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
         """Return, of every seed, labels, predicted classes and probabilities of every dialogue."""
         probabilities = torch.cat(self._logits(), 1).softmax(-1).cpu().double().numpy()
-        starts = np.cumsum([len(talk) for talk in conversations])[:-1]
+        starts = np.cumsum([len(dialogue) for dialogue in conversations])[:-1]
         return [
             {
-                talk.id: {"label": talk.labels.tolist(), "predicted": p.argmax(-1).tolist(), "probability": p.tolist()}
-                for talk, p in zip(conversations, np.split(probability, starts), strict=True)
+                dialogue.id: {
+                    "label": dialogue.labels.tolist(),
+                    "predicted": p.argmax(-1).tolist(),
+                    "probability": p.tolist(),
+                }
+                for dialogue, p in zip(conversations, np.split(probability, starts), strict=True)
             }
             for probability in probabilities
         ]

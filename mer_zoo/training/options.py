@@ -18,7 +18,7 @@ Precision = Literal["float32", "tf32", "bf16"]
 class Speed:
     """Choices that change time and rounding, not the model; the defaults are right for short runs.
 
-    Arguments:
+    Attributes:
         precision: `float32`; `tf32`, float32 whose products are rounded to 10 bits (GPUs only); `bf16`, products in
             bfloat16, weights and sums in float32.
         capture: pad batches to a few shapes and record each as a CUDA graph; None: on GPUs. On CPU the shapes are

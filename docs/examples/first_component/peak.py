@@ -7,7 +7,7 @@ from torch import nn
 class Peak(nn.Module):
     """Map every modality to one width and keep the largest value of each feature.
 
-    Arguments:
+    Args:
         widths: modality -> width of its states (a fact, given by the library).
         out_width: width of the result.
     """

@@ -3,14 +3,14 @@
 import numpy as np
 
 draw = np.random.default_rng(0)
-rows = [(f"talk{d}", turn) for d in range(40) for turn in range(draw.integers(5, 12))]
+rows = [(f"dialogue{d}", turn) for d in range(40) for turn in range(draw.integers(5, 12))]
 dialogue, turn = (np.array(column) for column in zip(*rows, strict=True))
-number = np.array([int(name.removeprefix("talk")) for name in dialogue])
+number = np.array([int(name.removeprefix("dialogue")) for name in dialogue])
 label = draw.integers(3, size=len(rows))
 words = np.array([["fine", "quiet", "maybe"], ["great", "love", "yes"], ["never", "stop", "no"]])
 
 np.savez(
-    "talks.npz",
+    "dialogues.npz",
     dialogue=dialogue,
     turn=turn,
     split=np.where(number < 24, "train", np.where(number < 30, "validation", "test")),

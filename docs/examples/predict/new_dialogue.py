@@ -4,8 +4,8 @@ import numpy as np
 
 import mer_zoo
 
-talk = mer_zoo.load_data("synthetic").conversations[-1]
-count = len(talk)
+dialogue = mer_zoo.load_data("synthetic").conversations[-1]
+count = len(dialogue)
 np.savez(
     "new.npz",
     dialogue=["new"] * count,
@@ -13,6 +13,6 @@ np.savez(
     split=["all"] * count,
     label=np.full(count, -1),
     label_names=mer_zoo.load_data("synthetic").label_names,
-    speaker=talk.speakers,
-    **talk.features,
+    speaker=dialogue.speakers,
+    **dialogue.features,
 )

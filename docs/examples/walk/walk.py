@@ -6,20 +6,20 @@ from mer_zoo.model import recipe
 from mer_zoo.model.model import Facts, Flow, assemble
 
 data = mer_zoo.load_data("synthetic")
-talk = data.conversations[0]
+dialogue = data.conversations[0]
 t = 4
-print(f"conversation   {talk.id}, utterance {t}: {talk.speakers[t]}, {data.label_names[talk.labels[t]]}")
-print("               " + ", ".join(f"{m} [{width}]" for m, width in talk.widths.items()))
+print(f"conversation   {dialogue.id}, utterance {t}: {dialogue.speakers[t]}, {data.label_names[dialogue.labels[t]]}")
+print("               " + ", ".join(f"{m} [{width}]" for m, width in dialogue.widths.items()))
 
 filled = recipe.fill(recipe.read("amb_dsgdn", ["graph.window=2"]), data.widths)
 model = assemble(filled, Facts(data.widths, data.max_speakers, len(data.label_names))).eval()
-graph = model.builder(talk)
+graph = model.builder(dialogue)
 print(f"heterograph    {graph.num_nodes('text')} text nodes, {len(graph.canonical_etypes)} edge types")
 for relation in model.builder.relations:
     sources = graph.predecessors(t, etype=("text", relation, "text")).tolist()
     print(f"               {relation:<20} {t} sees {sources}")
 
-batch = Corpus([talk], model.builder, model.specs).batch([0])
+batch = Corpus([dialogue], model.builder, model.specs).batch([0])
 print(f"relations      {len(batch.views)} views of {len(model.specs)} kinds of stage and modality")
 flow = Flow(batch, {m: batch.features[m] for m in model.modalities})
 for name, stage in model.stages.items():

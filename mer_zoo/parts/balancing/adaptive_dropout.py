@@ -34,7 +34,7 @@ class AdaptiveDropout(Balancing):
     Outputs:
         features of the same shapes.
 
-    Arguments:
+    Args:
         modalities, classes: facts.
         base: $q_0$, 0 to 1.
         sensitivity: $\lambda$, at least 0.
@@ -87,7 +87,7 @@ class AdaptiveDropout(Balancing):
             logits = unimodal()
             scores = [weighted_f1(confusion(logits[m], batch.labels, self.classes)) for m in self.modalities]
             self._rates = self.drop_rates(torch.stack(scores))
-        return drop_modalities(features, self._rates, batch.dialogues, self.probability)
+        return drop_modalities(features, self._rates, batch.layout, self.probability)
 
     def rates(self) -> dict[str, Tensor]:
         """Dropout probabilities of the last step."""

@@ -40,7 +40,7 @@ class AGM(Balancing):
     Outputs:
         `Output` of equal logits.
 
-    Arguments:
+    Args:
         modalities, classes: facts.
         alpha: strength, above 0.
 

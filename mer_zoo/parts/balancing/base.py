@@ -28,7 +28,7 @@ class Balancing(nn.Module):
     A strategy that would modulate nothing raises: here with too few modalities, in `own` where a modality has no
     parameters of its own.
 
-    Arguments:
+    Args:
         modalities: names of the modalities (a fact).
         classes: number of emotions (a fact).
 

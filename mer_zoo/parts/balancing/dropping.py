@@ -5,31 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.balancing.base import Features
 
 
-def drop_modalities(features: Features, rates: Tensor, dialogues: Dialogues, probability: float = 1.0) -> Features:
+def drop_modalities(features: Features, rates: Tensor, layout: Layout, probability: float = 1.0) -> Features:
     r"""Keep each (dialogue, modality) with $1 - q_m$ and divide all features by $1 - \bar q$ (AMB-DSGDN, OPM).
 
-    Inputs:
+    Args:
         features: modality -> `[N, width]`; rates: `[modalities]`, in the order of `features`.
-    Outputs:
+    Returns:
         features of the same shapes.
 
-    Arguments:
+    Args:
         probability: chance that the step takes part at all.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> dropped = drop_modalities(batch.features, torch.tensor([1.0, 0.0, 0.0]), batch.dialogues)
+        >>> dropped = drop_modalities(batch.features, torch.tensor([1.0, 0.0, 0.0]), batch.layout)
         >>> float(dropped["text"].abs().sum())
         0.0
     """
-    count = dialogues.rows.shape[0]
+    count = layout.rows.shape[0]
     device = rates.device
     kept = torch.rand(count + 1, len(features), device=device) >= rates  # the last row: utterances of no dialogue
     takes_part = torch.rand((), device=device) < probability
-    scale = torch.where(takes_part, kept / (1 - rates.mean()).clamp(min=1e-5), 1.0)[dialogues.dialogue]
+    scale = torch.where(takes_part, kept / (1 - rates.mean()).clamp(min=1e-5), 1.0)[layout.dialogue]
     return {m: x * scale[:, i : i + 1].to(x.dtype) for i, (m, x) in enumerate(features.items())}

@@ -39,7 +39,7 @@ class GBlending(Balancing):
     Outputs:
         scalar.
 
-    Arguments:
+    Args:
         modalities, classes: facts.
         held_out: share of the training dialogues that estimates generalisation, between 0 and 1.
         interval: epochs between estimates, at least 1.
@@ -79,11 +79,11 @@ class GBlending(Balancing):
     def is_held_out(self, batch: ConversationBatch) -> Tensor:
         """Return which utterances lie in held-out dialogues, bool `[N]`."""
         # The largest magnitude does not depend on how a batch is laid out, to the last bit.
-        largest = [batch.dialogues.pad(batch.features[m]).abs().amax((1, 2)) for m in self.modalities]
+        largest = [batch.layout.pad(batch.features[m]).abs().amax((1, 2)) for m in self.modalities]
         bits = torch.stack(largest).sum(0).float().view(torch.int32).long()
         mixed = (bits * 2654435761 & 0xFFFFFFFF) >> 8
         held = mixed < self.held_out * 2**24
-        return torch.nn.functional.pad(held, (0, 1))[batch.dialogues.dialogue]
+        return torch.nn.functional.pad(held, (0, 1))[batch.layout.dialogue]
 
     def blend(self, before: Tensor, now: Tensor) -> Tensor:
         """Return the weights `[heads]` from two tables of losses, `[trained on | held out, heads]`."""

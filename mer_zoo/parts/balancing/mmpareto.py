@@ -31,7 +31,7 @@ class MMPareto(Balancing):
     Outputs:
         gradients, in place.
 
-    Arguments:
+    Args:
         modalities, classes: facts.
         gamma: strength of the modalities' gradients, above 0.
 

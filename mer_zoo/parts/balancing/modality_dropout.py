@@ -27,7 +27,7 @@ class ModalityDropout(Balancing):
     Outputs:
         features of the same shapes.
 
-    Arguments:
+    Args:
         modalities, classes: facts.
         rate: $q$, from 0 to below 1; one for all, or modality -> rate (0 for those not named).
 
@@ -56,7 +56,7 @@ class ModalityDropout(Balancing):
 
     def on_features(self, features: Features, batch: ConversationBatch, unimodal: Callable[[], Features]) -> Features:
         """Drop modalities of whole dialogues."""
-        return drop_modalities({m: features[m] for m in self.modalities}, self._rates, batch.dialogues)
+        return drop_modalities({m: features[m] for m in self.modalities}, self._rates, batch.layout)
 
     def rates(self) -> dict[str, Tensor]:
         """Dropout probabilities."""

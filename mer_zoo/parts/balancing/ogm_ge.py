@@ -31,7 +31,7 @@ class OGMGE(Balancing):
     Outputs:
         the features as they are.
 
-    Arguments:
+    Args:
         modalities, classes: facts.
         alpha: strength, above 0.
         noise: add noise (GE).

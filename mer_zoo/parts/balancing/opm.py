@@ -30,7 +30,7 @@ class OPM(Balancing):
     Outputs:
         features of the same shapes.
 
-    Arguments:
+    Args:
         modalities, classes: facts.
         base: $q_0$, 0 to 1.
         sensitivity: $\lambda$, at least 0.

@@ -34,7 +34,7 @@ class PMR(Balancing):
     Outputs:
         scalar.
 
-    Arguments:
+    Args:
         modalities, classes: facts.
         alpha: strength, above 0.
         momentum: $\mu$, weight of the old prototypes, 0 to 1.

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def confidence(logits: Tensor, labels: Tensor) -> Tensor:
     r"""Return the probability of the true class, summed over labelled utterances: $s = \sum_i p_i(y_i)$ (OGM-GE).
 
-    Inputs:
+    Args:
         logits: float `[N, classes]`; labels: int64 `[N]`, -1 where unlabelled.
-    Outputs:
+    Returns:
         scalar.
 
     Example:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.kernel.base import Kernel
 
 
@@ -17,19 +17,19 @@ class Arccos(nn.Module):
     $c = 0.99999$ keeps the derivative finite where the angle is zero, on every self-loop.
 
     Inputs:
-        x: float `[nodes, width]`; edges: kernel; dialogues: unused.
+        x: float `[nodes, width]`; edges: kernel; layout: unused.
     Outputs:
         masked `[*edges]`.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
-        >>> float(Arccos()(batch.features["text"], edges, batch.dialogues).max()) <= 1
+        >>> float(Arccos()(batch.features["text"], edges, batch.layout).max()) <= 1
         True
     """
 
-    def forward(self, x: Tensor, edges: Kernel, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, edges: Kernel, layout: Layout) -> Tensor:
         """Weigh all edges."""
         unit = (x / x.norm(dim=-1, keepdim=True).clamp(min=1e-8)).unsqueeze(0)
         cosine = edges.mask(edges.dot(unit, unit).squeeze(0)).to(torch.promote_types(x.dtype, torch.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.kernel.base import Kernel
 
 
@@ -15,18 +15,18 @@ class Bilinear(nn.Module):
     Normalised over the edges i→j that leave the window centre i.
 
     Inputs:
-        x: float `[nodes, width]`; edges: kernel with edges that leave window centres; dialogues: unused.
+        x: float `[nodes, width]`; edges: kernel with edges that leave window centres; layout: unused.
     Outputs:
         masked `[*edges]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
-        >>> Bilinear(6)(batch.features["text"], edges, batch.dialogues).dim() > 0
+        >>> Bilinear(6)(batch.features["text"], edges, batch.layout).dim() > 0
         True
     """
 
@@ -34,7 +34,7 @@ class Bilinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(width, width) / width)
 
-    def forward(self, x: Tensor, edges: Kernel, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, edges: Kernel, layout: Layout) -> Tensor:
         """Weigh all edges."""
         # scores[target j, source i] = (h_i W) · h_j
         scores = edges.dot(x.unsqueeze(0), (x @ self.weight).unsqueeze(0)).squeeze(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
 
@@ -18,19 +18,19 @@ class PositionAttention(nn.Module):
     over all edges i→k that leave the window centre i. (The paper's $h_i^\top W h_j$ is `bilinear`.)
 
     Inputs:
-        x: float `[nodes, width]`; edges: kernel with edges that leave window centres; dialogues: positions.
+        x: float `[nodes, width]`; edges: kernel with edges that leave window centres; layout: positions.
     Outputs:
         masked `[*edges]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         longest: number of positions with a vector of their own; later utterances share the last.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
-        >>> PositionAttention(6, longest=9)(batch.features["text"], edges, batch.dialogues).dim() > 0
+        >>> PositionAttention(6, longest=9)(batch.features["text"], edges, batch.layout).dim() > 0
         True
     """
 
@@ -38,13 +38,13 @@ class PositionAttention(nn.Module):
         super().__init__()
         self.score = nn.Linear(width, longest, bias=False)
 
-    def forward(self, x: Tensor, edges: Kernel, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, edges: Kernel, layout: Layout) -> Tensor:
         """Weigh all edges."""
         if edges.nodes_per_utterance != 1:
             raise MerZooError(
                 "edge_weight/position_attention: works on one node type at a time. Fuse modalities first."
             )
-        position = dialogues.position.clamp(max=self.score.out_features - 1)
+        position = layout.position.clamp(max=self.score.out_features - 1)
         every = torch.arange(self.score.out_features, device=x.device)
         own = (position.unsqueeze(1) == every).to(x.dtype) @ self.score.weight
         return edges.softmax_outgoing(edges.dot(x.unsqueeze(0), own.unsqueeze(0)).squeeze(0))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.kernel.base import Kernel
 
 Normalise = Literal["softmax", "sigmoid"]
@@ -19,20 +19,20 @@ class Similarity(nn.Module):
     sigmoid, which lets a node have none or many neighbours.
 
     Inputs:
-        x: float `[nodes, width]`; edges: kernel; dialogues: unused.
+        x: float `[nodes, width]`; edges: kernel; layout: unused.
     Outputs:
         masked `[*edges]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         inner: width d of the projections.
         normalise: `softmax` or `sigmoid`.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
-        >>> weights = Similarity(6)(batch.features["text"], edges, batch.dialogues)
+        >>> weights = Similarity(6)(batch.features["text"], edges, batch.layout)
         >>> edges.sum(weights).round(decimals=3).tolist()[:3]
         [1.0, 1.0, 1.0]
     """
@@ -43,7 +43,7 @@ class Similarity(nn.Module):
         self.query = nn.Linear(width, inner, bias=False)
         self.key = nn.Linear(width, inner, bias=False)
 
-    def forward(self, x: Tensor, edges: Kernel, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, edges: Kernel, layout: Layout) -> Tensor:
         """Weigh all edges."""
         query, key = self.query(x) * self.scale, self.key(x)
         scores = edges.dot(query.unsqueeze(0), key.unsqueeze(0)).squeeze(0)

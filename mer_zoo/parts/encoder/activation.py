@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 Function = Literal["relu", "leaky_relu", "gelu", "tanh"]
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -24,11 +24,11 @@ class Activation(nn.Module):
     r"""Apply a fixed function: $y = f(x)$; `leaky_relu` has the slope 0.01.
 
     Inputs:
-        x: float `[N, width]`; dialogues: unused.
+        x: float `[N, width]`; layout: unused.
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         function: `relu`, `leaky_relu`, `gelu` or `tanh`.
 
@@ -43,6 +43,6 @@ class Activation(nn.Module):
         self.out_width = width
         self.function = function
 
-    def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None) -> Tensor:
         """Apply it."""
         return FUNCTIONS[self.function](x)

@@ -13,9 +13,9 @@ class BiGRU(BiLSTM):
     Inputs, outputs and arguments are those of `BiLSTM`.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> BiGRU(6, hidden=4)(batch.features["text"], batch.dialogues).shape
+        >>> BiGRU(6, hidden=4)(batch.features["text"], batch.layout).shape
         torch.Size([10, 8])
     """
 

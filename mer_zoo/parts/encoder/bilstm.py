@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.ops.dropout import Dropout
 
 
@@ -28,7 +28,7 @@ class BiLSTM(nn.Module):
     Outputs:
         float `[N, 2 * hidden]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         hidden: width of each direction.
         layers: how many.
@@ -37,9 +37,9 @@ class BiLSTM(nn.Module):
         project: width to map to first, padding included, which then holds the bias (MMGCN); null: no map.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> BiLSTM(6, hidden=4)(batch.features["text"], batch.dialogues).shape
+        >>> BiLSTM(6, hidden=4)(batch.features["text"], batch.layout).shape
         torch.Size([10, 8])
     """
 
@@ -63,25 +63,25 @@ class BiLSTM(nn.Module):
         self.backwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Run both directions, layer by layer."""
         first: tuple[Any, Any] = (self.forwards[0], self.backwards[0])
         wide = self.project is None and x.shape[1] > first[0].weight_ih_l0.shape[0]
-        h = dialogues.pad(x[:, :0] if wide else x)
+        h = layout.pad(x[:, :0] if wide else x)
         if self.project is not None:
             h = self.project(h)
         place = torch.arange(h.shape[1], device=h.device)
         # reading order of the backward direction: its own inverse; padding stays behind when packed
-        last = dialogues.lengths.unsqueeze(1) - 1 if self.packed else place[-1:].unsqueeze(0)
+        last = layout.lengths.unsqueeze(1) - 1 if self.packed else place[-1:].unsqueeze(0)
         mirror = torch.where(place <= last, last - place, place).expand(h.shape[:2]).unsqueeze(-1)
         for i, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
             inputs = [self.drop(h) if i else h] * 2
             if wide and i == 0:  # wide features are mapped to gates before there is padding
-                inputs = [dialogues.pad(F.linear(x, cell.weight_ih_l0).to(x.dtype)) for cell in first]
+                inputs = [layout.pad(F.linear(x, cell.weight_ih_l0).to(x.dtype)) for cell in first]
             seen = read(ahead, inputs[0])
             reversed_ = read(back, inputs[1].gather(1, mirror.expand_as(inputs[1])))
             h = torch.cat([seen, reversed_.gather(1, mirror.expand_as(seen))], -1)
-        return dialogues.unpad(h)
+        return layout.unpad(h)
 
 
 def read(cell: Any, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.ops.cells import GRUCell
 
 
@@ -25,7 +25,7 @@ class DialogueRNN(nn.Module):
     Outputs:
         float `[N, 2 * emotion]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         speakers: number of parties; what any further ones say changes no party state (a fact).
         global_width: width of g.
@@ -35,9 +35,9 @@ class DialogueRNN(nn.Module):
         dropout: probability, on every state.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> DialogueRNN(6, 3, emotion_width=4)(batch.features["text"], batch.dialogues).shape
+        >>> DialogueRNN(6, 3, emotion_width=4)(batch.features["text"], batch.layout).shape
         torch.Size([10, 8])
     """
 
@@ -57,20 +57,20 @@ class DialogueRNN(nn.Module):
         widths = (width, global_width, party_width, emotion_width)
         self.ahead, self.back = (DialogueCell(*widths, listener=listener, dropout=dropout) for _ in range(2))
 
-    def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Walk along the dialogues in both directions."""
         parties = torch.arange(self.speakers, device=x.device)
-        said = (dialogues.speaker.unsqueeze(1) == parties).to(x.dtype)
-        u, said = dialogues.pad(x), dialogues.pad(said)
+        said = (layout.speaker.unsqueeze(1) == parties).to(x.dtype)
+        u, said = layout.pad(x), layout.pad(said)
         place = torch.arange(u.shape[1], device=x.device)
-        last = dialogues.lengths.unsqueeze(1) - 1
+        last = layout.lengths.unsqueeze(1) - 1
         mirror = torch.where(place <= last, last - place, place).unsqueeze(-1)  # its own inverse; padding stays behind
 
         def turn(y: Tensor) -> Tensor:
             return y.gather(1, mirror.expand(-1, -1, y.shape[-1]))
 
         emotions = torch.cat([self.ahead(u, said), turn(self.back(turn(u), turn(said)))], -1)
-        return dialogues.unpad(emotions)
+        return layout.unpad(emotions)
 
 
 class DialogueCell(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.ops import dropout as dropping
 
 
@@ -12,11 +12,11 @@ class Dropout(nn.Module):
     """Zero features at random in training, so that all later stages see the same thinned states.
 
     Inputs:
-        x: float `[N, width]`; dialogues: unused.
+        x: float `[N, width]`; layout: unused.
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         dropout: probability.
 
@@ -31,6 +31,6 @@ class Dropout(nn.Module):
         self.out_width = width
         self.drop = dropping.Dropout(dropout)
 
-    def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None) -> Tensor:
         """Drop."""
         return self.drop(x)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 
 class Linear(nn.Module):
     r"""Project every utterance on its own: $y = W x + b$.
 
     Inputs:
-        x: float `[N, width]`; dialogues: unused.
+        x: float `[N, width]`; layout: unused.
     Outputs:
         float `[N, out_width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         out_width: width of the result.
 
@@ -30,6 +30,6 @@ class Linear(nn.Module):
         self.out_width = out_width
         self.map = nn.Linear(width, out_width)
 
-    def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None) -> Tensor:
         """Project."""
         return self.map(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 
 class NodalAttention(nn.Module):
@@ -18,13 +18,13 @@ class NodalAttention(nn.Module):
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> NodalAttention(6)(batch.features["text"], batch.dialogues).shape
+        >>> NodalAttention(6)(batch.features["text"], batch.layout).shape
         torch.Size([10, 6])
     """
 
@@ -33,10 +33,10 @@ class NodalAttention(nn.Module):
         self.out_width = width
         self.map = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Attend within each dialogue."""
-        keys = dialogues.pad(x)
-        scores = torch.tanh(dialogues.pad(self.map(x)) @ keys.transpose(1, 2))
+        keys = layout.pad(x)
+        scores = torch.tanh(layout.pad(self.map(x)) @ keys.transpose(1, 2))
         lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~dialogues.is_utterance.unsqueeze(1), lowest).softmax(-1)
-        return dialogues.unpad(weights @ keys)
+        weights = scores.masked_fill(~layout.is_utterance.unsqueeze(1), lowest).softmax(-1)
+        return layout.unpad(weights @ keys)

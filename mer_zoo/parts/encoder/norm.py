@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 Kind = Literal["layer", "rms"]
 
@@ -20,11 +20,11 @@ class Norm(nn.Module):
       \mathrm{rms}:\; y = \gamma\,\frac{x}{\sqrt{\mathrm{mean}(x^2) + \epsilon}}$$
 
     Inputs:
-        x: float `[N, width]`; dialogues: unused.
+        x: float `[N, width]`; layout: unused.
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         kind: `layer` or `rms`.
 
@@ -40,7 +40,7 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width)) if kind == "layer" else None
 
-    def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None) -> Tensor:
         """Normalise."""
         if self.bias is None:
             return F.rms_norm(x, (self.out_width,), eps=1e-5) * self.weight

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.encoder.bigru import BiGRU
 
 
@@ -23,16 +23,16 @@ class PartyGRU(BiGRU):
     Outputs:
         float `[N, 2 * hidden]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         speakers: most speakers of a dialogue; any beyond share the last one's place (a fact).
         hidden, layers, dropout: as in `BiLSTM`.
         packed: read padding as if it were not there; published code reads it, up to the longest dialogue of the batch.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> PartyGRU(6, 3, hidden=4)(batch.features["text"], batch.dialogues).shape
+        >>> PartyGRU(6, 3, hidden=4)(batch.features["text"], batch.layout).shape
         torch.Size([10, 8])
     """
 
@@ -49,28 +49,26 @@ class PartyGRU(BiGRU):
         super().__init__(width, hidden=hidden, layers=layers, dropout=dropout, packed=packed)
         self.speakers = speakers
 
-    def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Read each speaker's turns."""
-        return super().forward(x, by_speaker(dialogues, self.speakers))
+        return super().forward(x, by_speaker(layout, self.speakers))
 
 
-def by_speaker(dialogues: Dialogues, speakers: int) -> Dialogues:
+def by_speaker(layout: Layout, speakers: int) -> Layout:
     """Return the structure in which every speaker of every dialogue has a dialogue alone.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
-        >>> by_speaker(tiny_batch().dialogues, 3).rows.shape
+        >>> from mer_zoo.checking.small_data import tiny_batch
+        >>> by_speaker(tiny_batch().layout, 3).rows.shape
         torch.Size([6, 7])
     """
-    count, size = dialogues.rows.shape
-    total = dialogues.cells.shape[0]
-    speaker = dialogues.speaker.clamp(max=speakers - 1)
+    count, size = layout.rows.shape
+    total = layout.cells.shape[0]
+    speaker = layout.speaker.clamp(max=speakers - 1)
     said = (speaker.unsqueeze(1) == torch.arange(speakers, device=speaker.device)).long()  # [N, speakers]
-    said = dialogues.pad(said)  # [B, L, speakers]
-    place = (dialogues.unpad(said.cumsum(1) * said).sum(1) - 1).clamp(min=0)
-    cells = ((dialogues.dialogue * speakers + speaker) * size + place).clamp(max=count * speakers * size)
+    said = layout.pad(said)  # [B, L, speakers]
+    place = (layout.unpad(said.cumsum(1) * said).sum(1) - 1).clamp(min=0)
+    cells = ((layout.dialogue * speakers + speaker) * size + place).clamp(max=count * speakers * size)
     rows = torch.full((count * speakers * size + 1,), total, device=cells.device)
     rows = rows.scatter(0, cells, torch.arange(total, device=cells.device))[:-1]
-    return Dialogues(
-        dialogues.speaker, place, said.sum(1).flatten(), rows.unflatten(0, (count * speakers, size)), cells
-    )
+    return Layout(layout.speaker, place, said.sum(1).flatten(), rows.unflatten(0, (count * speakers, size)), cells)

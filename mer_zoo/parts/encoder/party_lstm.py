@@ -15,9 +15,9 @@ class PartyLSTM(PartyGRU):
     Inputs, outputs and arguments are those of `PartyGRU`.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> PartyLSTM(6, 3, hidden=4)(batch.features["text"], batch.dialogues).shape
+        >>> PartyLSTM(6, 3, hidden=4)(batch.features["text"], batch.layout).shape
         torch.Size([10, 8])
     """
 

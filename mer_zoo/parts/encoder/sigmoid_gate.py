@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 
 class SigmoidGate(nn.Module):
     r"""Let each utterance damp its own features: $y = x \odot \sigma(W x + b)$ (AMB-DSGDN; SDT eq. 9).
 
     Inputs:
-        x: float `[N, width]`; dialogues: unused.
+        x: float `[N, width]`; layout: unused.
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
 
     Example:
@@ -29,6 +29,6 @@ class SigmoidGate(nn.Module):
         self.out_width = width
         self.map = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None) -> Tensor:
         """Gate."""
         return x * self.map(x).sigmoid()

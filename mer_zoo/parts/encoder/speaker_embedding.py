@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 
 class SpeakerEmbedding(nn.Module):
@@ -14,19 +14,19 @@ class SpeakerEmbedding(nn.Module):
     The look-up is a product with a one-hot, whose gradient is a product too.
 
     Inputs:
-        x: float `[N, width]`; dialogues: speakers below `speakers`.
+        x: float `[N, width]`; layout: speakers below `speakers`.
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         speakers: number of speakers (a fact).
         padding_row: keep one more row that nobody uses, as the published AMB-DSGDN does.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> SpeakerEmbedding(6, 3)(batch.features["text"], batch.dialogues).shape
+        >>> SpeakerEmbedding(6, 3)(batch.features["text"], batch.layout).shape
         torch.Size([10, 6])
     """
 
@@ -37,7 +37,7 @@ class SpeakerEmbedding(nn.Module):
         if padding_row:
             nn.init.zeros_(self.weight.data[-1])
 
-    def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Add each speaker's vector."""
         every = torch.arange(self.weight.shape[0], device=x.device)
-        return x + (dialogues.speaker.unsqueeze(1) == every).to(x.dtype) @ self.weight
+        return x + (layout.speaker.unsqueeze(1) == every).to(x.dtype) @ self.weight

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.ops.dropout import Dropout, dropout
 
 
@@ -25,7 +25,7 @@ class Transformer(nn.Module):
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         width: width of x, divisible by `heads`; even (a fact).
         heads: attention heads.
         layers: how many.
@@ -36,9 +36,9 @@ class Transformer(nn.Module):
         ValueError: the width is not divisible by the number of heads.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> Transformer(6, heads=2)(batch.features["text"], batch.dialogues).shape
+        >>> Transformer(6, heads=2)(batch.features["text"], batch.layout).shape
         torch.Size([10, 6])
     """
 
@@ -60,14 +60,14 @@ class Transformer(nn.Module):
             TransformerLayer(width, heads, feed_forward or width, dropout, first=i == 0) for i in range(layers)
         )
 
-    def forward(self, x: Tensor, dialogues: Dialogues) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Attend within each dialogue."""
-        place = positions(dialogues.rows.shape[1], self.out_width, x)
-        h = self.drop(x + place[dialogues.position])
-        shown = dialogues.is_utterance
+        place = positions(layout.rows.shape[1], self.out_width, x)
+        h = self.drop(x + place[layout.position])
+        shown = layout.is_utterance
         shown = shown | ~shown.any(-1, keepdim=True)  # a place holder without utterances attends to its own zeros
         for layer in self.layers:
-            h = layer(h, dialogues, shown)
+            h = layer(h, layout, shown)
         return h
 
 
@@ -89,14 +89,14 @@ class TransformerLayer(nn.Module):
         self.widen, self.narrow = nn.Linear(width, feed_forward), nn.Linear(feed_forward, width)
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, dialogues: Dialogues, shown: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, shown: Tensor) -> Tensor:
         """Run the layer; only attention itself sees padding."""
         if not self.first:
             x = self.norm(x)
-        padded = dialogues.pad(torch.cat([self.query(x), self.key(x), self.value(x)], -1))
+        padded = layout.pad(torch.cat([self.query(x), self.key(x), self.value(x)], -1))
         q, k, v = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = attend(q, k, v, shown[:, None, None, :], self.drop.p if self.training else 0.0)
-        h = x + self.drop(self.out(dialogues.unpad(attended.transpose(1, 2).flatten(-2))))
+        h = x + self.drop(self.out(layout.unpad(attended.transpose(1, 2).flatten(-2))))
         inner = self.drop(F.gelu(self.widen(self.feed_norm(h)), approximate="tanh"))
         return h + self.drop(self.narrow(inner))
 

@@ -19,7 +19,7 @@ class HashedWords:
     Outputs:
         float32 `[utt, out_width]`.
 
-    Arguments:
+    Args:
         out_width: width of the features.
         words: longest group of neighbouring words that is counted.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.fusion.widths import at_least_two, equal_width
 
 
@@ -17,11 +17,11 @@ class Attention(nn.Module):
     $$y = \sum_m a_m \odot x_m,\qquad a_m = \exp(W x_m) \Big/ \sum_n \exp(W x_n)$$
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         widths: modality -> width, all equal (a fact).
 
     Raises:
@@ -40,7 +40,7 @@ class Attention(nn.Module):
         self.modalities = tuple(widths)
         self.score = nn.Linear(self.out_width, self.out_width, bias=False)
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Weigh and add up."""
         x = torch.stack([states[m] for m in self.modalities], -2)  # [N, modality, width]
         return (self.score(x).softmax(-2) * x).sum(-2)

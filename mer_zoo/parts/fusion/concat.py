@@ -7,18 +7,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 
 class Concat(nn.Module):
     r"""Concatenate the modalities: $y = [x_1; x_2; \dots]$.
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, sum of widths]`.
 
-    Arguments:
+    Args:
         widths: modality -> width (a fact).
 
     Example:
@@ -31,6 +31,6 @@ class Concat(nn.Module):
         self.out_width = sum(widths.values())
         self.modalities = tuple(widths)
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Concatenate in the order of `widths`."""
         return torch.cat([states[m] for m in self.modalities], -1)

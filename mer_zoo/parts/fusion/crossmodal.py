@@ -8,7 +8,7 @@ from itertools import permutations
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.encoder.transformer import attend, positions
 from mer_zoo.parts.fusion.widths import at_least_two
 
@@ -27,7 +27,7 @@ class CrossModal(nn.Module):
     Outputs:
         float `[N, modalities * (modalities - 1) * hidden]`, ordered by target, then source.
 
-    Arguments:
+    Args:
         widths: modality -> width (a fact).
         hidden: width of every pair, divisible by `heads`; even.
         heads: attention heads.
@@ -39,9 +39,9 @@ class CrossModal(nn.Module):
         ValueError: `hidden` is not divisible by the number of heads, or odd.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> CrossModal({"text": 6, "audio": 4}, hidden=8, heads=2)(batch.features, batch.dialogues).shape
+        >>> CrossModal({"text": 6, "audio": 4}, hidden=8, heads=2)(batch.features, batch.layout).shape
         torch.Size([10, 16])
     """
 
@@ -61,13 +61,13 @@ class CrossModal(nn.Module):
         )
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout) -> Tensor:
         """Attend across modalities within each dialogue."""
-        padded = {m: dialogues.pad(layer(states[m])) for m, layer in self.maps.items()}
+        padded = {m: layout.pad(layer(states[m])) for m, layer in self.maps.items()}
         first = next(iter(padded.values()))
         place = positions(first.shape[1], self.hidden, first)
         x = {m: self.drop(p + place) for m, p in padded.items()}
-        shown = dialogues.is_utterance
+        shown = layout.is_utterance
         shown = shown | ~shown.any(-1, keepdim=True)  # a dialogue without utterances attends to its own padding
         results = []
         for (target, source), tower in zip(self.pairs, self.towers, strict=True):
@@ -75,7 +75,7 @@ class CrossModal(nn.Module):
             for layer in tower.children():
                 h = layer(h, x[source], shown)
             results.append(h)
-        return dialogues.unpad(torch.cat(results, -1))
+        return layout.unpad(torch.cat(results, -1))
 
 
 class CrossLayer(nn.Module):

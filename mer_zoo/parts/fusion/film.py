@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.fusion.widths import at_least_two, equal_width, named_modality
 
 
@@ -16,11 +16,11 @@ class FiLM(nn.Module):
     $$y = W_o\Big(\gamma \odot \sum_{m \ne g} x_m + \beta\Big) + b_o,\qquad [\gamma; \beta] = W x_g + b$$
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, out_width]`.
 
-    Arguments:
+    Args:
         widths: modality -> width, equal but for g (a fact).
         condition: g, the modality that modulates; null: the first.
         out_width: width of the result.
@@ -45,7 +45,7 @@ class FiLM(nn.Module):
         self.modulation = nn.Linear(widths[self.condition], 2 * width)
         self.out = nn.Linear(width, out_width)
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Modulate."""
         scale, shift = self.modulation(states[self.condition]).chunk(2, -1)
         first, *others = (states[m] for m in self.others)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 
 class Gated(nn.Module):
@@ -16,11 +16,11 @@ class Gated(nn.Module):
     $$y = \sum_m \sigma(V_m [x_1; x_2; \dots]) \odot \tanh(W_m x_m)$$
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, out_width]`.
 
-    Arguments:
+    Args:
         widths: modality -> width (a fact).
         out_width: width of the result.
 
@@ -36,7 +36,7 @@ class Gated(nn.Module):
         self.maps = nn.ModuleDict({m: nn.Linear(width, out_width, bias=False) for m, width in widths.items()})
         self.gates = nn.Linear(sum(widths.values()), out_width * len(widths), bias=False)
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Gate and add up."""
         gates = self.gates(torch.cat([states[m] for m in self.maps], -1)).sigmoid()
         mapped = torch.cat([layer(states[m]).tanh() for m, layer in self.maps.items()], -1)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.fusion.widths import per_modality
 
 
@@ -18,11 +18,11 @@ class LowRank(nn.Module):
     $$y = \sum_{r=1}^{R} w_r \bigodot_m U_m^{(r)\top} z_m + b,\qquad z_m = [1; W_m x_m + b_m]$$
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, out_width]`.
 
-    Arguments:
+    Args:
         widths: modality -> width (a fact).
         hidden: width each modality is mapped to before the product; one for all, or modality -> width.
         rank: R.
@@ -52,7 +52,7 @@ class LowRank(nn.Module):
         self.weights = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, rank)))
         self.bias = nn.Parameter(torch.zeros(1, out_width))
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Multiply rank by rank and add up."""
         first, *others = (
             F.pad(layer(states[m]), (1, 0), value=1.0) @ self.factors[m]  # [rank, N, out_width]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.fusion.sum import Sum
 
 
@@ -14,11 +14,11 @@ class Mean(Sum):
     r"""Average the M modalities: $y = \frac{1}{M}\sum_m x_m$.
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         widths: modality -> width, all equal (a fact).
 
     Raises:
@@ -30,6 +30,6 @@ class Mean(Sum):
         tensor([[0.5000, 0.5000]])
     """
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Average."""
-        return super().forward(states, dialogues) / len(self.modalities)
+        return super().forward(states, layout) / len(self.modalities)

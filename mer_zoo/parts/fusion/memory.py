@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 
 class Memory(nn.Module):
@@ -26,7 +26,7 @@ class Memory(nn.Module):
     Outputs:
         float `[N, modalities * hidden + memory]`.
 
-    Arguments:
+    Args:
         widths: modality -> width (a fact).
         hidden: width of each LSTM.
         memory: width of u.
@@ -34,9 +34,9 @@ class Memory(nn.Module):
         dropout: probability inside every D.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
-        >>> Memory({"text": 6, "audio": 4}, hidden=3, memory=5)(batch.features, batch.dialogues).shape
+        >>> Memory({"text": 6, "audio": 4}, hidden=3, memory=5)(batch.features, batch.layout).shape
         torch.Size([10, 11])
     """
 
@@ -59,11 +59,11 @@ class Memory(nn.Module):
         self.keep = two_layers(2 * cells + memory, inner, memory, dropout)
         self.write = two_layers(2 * cells + memory, inner, memory, dropout)
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout) -> Tensor:
         """Walk through the dialogues, all at once."""
         # What each utterance brings to the gates, over all times in one product; the cells' own step would not do so.
         cells: list[Any] = [*self.cells.values()]
-        padded = [dialogues.pad(states[m]) for m in self.cells]
+        padded = [layout.pad(states[m]) for m in self.cells]
         brought = torch.stack(
             [F.linear(x, c.weight_ih, c.bias_ih + c.bias_hh) for x, c in zip(padded, cells, strict=True)]
         )  # [modality, B, L, 4 * hidden]
@@ -80,7 +80,7 @@ class Memory(nn.Module):
             known = torch.cat([attended, u], -1)
             u = self.keep(known).sigmoid() * u + self.write(known).sigmoid() * self.proposal(attended).tanh()
             steps.append(torch.cat([*h.unbind(0), u], -1))
-        return dialogues.unpad(torch.stack(steps, 1))
+        return layout.unpad(torch.stack(steps, 1))
 
 
 def two_layers(width: int, inner: int, out_width: int, dropout: float) -> nn.Sequential:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.fusion.widths import at_least_two
 
 
@@ -19,11 +19,11 @@ class Pairwise(nn.Module):
     $$y = \frac{1}{P} \sum_{m<n} \mathrm{lrelu}(W_{mn} [x_m; x_n] + b_{mn})$$
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, out_width]`.
 
-    Arguments:
+    Args:
         widths: modality -> width (a fact).
         out_width: width of the result.
         dropout: probability on each pair.
@@ -45,7 +45,7 @@ class Pairwise(nn.Module):
         self.maps = nn.ModuleList(nn.Linear(widths[m] + widths[n], out_width) for m, n in self.pairs)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Fuse the pairs and average them."""
         fused = [
             self.drop(F.leaky_relu(layer(torch.cat([states[m], states[n]], -1))))

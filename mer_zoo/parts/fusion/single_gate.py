@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.fusion.widths import at_least_two, named_modality
 
 
@@ -16,11 +16,11 @@ class SingleGate(nn.Module):
     $$y = W_o\Big(\sigma(h_g) \odot \sum_{m \ne g} h_m\Big) + b_o,\qquad h_m = W_m x_m + b_m$$
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, out_width]`.
 
-    Arguments:
+    Args:
         widths: modality -> width (a fact).
         gate: the modality that gates; null: the first.
         hidden: width at the gate.
@@ -46,7 +46,7 @@ class SingleGate(nn.Module):
         self.maps = nn.ModuleDict({m: nn.Linear(width, hidden) for m, width in widths.items()})
         self.out = nn.Linear(hidden, out_width)
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Gate."""
         first, *others = (layer(states[m]) for m, layer in self.maps.items() if m != self.gate)
         for other in others:

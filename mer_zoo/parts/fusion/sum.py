@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.fusion.widths import equal_width
 
 
@@ -14,11 +14,11 @@ class Sum(nn.Module):
     r"""Add the modalities: $y = \sum_m x_m$.
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, width]`.
 
-    Arguments:
+    Args:
         widths: modality -> width, all equal (a fact).
 
     Raises:
@@ -35,7 +35,7 @@ class Sum(nn.Module):
         self.out_width = equal_width(widths, "added")
         self.modalities = tuple(widths)
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Add up."""
         first, *others = (states[m] for m in self.modalities)
         for other in others:

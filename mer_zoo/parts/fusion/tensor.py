@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.errors import MerZooError
 from mer_zoo.parts.fusion.widths import per_modality
 
@@ -24,11 +24,11 @@ class TensorFusion(nn.Module):
     The ones keep the products of fewer modalities, down to each alone.
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues: unused.
+        states: modality -> float `[N, width]`; layout: unused.
     Outputs:
         float `[N, out_width]`.
 
-    Arguments:
+    Args:
         widths: modality -> width (a fact).
         hidden: width each modality is mapped to before the product; one for all, or modality -> width.
         inner: width of the layer behind the product.
@@ -74,6 +74,6 @@ class TensorFusion(nn.Module):
             first = (first.unsqueeze(-1) * other.unsqueeze(-2)).flatten(-2)
         return first
 
-    def forward(self, states: Mapping[str, Tensor], dialogues: Dialogues | None) -> Tensor:
+    def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Multiply and map."""
         return self.last(self.first(self.drop(self.product(states))).relu()).relu()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 
 
 class Cosine(nn.Module):
@@ -14,11 +14,11 @@ class Cosine(nn.Module):
     Before `fusion: logit_sum`, one per modality, no modality can win by the norm of its features or weights.
 
     Inputs:
-        x: float `[N, width]`; dialogues: unused.
+        x: float `[N, width]`; layout: unused.
     Outputs:
         logits, float `[N, classes]`, from -s to s; 0 for a state of zeros.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         classes: number of emotions (a fact).
         scale: s, above 0.
@@ -39,6 +39,6 @@ class Cosine(nn.Module):
         self.scale = scale
         self.map = nn.Linear(width, classes, bias=False)
 
-    def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None) -> Tensor:
         """Classify."""
         return self.scale * F.linear(F.normalize(x, dim=-1), F.normalize(self.map.weight, dim=-1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.ops.dropout import Dropout
 
 
@@ -12,11 +12,11 @@ class Linear(nn.Module):
     r"""Classify by a linear map of the rectified, thinned state: $y = W\,\mathrm{drop}(\mathrm{relu}(x)) + b$.
 
     Inputs:
-        x: float `[N, width]`; dialogues: unused.
+        x: float `[N, width]`; layout: unused.
     Outputs:
         logits, float `[N, classes]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         classes: number of emotions (a fact).
         dropout: probability.
@@ -34,6 +34,6 @@ class Linear(nn.Module):
         self.drop = Dropout(dropout)
         self.map = nn.Linear(width, classes)
 
-    def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None) -> Tensor:
         """Classify."""
         return self.map(self.drop(x.relu() if self.relu else x))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mer_zoo.batch.index import Dialogues
+from mer_zoo.batch.index import Layout
 from mer_zoo.parts.ops.dropout import Dropout
 
 
@@ -12,11 +12,11 @@ class MLP(nn.Module):
     r"""Classify via a hidden layer (DialogueGCN §3.3.3): $y = W_2\,\mathrm{drop}(\mathrm{relu}(W_1 x + b_1)) + b_2$.
 
     Inputs:
-        x: float `[N, width]`; dialogues: unused.
+        x: float `[N, width]`; layout: unused.
     Outputs:
         logits, float `[N, classes]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         classes: number of emotions (a fact).
         hidden: width of the hidden layer.
@@ -33,6 +33,6 @@ class MLP(nn.Module):
         self.first, self.last = nn.Linear(width, hidden), nn.Linear(hidden, classes)
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, dialogues: Dialogues | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout | None) -> Tensor:
         """Classify."""
         return self.last(self.drop(self.first(x).relu()))

@@ -25,12 +25,12 @@ class DagGRU(nn.Module):
     Outputs:
         float `[nodes, width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         relations: names of all relations of the graph (a fact).
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> DagGRU(6, edges.names)(batch.features["text"], edges, None).shape

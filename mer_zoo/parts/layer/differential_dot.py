@@ -31,7 +31,7 @@ class DifferentialDot(nn.Module):
     Outputs:
         float `[nodes, width]`.
 
-    Arguments:
+    Args:
         width: width of x, divisible by `2 * heads` (a fact).
         heads: number of pairs of maps, each map of width $d$ = width / (2 heads).
         key_heads: pairs of key maps and values, shared by groups of heads; null: as many as `heads`.
@@ -42,7 +42,7 @@ class DifferentialDot(nn.Module):
         MerZooError: heads do not divide the width, or key heads the heads.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch(); edges = next(iter(batch.views.values()))
         >>> DifferentialDot(8, heads=2)(batch.features["visual"], edges, None).shape
         torch.Size([10, 8])

@@ -25,7 +25,7 @@ class DifferentialGAT(nn.Module):
     Outputs:
         float `[nodes, width]`.
 
-    Arguments:
+    Args:
         width: width of x, even (a fact).
         relations: names of all relations of the graph (a fact).
         heads: heads of the first attention.
@@ -33,7 +33,7 @@ class DifferentialGAT(nn.Module):
         embedding: width of the relation embedding.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> DifferentialGAT(6, edges.names)(batch.features["text"], edges, None).shape

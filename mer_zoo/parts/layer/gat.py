@@ -25,7 +25,7 @@ class GAT(nn.Module):
     Outputs:
         float `[nodes, out_width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         out_width: width of the result; divisible by `heads` if these are concatenated.
         heads: number of attention heads.
@@ -36,7 +36,7 @@ class GAT(nn.Module):
         MerZooError: heads to be concatenated do not divide `out_width`.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> GAT(6, out_width=8, heads=2)(batch.features["text"], edges, None).shape

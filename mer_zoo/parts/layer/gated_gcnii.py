@@ -22,7 +22,7 @@ class GatedGCNII(GCNII):
     Outputs:
         float `[nodes, hidden]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         hidden: width of the states and of the result.
         depth: number of convolutions.
@@ -31,7 +31,7 @@ class GatedGCNII(GCNII):
         dropout: probability, before the first convolution and behind each.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> GatedGCNII(6, hidden=4, depth=3)(batch.features["text"], edges, None).shape

@@ -25,7 +25,7 @@ class GCNII(nn.Module):
     Outputs:
         float `[nodes, hidden]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         hidden: width of the states and of the result.
         depth: number of convolutions.
@@ -34,7 +34,7 @@ class GCNII(nn.Module):
         dropout: probability before each convolution and behind the last.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> GCNII(6, hidden=4, depth=3)(batch.features["text"], edges, None).shape

@@ -17,13 +17,13 @@ class GraphConv(nn.Module):
     Outputs:
         float `[nodes, out_width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         out_width: width of the result.
         weighted: multiply each message by its edge weight.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> GraphConv(6, out_width=4)(batch.features["text"], edges, None).shape

@@ -19,7 +19,7 @@ class GraphTransformer(nn.Module):
     Outputs:
         float `[nodes, out_width]`, heads concatenated.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         out_width: width of the result, divisible by `heads`.
         heads: number of attention heads, each of width d.
@@ -29,7 +29,7 @@ class GraphTransformer(nn.Module):
         MerZooError: `heads` does not divide `out_width`.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> GraphTransformer(6, out_width=8, heads=2)(batch.features["text"], edges, None).shape

@@ -30,7 +30,7 @@ class Hypergraph(nn.Module):
     Outputs:
         float `[nodes, width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         relations: names of all relations of the graph (a fact).
         depth: number of convolutions.
@@ -40,7 +40,7 @@ class Hypergraph(nn.Module):
         MerZooError: `batch_position` on another graph than `hypergraph`.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> Hypergraph(6, edges.names)(batch.features["text"], edges, None).shape

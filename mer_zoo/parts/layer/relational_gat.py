@@ -18,13 +18,13 @@ class RelationalGAT(GAT):
 
     Inputs and outputs are those of `GAT`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         relations: names of all relations of the graph (a fact).
         out_width, heads, combine, dropout: as in `GAT`.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> RelationalGAT(6, edges.names, out_width=8, heads=2)(batch.features["text"], edges, None).shape

@@ -25,7 +25,7 @@ class RGCN(nn.Module):
     Outputs:
         float `[nodes, out_width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         relations: names of all relations of the graph (a fact).
         out_width: width of the result.
@@ -33,7 +33,7 @@ class RGCN(nn.Module):
         normalise: `none` or `mean` over the edges of each relation.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> RGCN(6, edges.names, out_width=4)(batch.features["text"], edges, None).shape

@@ -21,12 +21,12 @@ class SignedFrequency(nn.Module):
     Outputs:
         float `[nodes, width]`.
 
-    Arguments:
+    Args:
         width: width of x (a fact).
         depth: number of convolutions.
 
     Example:
-        >>> from mer_zoo.checking.dialogues import tiny_batch
+        >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
         >>> edges = next(iter(batch.views.values()))
         >>> SignedFrequency(6, depth=2)(batch.features["text"], edges, None).shape

@@ -26,7 +26,7 @@ class Focal(nn.Module):
     Outputs:
         scalar.
 
-    Arguments:
+    Args:
         class_counts: training labels of each class (a fact).
         gamma: exponent, at least 0.
         class_weights: as of `nll`.

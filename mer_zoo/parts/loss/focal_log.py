@@ -23,7 +23,7 @@ class FocalLog(nn.Module):
     Outputs:
         scalar.
 
-    Arguments:
+    Args:
         gamma: exponent, at least 0.
 
     Example:

@@ -26,7 +26,7 @@ class NLL(nn.Module):
     Outputs:
         scalar.
 
-    Arguments:
+    Args:
         class_counts: training labels of each class (a fact).
         class_weights: `none`; `balanced`, the inverse of the class's share of the training labels; or one per class.
 

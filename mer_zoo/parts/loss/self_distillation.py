@@ -27,7 +27,7 @@ class SelfDistillation(NLL):
     Outputs:
         scalar.
 
-    Arguments:
+    Args:
         class_counts: training labels of each class (a fact).
         temperature: T, above 0; published: 1 for IEMOCAP, 8 for MELD.
         class_weights: as of `nll`.

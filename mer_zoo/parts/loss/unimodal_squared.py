@@ -21,7 +21,7 @@ class UnimodalSquared(NLL):
     Outputs:
         scalar.
 
-    Arguments:
+    Args:
         as of `NLL`.
 
     Raises:

@@ -17,12 +17,12 @@ def dropout(x: Tensor, probability: float, training: bool = True) -> Tensor:
     torch draws one double word per entry on CPU, one entry after the other, which is a fifth of a training step. Here
     one word decides four entries; $p$ is rounded to a multiple of $2^{-16}$ and the scale is that of the rounded p.
 
-    Inputs:
+    Args:
         x: float of any shape.
-    Outputs:
+    Returns:
         of the same shape.
 
-    Arguments:
+    Args:
         probability: chance of a zero.
         training: do nothing if false.
 

@@ -20,7 +20,7 @@ def conversations(
     """Return random dialogues of the given lengths.
 
     Example:
-        >>> [len(talk) for talk in conversations([7, 3])]
+        >>> [len(dialogue) for dialogue in conversations([7, 3])]
         [7, 3]
     """
     draw = np.random.default_rng(seed)
