@@ -105,11 +105,11 @@ def test_where_nothing_can_be_compared_it_says_so(change, note):
 def test_unlabelled_and_absent_utterances_take_no_part():
     data = drawn(fitted=2.0)
     rng = np.random.default_rng(1)
-    drawn = []
+    dialogues = []
     for dialogue in data:
         gone = rng.random(len(dialogue)) < 0.3
-        drawn.append(replace(dialogue, labels=np.where(gone, -1, dialogue.labels), present={"text": ~gone}))
-    (fit,) = describe_dataset(replace(data, conversations=tuple(drawn))).fits
+        dialogues.append(replace(dialogue, labels=np.where(gone, -1, dialogue.labels), present={"text": ~gone}))
+    (fit,) = describe_dataset(replace(data, conversations=tuple(dialogues))).fits
     assert fit.fitted
 
 
@@ -117,7 +117,7 @@ def with_copies(data, dialogues, turns=slice(None)):
     """Replace the features of the first test dialogues by those of train dialogues."""
     drawn = {dialogue.id: dialogue for dialogue in data}
     for target, source in list(zip(data.splits["test"], data.splits["train"], strict=False))[:dialogues]:
-        features = {m: x.copy() for m, x in drawn[target].features.items()}
+        features = {m: x.copy() for m, x in dialogues[target].features.items()}
         for modality, values in features.items():
             values[turns] = drawn[source].features[modality][turns]
         drawn[target] = replace(drawn[target], features=features)
