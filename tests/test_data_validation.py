@@ -115,13 +115,13 @@ def test_unlabelled_and_absent_utterances_take_no_part():
 
 def with_copies(data, dialogues, turns=slice(None)):
     """Replace the features of the first test dialogues by those of train dialogues."""
-    drawn = {dialogue.id: dialogue for dialogue in data}
+    by_id = {dialogue.id: dialogue for dialogue in data}
     for target, source in list(zip(data.splits["test"], data.splits["train"], strict=False))[:dialogues]:
-        features = {m: x.copy() for m, x in dialogues[target].features.items()}
+        features = {m: x.copy() for m, x in by_id[target].features.items()}
         for modality, values in features.items():
-            values[turns] = drawn[source].features[modality][turns]
-        drawn[target] = replace(drawn[target], features=features)
-    return replace(data, conversations=tuple(drawn.values()))
+            values[turns] = by_id[source].features[modality][turns]
+        by_id[target] = replace(by_id[target], features=features)
+    return replace(data, conversations=tuple(by_id.values()))
 
 
 def test_dialogues_copied_into_the_test_split():
