@@ -38,7 +38,7 @@ from mer_zoo.kernel.dense import Dense
 from mer_zoo.kernel.segment import Segment
 from mer_zoo.parts.layer.differential_gat import DifferentialGAT
 from mer_zoo.training.engines import why_not_stacked
-from mer_zoo.training.options import Speed
+from mer_zoo.training.options import ComputeOptions as Options
 
 RESULTS = Path(__file__).resolve().parent / "results"
 MODELS = [
@@ -80,7 +80,7 @@ def recipes(device: str, quick: bool, **_: Any) -> Iterator[dict[str, Any]]:
     from mer_zoo.comparison.suite import fill
     from mer_zoo.data.splits import split_dataset
     from mer_zoo.data.synthetic import synthetic
-    from mer_zoo.training.loop import Task
+    from mer_zoo.training.task import Task
 
     data = synthetic(dialogues=(24, 6, 8), utterances=(5, 12)) if quick else synthetic()
     total = 0.0
@@ -94,11 +94,16 @@ def ways(device: str, quick: bool, compile: bool, **_: Any) -> Iterator[dict[str
     """AMB-DSGDN in every way there is to compute it: precision, captured steps, compiled steps."""
     cell = task("amb_dsgdn/iemocap", SMALL if quick else IEMOCAP, device, training__epochs=9)
     gpu = device.startswith("cuda")
-    choices = [Speed(capture=False), Speed(capture=True)]
+    choices = [Options(capture=False), Options(capture=True)]
     if gpu:
-        choices += [Speed("tf32", True), Speed("bf16", False), Speed("bf16", True), Speed(deterministic=True)]
+        choices += [
+            Options("tf32", True),
+            Options("bf16", False),
+            Options("bf16", True),
+            Options(deterministic=True),
+        ]
     if compile:
-        choices += [Speed("bf16", True, compile=True)]
+        choices += [Options("bf16", True, compile=True)]
     for speed in choices:
         yield {"way": vars(speed), **measure.ours(cell, speed=speed)}
 
@@ -112,7 +117,7 @@ def seeds(device: str, quick: bool, compile: bool, **_: Any) -> Iterator[dict[st
     assert why_not_stacked(cell) is None
     for count in (1, 2, 4, 8, 16, 32) if gpu else (1, 2, 4, 8):
         for precision in ("float32", "bf16") if gpu else ("float32",):
-            speed = Speed(precision, compile=compile)
+            speed = Options(precision, compile=compile)
             try:
                 yield {
                     "seeds": count,
@@ -171,15 +176,15 @@ def windowed(length: int, kernel: Any, device: str, width: int = 64) -> dict[str
             h = layer(h, edges, None)
         h.sum().backward()
 
-    with Speed().computing():
+    with Options().computing():
         step()
         gc.collect()
-        measure._reset_peak_memory(device)
+        measure.memory.forget_peak(device)
         found = measure.timed(step, device, 7 if length <= 10_000 else 3)
     return {
         "microseconds_per_utterance": found["best_seconds"] / len(x) * 1e6,
         "cpu_microseconds_per_utterance": found["cpu_seconds"] / len(x) * 1e6,
-        "peak_mb": measure._peak_memory(device),
+        "peak_mb": measure.memory.peak(device),
     }
 
 

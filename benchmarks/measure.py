@@ -14,11 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from yardstick import Plain
 
 from mer_zoo.batch import launch_cost
-from mer_zoo.model.model import assemble
-from mer_zoo.model.rehearsal import companions
-from mer_zoo.training.engines import Alone, Engine, Stacked, batches_of
-from mer_zoo.training.loop import Judge, Task, _peak_memory, _reset_peak_memory
-from mer_zoo.training.options import Speed
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.step import companions
+from mer_zoo.training import memory
+from mer_zoo.training.engines import Engine, OneSeed, StackedSeeds, batches_of
+from mer_zoo.training.evaluation import Evaluator
+from mer_zoo.training.options import ComputeOptions
+from mer_zoo.training.task import Task
 
 Numbers = dict[str, float]
 VIEWS = frozenset(
@@ -48,19 +50,19 @@ def timed(work: Callable[[], Any], device: str, repeats: int) -> Numbers:
     return {"seconds": statistics.median(walls), "cpu_seconds": statistics.median(cpus), "best_seconds": min(walls)}
 
 
-def ours(task: Task, seeds: Sequence[int] = (0,), speed: Speed | None = None, repeats: int = 3) -> Numbers:
+def ours(task: Task, seeds: Sequence[int] = (0,), options: ComputeOptions | None = None, repeats: int = 3) -> Numbers:
     """Measure train + test epochs of our engine, a first one apart; memory is beside what the corpus takes."""
-    speed, device = speed or Speed(), task.device
-    size = task.filled["training"]["dialogues_per_batch"]
+    options, device = options or ComputeOptions(), task.device
+    size = task.plan.training.dialogues_per_batch
     task.train, task.test  # noqa: B018  (uploaded before the clock starts)
     gc.collect()
-    _reset_peak_memory(device)
+    memory.forget_peak(device)
     plan = [batches_of(task.train, seed, repeats + 3, size) for seed in seeds]
-    kind: type[Engine] = Alone if len(seeds) == 1 else Stacked
-    with speed.computing():
+    kind: type[Engine] = OneSeed if len(seeds) == 1 else StackedSeeds
+    with options.computing():
         torch.manual_seed(0)
-        engine = kind(task, seeds, plan, speed)
-        judge = Judge(task.test, engine, size)
+        engine = kind(task, seeds, plan, options)
+        judge = Evaluator(task.test, engine, size)
         numbers = iter(range(repeats + 3))
 
         def epoch() -> None:
@@ -82,19 +84,19 @@ def ours(task: Task, seeds: Sequence[int] = (0,), speed: Speed | None = None, re
         "steps": steps,
         **launches,
         "weights_mb": weights,
-        "peak_mb": _peak_memory(device),
+        "peak_mb": memory.peak(device),
     }
 
 
 def plain(task: Task, repeats: int = 1) -> Numbers:
     """Measure train + test epochs of the yardstick: eager, dense, graph built in every step."""
-    device, settings = task.device, task.filled["training"]
-    size = settings["dialogues_per_batch"]
-    model = assemble(task.filled, task.facts, 0).to(device)
-    _, loss = companions(model, task.filled, task.facts)
+    device, training = task.device, task.plan.training
+    size = training.dialogues_per_batch
+    model = assemble(task.plan, task.facts, 0).to(device)
+    _, loss = companions(task.plan, task.facts)
     loss.to(device)
     run = Plain(model, task)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"], foreach=False)
+    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, foreach=False)
     steps = -(-len(task.train) // size)
     tests = -(-len(task.test) // size)
 

@@ -9,7 +9,7 @@ import numpy as np
 from mer_zoo.comparison.suite import fill
 from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.data.splits import Split
-from mer_zoo.training.loop import Task
+from mer_zoo.training.task import Task
 
 
 @dataclass(frozen=True)

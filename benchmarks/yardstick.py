@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_zoo.batch.output import Output, States
-from mer_zoo.model.model import Flow, Model
+from mer_zoo.model.model import Model
+from mer_zoo.model.stages import Flow
 from mer_zoo.parts.edge_weight.arccos import Arccos
 from mer_zoo.parts.edge_weight.bilinear import Bilinear
 from mer_zoo.parts.encoder.bilstm import BiLSTM
@@ -26,7 +27,7 @@ from mer_zoo.parts.layer.differential_gat import DifferentialGAT
 from mer_zoo.parts.layer.gcnii import GCNII
 from mer_zoo.parts.layer.graph_conv import GraphConv
 from mer_zoo.parts.layer.rgcn import RGCN
-from mer_zoo.training.loop import Task
+from mer_zoo.training.task import Task
 
 
 def pad(x: Tensor, lengths: list[int]) -> Tensor:

@@ -57,16 +57,9 @@ def train(
         >>> outcome.result.epochs_run
         1
     """
-    from mer_zoo.data.splits import split_dataset
-    from mer_zoo.model import recipe as recipes
-    from mer_zoo.training import loop
+    from mer_zoo.training.experiment import prepare
 
-    dataset = data if isinstance(data, Dataset) else load_data(data)
-    file = recipes.read(recipe, changes)
-    filled = recipes.fill(file, dataset.widths, f"dataset '{dataset.name}'")
-    folds = fold if "all" in dataset.splits else None
-    task = loop.Task(file.name, filled, dataset, split_dataset(dataset, fold), folds, device)
-    return loop.train(task, seed, progress=progress)
+    return prepare(recipe, data, changes=changes, seed=seed, fold=fold, device=device).run(progress)
 
 
 def compare(
@@ -101,6 +94,7 @@ def compare(
         ['bilstm']
     """
     from mer_zoo.comparison import suite
+    from mer_zoo.comparison.executing import execute
     from mer_zoo.errors import MerZooError
 
     named = models if isinstance(models, Mapping) else {name: name for name in models}
@@ -113,9 +107,9 @@ def compare(
             "change": dict(change or {}),
         }
     )
-    results, failures = suite.execute(suite.plan(plan, device=device), Path(output), workers=workers)
+    results, failures = execute(suite.experiments(plan, device=device), Path(output), workers=workers)
     if failures:
-        told = "\n".join(f"{f.cell.model}, seed {f.cell.seed}: {f.message}" for f in failures)
+        told = "\n".join(f"{f.experiment.name}, seed {f.experiment.seed}: {f.message}" for f in failures)
         raise MerZooError(f"{len(failures)} of {len(results) + len(failures)} runs broke; the others are kept:\n{told}")
     return results
 

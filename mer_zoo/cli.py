@@ -84,11 +84,11 @@ def _running(command: argparse.ArgumentParser) -> None:
     command.add_argument("--deterministic", action="store_true", help="bitwise equal runs, at a price")
 
 
-def _speed(options: argparse.Namespace) -> Any:
-    from mer_zoo.training.options import Speed
+def _options(options: argparse.Namespace) -> Any:
+    from mer_zoo.training.options import ComputeOptions
 
     stack = getattr(options, "stack", None)
-    return Speed(options.precision, options.capture, options.compile, options.deterministic, stack)
+    return ComputeOptions(options.precision, options.capture, options.compile, options.deterministic, stack)
 
 
 def _list_arguments(command: argparse.ArgumentParser) -> None:
@@ -250,26 +250,16 @@ def _train(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from mer_zoo.comparison.report import comparison_table
-    from mer_zoo.comparison.suite import Cell, run
-    from mer_zoo.data.loading import load
-    from mer_zoo.data.splits import split_dataset
-    from mer_zoo.model import recipe
-    from mer_zoo.results.result import read_result, run_id
+    from mer_zoo.training.experiment import keep, prepare
 
-    dataset = load(options.data)
-    file = recipe.read(options.recipe, options.override)
-    filled = recipe.fill(file, dataset.widths, f"dataset '{dataset.name}'")
-    fold = options.fold if "all" in dataset.splits else None
-    split_dataset(dataset, options.fold)
     _check_device(options.device)
-    name = run_id(filled, dataset.fingerprint, options.seed, fold)
-    how = {"device": options.device, "keep_weights": True, "speed": _speed(options)}
-    cell = Cell(file.name, filled, options.data, fold, options.seed, name, **how)
-    with _Bar(filled["training"]["epochs"], file.name) as bar:
-        result = run(cell, options.output, bar.epoch)
-    path = next(p for p in options.output.rglob(f"*{result.run}.result.json"))
-    Console().print(comparison_table([read_result(path)]))
-    print(f"Model and result: {path.parent / path.name.removesuffix('.result.json')}.{{safetensors,result.json}}")
+    how = {"seed": options.seed, "device": options.device, "options": _options(options)}
+    experiment = prepare(options.recipe, options.data, changes=options.override, fold=options.fold, **how)
+    with _Bar(experiment.plan.training.epochs, experiment.name) as bar:
+        outcome = experiment.run(bar.epoch)
+    path = keep(experiment, outcome, options.output, weights=True)
+    Console().print(comparison_table([outcome.result]))
+    print(f"Model and result: {str(path).removesuffix('.result.json')}.{{safetensors,result.json}}")
 
 
 def _evaluate_arguments(command: argparse.ArgumentParser) -> None:
@@ -378,6 +368,7 @@ def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from mer_zoo.comparison import suite as suites
+    from mer_zoo.comparison.executing import Listener, execute
     from mer_zoo.comparison.report import comparison_table, write_html
     from mer_zoo.comparison.summary import write_csv
 
@@ -402,13 +393,13 @@ def _compare(options: argparse.Namespace) -> int:
         changed["change"] = {**suite.change, **{key: document.plain(value) for key, _, value in pairs}}
     suite = suite.model_copy(update=changed)
     _check_device(options.device)
-    cells = suites.plan(suite, device=options.device, keep_weights=options.keep_weights, speed=_speed(options))
+    runs = suites.experiments(suite, device=options.device, options=_options(options))
     console = Console()
-    console.print(f"[bold]{suite.title}[/]: {len(cells)} runs into {options.output}/")
-    with _Bar(len(cells), "runs") as bar:
-        results, failures = suites.execute(
-            cells, options.output, workers=options.workers, on_start=bar.start, on_run=bar.run, on_damaged=console.print
-        )
+    console.print(f"[bold]{suite.title}[/]: {len(runs)} runs into {options.output}/")
+    with _Bar(len(runs), "runs") as bar:
+        listener = Listener(bar.start, bar.run, damaged=console.print)
+        how: dict[str, Any] = {"workers": options.workers, "keep_weights": options.keep_weights}
+        results, failures = execute(runs, options.output, listener=listener, **how)
     if results:
         console.print(comparison_table(results))
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
@@ -417,7 +408,7 @@ def _compare(options: argparse.Namespace) -> int:
         except MerZooError as error:
             console.print(f"No HTML report: {error}", markup=False)
     for failure in failures:
-        print(f"{failure.cell.model}, seed {failure.cell.seed}: {failure.message}", file=sys.stderr)
+        print(f"{failure.experiment.name}, seed {failure.experiment.seed}: {failure.message}", file=sys.stderr)
     return int(bool(failures))
 
 
@@ -489,7 +480,7 @@ class _Bar:
         if hasattr(outcome, "metrics"):
             note = f"{outcome.recipe_name}, seed {outcome.seed}: weighted F1 {outcome.metrics.test.weighted_f1:.3f}"
         else:
-            note = f"{outcome.cell.model}, seed {outcome.cell.seed}: failed"
+            note = f"{outcome.experiment.name}, seed {outcome.experiment.seed}: failed"
         self._progress.update(self._task, advance=1, note=note)
 
 

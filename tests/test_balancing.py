@@ -13,8 +13,11 @@ from mer_zoo.batch.output import Output
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
-from mer_zoo.model import recipe
-from mer_zoo.model.model import Facts, assemble
+from mer_zoo.model import filling, recipe
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.model import Facts
+from mer_zoo.model.stages import Flow
+from mer_zoo.model.step import Step
 from mer_zoo.parts.balancing.agm import AGM
 from mer_zoo.parts.balancing.base import Balancing
 from mer_zoo.parts.balancing.g_blending import GBlending
@@ -38,6 +41,11 @@ EAGER = {
 
 def linear(x, weights, name):
     return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def alone(unimodal):
+    """The stub of a model that knows what each modality would decide by alone."""
+    return SimpleNamespace(unimodal=lambda flow: unimodal)
 
 
 def trainable(weights):
@@ -70,11 +78,11 @@ def test_ogm_ge_computes_the_published_numbers(case, alpha):
     for variant in ("OGM", "OGM_GE"):
         w, features, unimodal, output = audio_visual(numbers, case)
         part = OGMGE(("audio", "visual"), 5, alpha=alpha, noise=variant == "OGM_GE", epochs=51)
-        part.on_features(features, SimpleNamespace(labels=labels), lambda unimodal=unimodal: unimodal)
+        part.on_features(alone(unimodal), Flow(SimpleNamespace(labels=labels), features))
         F.cross_entropy(output.logits, labels).backward()
         after = f"{case}.{variant}.alpha{alpha}"
         for m, short in (("audio", "a"), ("visual", "v")):
-            torch.testing.assert_close(1 - part.rates()[m], numbers[f"{after}.coeff_{short}"], **LOGITS)
+            torch.testing.assert_close(1 - part.rates(output)[m], numbers[f"{after}.coeff_{short}"], **LOGITS)
         for name, value in w.items():
             torch.testing.assert_close(value.grad, numbers[f"{case}.grad_before.{name}"], **GRADIENTS)
         torch.manual_seed(41 + 5)
@@ -93,12 +101,12 @@ def test_ogm_ge_rests_after_its_epochs():
     w, features, unimodal, output = audio_visual(numbers, "concat.audio_ahead")
     part = OGMGE(("audio", "visual"), 5, epochs=51)
     part.on_epoch_start(51, lambda count: [])
-    part.on_features(features, SimpleNamespace(labels=numbers["input.label"]), lambda: unimodal)
+    part.on_features(alone(unimodal), Flow(SimpleNamespace(labels=numbers["input.label"]), features))
     F.cross_entropy(output.logits, numbers["input.label"]).backward()
     part.after_backward({m: [w[f"{m}_net.weight"]] for m in ("audio", "visual")})
     wanted = numbers["concat.audio_ahead.OGM.alpha0.1.epoch51_outside_window.grad_after.audio_net.weight"]
     torch.testing.assert_close(w["audio_net.weight"].grad, wanted, **GRADIENTS)
-    assert float(part.rates()["audio"]) == 0
+    assert float(part.rates(output)["audio"]) == 0
 
 
 def test_ogm_ge_slows_down_the_first_of_equals():
@@ -137,17 +145,15 @@ def test_opm_computes_the_published_numbers(ahead, case, detach):
     head, bias = w["fusion_model.fxy.weight"], w["fusion_model.fxy.bias"]
     halves = dict(zip("12", head.detach().chunk(2, -1), strict=True))
 
-    def unimodal():
-        return {m: features[m] @ halves[m].T + bias.detach() / 2 for m in "12"}
-
-    changed = part.on_features(features, tiny(("1", "2"), features, labels), unimodal)
-    judged = part.on_labels(labels)
-    output = Output(torch.cat([changed["1"], changed["2"]], -1) @ head.T + bias, {}, changed)
+    unimodal = {m: features[m] @ halves[m].T + bias.detach() / 2 for m in "12"}
+    flow = part.on_features(alone(unimodal), Flow(tiny(("1", "2"), features, labels), features))
+    output = Output(torch.cat([flow.states["1"], flow.states["2"]], -1) @ head.T + bias, {}, flow.states, flow.notes)
+    judged = part.on_labels(labels, output)
     total = part.total_loss(NLL((1,) * 5)(output, judged), output, judged)
     total.backward()
     prefix = f"{ahead}.{case}"
     if f"{prefix}.q" in numbers:
-        torch.testing.assert_close(torch.stack([*part.rates().values()]), numbers[f"{prefix}.q"], **LOGITS)
+        torch.testing.assert_close(torch.stack([*part.rates(output).values()]), numbers[f"{prefix}.q"], **LOGITS)
     if case == "everything_dropped":
         assert (judged == -1).all()
         return
@@ -201,7 +207,7 @@ def test_agm_computes_the_published_numbers(run):
         torch.testing.assert_close(loss, numbers[f"{prefix}.loss"], **LOGITS)
         loss.backward()
         for i, m in enumerate(modalities):
-            rate, wanted = part.rates()[m], numbers[f"{prefix}.coeff_{m[0]}"].float()
+            rate, wanted = part.rates(output)[m], numbers[f"{prefix}.coeff_{m[0]}"].float()
             torch.testing.assert_close(rate, wanted, rtol=1e-4, atol=1e-6)
             wanted = numbers[f"{prefix}.running_score_{m[0]}_after"].float()
             torch.testing.assert_close(part.running[i], wanted, rtol=1e-5, atol=1e-6)
@@ -267,7 +273,7 @@ def test_pmr_computes_the_published_numbers(case, alpha):
         torch.testing.assert_close(part.similarity(m, features[m]), numbers[f"{case}.{m}_sim"], **LOGITS)
     total = part.total_loss(F.cross_entropy(output.logits, labels), output, labels)
     for m, theirs in (("audio", "beta"), ("visual", "lam")):
-        assert float(part.rates()[m]) == float(numbers[f"{case}.alpha{alpha}.{theirs}"])
+        assert float(part.rates(output)[m]) == float(numbers[f"{case}.alpha{alpha}.{theirs}"])
     torch.testing.assert_close(total, numbers[f"{case}.alpha{alpha}.loss"], **LOGITS)
     total.backward()
     for name, value in w.items():
@@ -311,10 +317,11 @@ def test_mmpareto_computes_the_published_numbers(case):
     heads = {m: linear(features[m], w, f"head_{h}") for m, h in (("audio", "audio"), ("visual", "video"))}
     owned = {m: [v for name, v in w.items() if name.startswith(f"{m}_net")] for m in features}
     part = MMPareto(("audio", "visual"), 5)
-    part.backward(F.cross_entropy(logits, labels), Output(logits, heads, features), labels, owned)
+    output = Output(logits, heads, features)
+    part.backward(F.cross_entropy(logits, labels), output, labels, owned)
     for m in features:
         wanted = numbers[f"{case}.{m}_weights"][0].float()
-        torch.testing.assert_close(part.rates()[m], wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(part.rates(output)[m], wanted, rtol=1e-4, atol=1e-5)
     for name, value in w.items():
         torch.testing.assert_close(value.grad, numbers[f"{case}.grad_final.{name}"], **GRADIENTS)
 
@@ -354,8 +361,8 @@ def setting(name, modalities=("text", "audio", "visual"), stages=None, labels=No
     dialogues = conversations([7, 3, 5, 2, 6], classes=CLASSES, widths={m: 4 + i for i, m in enumerate(modalities)})
     stages = stages or (HEADS if name in NEED_HEADS else FUSED)
     parsed = recipe.Recipe.model_validate({"title": "t", "model": stages})
-    filled = recipe.fill(recipe.RecipeFile("t", parsed), dialogues[0].widths)
-    model = assemble(filled, Facts(dialogues[0].widths, 3, CLASSES, (1,) * CLASSES)).train()
+    plan = filling.fill(recipe.RecipeFile("t", parsed), dialogues[0].widths)
+    model = assemble(plan, Facts(dialogues[0].widths, 3, CLASSES, (1,) * CLASSES)).train()
     corpus = Corpus(dialogues)
     batch = corpus.batch(corpus.index(range(5), 23 + extra))
     if labels is not None:
@@ -377,12 +384,9 @@ def step(part, model, batch, epoch=0):
     """One step of the training loop."""
     part.on_epoch_start(epoch, collector(model, batch))
     model.zero_grad()
-    output = part.forward(model.run(part), batch)
-    labels = part.on_labels(batch.labels)
-    total = part.total_loss(NLL((1,) * CLASSES)(output, labels), output, labels)
-    parameters = model.modality_parameters()
-    part.backward(total, output, labels, parameters)
-    part.after_backward(parameters)
+    whole = Step(model, part, NLL((1,) * CLASSES))
+    total, output, labels = whole(batch)
+    whole.backward(total, output, labels)
     return output, total
 
 
@@ -395,12 +399,12 @@ def gradients(model):
 def test_a_strategy_modulates_and_tells_its_rates(name, modalities):
     torch.manual_seed(1)
     part, model, batch = setting(name, modalities)
-    step(part, model, batch)
+    output, _ = step(part, model, batch)
     changed = gradients(model)
     step(Balancing(modalities, CLASSES), model, batch)
     assert all(g.isfinite().all() for g in changed)
     assert any(not torch.allclose(g, plain) for g, plain in zip(changed, gradients(model), strict=True))
-    rates = part.rates()
+    rates = part.rates(output)
     assert set(rates) - {"fused"} == set(modalities)
     assert all(rate.shape == () and rate.isfinite() for rate in rates.values())
 
@@ -444,7 +448,7 @@ def test_a_batch_without_labels_is_harmless(name):
     assert total.isfinite()
     assert output.logits.isfinite().all()
     assert all(g.isfinite().all() for g in gradients(model))
-    assert all(rate.isfinite() for rate in part.rates().values())
+    assert all(rate.isfinite() for rate in part.rates(output).values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -479,11 +483,12 @@ def test_modality_dropout_drops_whole_dialogues_at_its_rate():
     torch.manual_seed(0)
     part, _, batch = setting("modality_dropout", ("text", "audio"), rate={"text": 0.5})
     ones = {m: torch.ones(len(batch), 2) for m in ("text", "audio")}
-    seen = torch.stack([part.on_features(ones, batch, dict)["text"][:, 0] for _ in range(2000)])
+    flow = Flow(batch, ones)
+    seen = torch.stack([part.on_features(None, flow).states["text"][:, 0] for _ in range(2000)])
     torch.testing.assert_close(seen.unique(), torch.tensor([0, 1 / 0.75]))
     assert (seen[:, :7] == seen[:, :1]).all()  # the seven utterances of the first dialogue share a fate
     assert float((seen == 0).float().mean()) == pytest.approx(0.5, abs=0.03)
-    kept = part.on_features(ones, batch, dict)["audio"]
+    kept = part.on_features(None, flow).states["audio"]
     torch.testing.assert_close(kept, torch.full_like(kept, 1 / 0.75))
 
 
@@ -512,8 +517,8 @@ def test_agm_refuses_five_modalities():
 def test_opm_does_not_judge_what_lost_everything():
     part, model, batch = setting("opm")
     part.draw = lambda rates, n: (torch.arange(n).unsqueeze(-1).expand(-1, 3) > 0, torch.tensor(True))
-    part.forward(model.run(part), batch)
-    assert part.on_labels(batch.labels).tolist() == [-1, *batch.labels[1:].tolist()]
+    output = part(model, batch)
+    assert part.on_labels(batch.labels, output).tolist() == [-1, *batch.labels[1:].tolist()]
 
 
 # ---------------------------------------------------------------------------------------------------- blending losses
@@ -548,7 +553,7 @@ def test_g_blending_weighs_by_generalisation_over_overfitting():
     part, model, batch = setting("g_blending", interval=2)
     tables = []
     for epoch in range(4):
-        step(part, model, batch, epoch)
+        output, _ = step(part, model, batch, epoch)
         tables.append(part.sums / part.counts)
         with torch.no_grad():
             for p in model.parameters():
@@ -556,7 +561,7 @@ def test_g_blending_weighs_by_generalisation_over_overfitting():
     # Compared are epochs 0 and 2, at the start of epoch 3.
     change = tables[2] - tables[0]
     value = (change[1] / (change[1] - change[0]).abs().clamp(min=0.01) ** 2).abs()
-    torch.testing.assert_close(torch.stack([*part.rates().values()]), value / value.sum(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(torch.stack([*part.rates(output).values()]), value / value.sum(), rtol=1e-4, atol=1e-6)
     assert float(part.weights.sum()) == pytest.approx(1)
 
 
@@ -565,10 +570,3 @@ def test_g_blending_says_when_nothing_was_held_out():
     step(part, model, batch, 0)
     with pytest.raises(MerZooError, match="held out"):
         step(part, model, batch, 1)
-
-
-def test_g_blending_refuses_a_loop_that_does_not_ask_for_labels():
-    part, model, batch = setting("g_blending")
-    output = part.forward(model.run(part), batch)
-    with pytest.raises(MerZooError, match="held-out labels"):
-        part.total_loss(output.logits.sum(), output, batch.labels)

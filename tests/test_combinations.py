@@ -12,9 +12,10 @@ from mer_zoo import registry
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
-from mer_zoo.model import recipe
-from mer_zoo.model.model import Facts, assemble
-from mer_zoo.model.rehearsal import companions, step
+from mer_zoo.model import filling, recipe
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.model import Facts
+from mer_zoo.model.step import Step, companions
 
 WIDTHS = {"text": 6, "audio": 4, "visual": 8}
 FACTS = Facts(WIDTHS, 3, 6, (3, 4, 2, 5, 6, 1))
@@ -80,7 +81,7 @@ def filled(graph, layer, fusion, balancing, head, order):
         ORDERS[2]: {**project, **passing, **judge, **fuse},
     }[order]
     data = {"title": "a combination", "graph": graph, "model": stages, "balancing": balancing}
-    return recipe.fill(recipe.RecipeFile("combination", recipe.Recipe.model_validate(data)), WIDTHS)
+    return filling.fill(recipe.RecipeFile("combination", recipe.Recipe.model_validate(data)), WIDTHS)
 
 
 @cache
@@ -101,15 +102,16 @@ def outcome(row):
     try:
         made = filled(*row)
         model = assemble(made, FACTS)
-        balancing, loss = companions(model, made, FACTS)
+        step = Step(model, *companions(made, FACTS))
     except MerZooError as refusal:
         return str(refusal)
-    batch = Corpus(dialogues(), model.builder, model.specs).batch([0, 1, 2])
+    batch = Corpus(dialogues(), model.builder, model.views).batch([0, 1, 2])
     torch.manual_seed(0)
-    balancing.on_epoch_start(0, lambda count: [(dict(model.encode(batch).states), batch.labels)])
+    step.balancing.on_epoch_start(0, lambda count: [(dict(model.encode(batch).states), batch.labels)])
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
-    value = step(model, balancing, loss, batch, made)
+    value, output, labels = step(batch)
+    step.backward(value, output, labels)
     optimizer.step()
     assert value.isfinite()
     assert any(not torch.equal(before[name], p) for name, p in model.named_parameters())
@@ -137,7 +139,7 @@ def test_combinations():
 def refusal(stages, graph="self_cross_speaker", loss="nll", widths=WIDTHS):
     """Return the message with which stages are refused."""
     data = {"title": "a combination", "graph": graph, "model": stages, "loss": loss}
-    made = recipe.fill(recipe.RecipeFile("combination", recipe.Recipe.model_validate(data)), widths)
+    made = filling.fill(recipe.RecipeFile("combination", recipe.Recipe.model_validate(data)), widths)
     with pytest.raises(MerZooError) as error:
         assemble(made, FACTS)
     return str(error.value)
@@ -155,7 +157,7 @@ def test_refusals_name_stage_and_mend():
     text = refusal({"pass": {"layer": "graph_conv"}, **END}, graph="complete_multimodal")
     assert text.startswith("model.pass: layer/graph_conv runs on text, audio, visual together, but their widths differ")
     odd = {"project": {"encoder": {"name": "linear", "out_width": 9}}, "t": {"encoder": "transformer"}}
-    text = refusal({**odd, **END})
+    text = refusal({**odd, **END}, graph=None)
     assert text == "model.t: encoder/transformer cannot be made of these settings: width 9 is not divisible by 8 heads"
     text = refusal({**PROJECT, **END}, loss="unimodal_squared")
     assert text.startswith("loss: loss/unimodal_squared: the model has no head per modality.")

@@ -25,13 +25,14 @@ from mer_zoo.graph.complete_multimodal import CompleteMultimodal
 from mer_zoo.graph.dag import Dag
 from mer_zoo.graph.lowering import select
 from mer_zoo.kernel.dense import Dense
-from mer_zoo.model import recipe
-from mer_zoo.model.model import Facts, assemble
+from mer_zoo.model import filling, recipe
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.model import Facts
 from mer_zoo.registry import document, references
 
 ROOT = Path(__file__).parent.parent
-COVERED = ["registry/*", "model/recipe", "model/model", "model/rehearsal", "commands/new", "checking/__init__"]
-COVERED += ["parts/*/*", "graph/*"]
+COVERED = ["registry/*", "commands/new", "checking/__init__", "parts/*/*", "graph/*"]
+COVERED += [f"model/{name}" for name in ("plan", "recipe", "filling", "wiring", "model", "step", "assembly")]
 ELSEWHERE = {
     "_package_folder",  # tests/test_plugins.py: needs installed packages
     "_import",  # dgl is not installed
@@ -181,7 +182,7 @@ model:
   judge: {head: {name: linear, relu: maybe, droput: 0.1}}
 loss: nil
 """
-    yield "a recipe with wrong parts", lambda: recipe.fill(recipe.read(file("parts.yaml", parts)), WIDTHS)
+    yield "a recipe with wrong parts", lambda: filling.fill(recipe.read(file("parts.yaml", parts)), WIDTHS)
     yield "no such recipe", lambda: recipe.read("mmgcm")
     yield "no such recipe file", lambda: recipe.read("nowhere.yaml")
     yield "a recipe that is a list", lambda: recipe.read(file("list.yaml", "- x\n"))
@@ -192,14 +193,14 @@ loss: nil
     yield "an override of no stage", lambda: recipe.read("mmgcn", ["model.jion.fusion=sum"])
     yield "an override that is no YAML", lambda: recipe.read("mmgcn", ["training.epochs=["])
     yield "an override of a wrong type", lambda: recipe.read("mmgcn", ["training.epochs=many"])
-    yield "a modality the data lacks", lambda: recipe.fill(recipe.read("mmgcn/iemocap"), {"text": 100}, "meld")
+    yield "a modality the data lacks", lambda: filling.fill(recipe.read("mmgcn/iemocap"), {"text": 100}, "meld")
     widths = {"text": 100, "audio": 1582, "visual": 7}
-    yield "another width", lambda: recipe.fill(recipe.read("mmgcn/iemocap"), widths, "meld")
+    yield "another width", lambda: filling.fill(recipe.read("mmgcn/iemocap"), widths, "meld")
 
     # assembly
     def built(graph="self_cross_speaker", loss="nll", balancing="none", **stages):
         data = {"title": "x", "graph": graph, "model": stages, "loss": loss, "balancing": balancing}
-        made = recipe.fill(recipe.RecipeFile("x", recipe.Recipe.model_validate(data)), WIDTHS)
+        made = filling.fill(recipe.RecipeFile("x", recipe.Recipe.model_validate(data)), WIDTHS)
         return lambda: assemble(made, FACTS)
 
     project = {"project": {"encoder": {"name": "linear", "out_width": 8}}}

@@ -14,8 +14,9 @@ from mer_zoo.checking import check_part
 from mer_zoo.checking.small_data import WIDTHS, conversations
 from mer_zoo.commands.new import new
 from mer_zoo.corpus import Corpus
-from mer_zoo.model import recipe
-from mer_zoo.model.model import Facts, assemble
+from mer_zoo.model import filling, recipe
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.model import Facts
 
 ROOT = Path(__file__).parent.parent
 PARTS = {"fusion": "Blend", "graph": "Chain", "balancing": "Noise"}
@@ -104,10 +105,10 @@ def written(folder: Path, names: dict[str, str]) -> Path:
 
 def one_step(path: Path) -> None:
     """Assemble the recipe, which rehearses a training step, and run it on a batch."""
-    filled = recipe.fill(recipe.read(str(path)), WIDTHS)
+    filled = filling.fill(recipe.read(str(path)), WIDTHS)
     model = assemble(filled, Facts(WIDTHS, 3, 6, (1,) * 6))
     dialogues = conversations([5, 3])
-    output = model(Corpus(dialogues, model.builder, model.specs).batch([0, 1]))
+    output = model(Corpus(dialogues, model.builder, model.views).batch([0, 1]))
     assert output.logits.shape == (8, 6)
 
 

@@ -14,6 +14,7 @@ from mer_zoo.batch import launch_cost
 from mer_zoo.batch.index import Shape
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.comparison import suite
+from mer_zoo.comparison.executing import execute
 from mer_zoo.corpus import Corpus
 from mer_zoo.data.splits import split_dataset
 from mer_zoo.errors import MerZooError
@@ -23,15 +24,16 @@ from mer_zoo.kernel.dense import Dense
 from mer_zoo.kernel.dgl import DGL
 from mer_zoo.kernel.planes import Planes
 from mer_zoo.kernel.segment import Segment
-from mer_zoo.model import recipe, vmapped
+from mer_zoo.model import filling, recipe, vmapped
 from mer_zoo.parts.balancing.base import Balancing
 from mer_zoo.parts.encoder.bigru import BiGRU
 from mer_zoo.parts.encoder.bilstm import BiLSTM
 from mer_zoo.parts.layer.differential_gat import DifferentialGAT
 from mer_zoo.parts.ops.dropout import dropout
-from mer_zoo.training.engines import Alone, Stacked, batches_of, why_not_stacked
-from mer_zoo.training.loop import Task, train, train_stacked
-from mer_zoo.training.options import Speed
+from mer_zoo.training.engines import OneSeed, StackedSeeds, batches_of, why_not_stacked
+from mer_zoo.training.loop import train, train_stacked
+from mer_zoo.training.options import ComputeOptions
+from mer_zoo.training.task import Task
 
 STILL = {
     "amb_dsgdn": (
@@ -47,15 +49,15 @@ STILL = {
 
 
 def task(dataset, name="amb_dsgdn", *changes, kernels=None, epochs=2):
-    filled = recipe.fill(recipe.read(name, (f"training.epochs={epochs}", *changes)), dataset.widths)
+    filled = filling.fill(recipe.read(name, (f"training.epochs={epochs}", *changes)), dataset.widths)
     return Task(name, filled, dataset, split_dataset(dataset), kernels=kernels)
 
 
-def epoch(engine_class, cell, seeds, speed=None):
+def epoch(engine_class, cell, seeds, options=None):
     """Train one epoch; returns losses and each seed's weights."""
-    plan = [batches_of(cell.train, seed, 1, cell.filled["training"]["dialogues_per_batch"]) for seed in seeds]
+    plan = [batches_of(cell.train, seed, 1, cell.plan.training.dialogues_per_batch) for seed in seeds]
     torch.manual_seed(seeds[0])
-    engine = engine_class(cell, seeds, plan, speed or Speed())
+    engine = engine_class(cell, seeds, plan, options or ComputeOptions())
     return engine.epoch(0), [engine.weights(i) for i in range(len(seeds))]
 
 
@@ -68,23 +70,23 @@ def close(ours, theirs, tolerance=1e-4):
 @pytest.mark.parametrize("name", STILL)
 def test_a_stacked_seed_is_what_it_is_alone(small, name, kernel):
     cell = task(small, name, *STILL[name], kernels=kernel)
-    losses, stacked = epoch(Stacked, cell, [3, 4, 5])
+    losses, stacked = epoch(StackedSeeds, cell, [3, 4, 5])
     for number, seed in enumerate([3, 4, 5]):
-        loss, (alone,) = epoch(Alone, cell, [seed])
+        loss, (alone,) = epoch(OneSeed, cell, [seed])
         assert float(losses[number]) == pytest.approx(float(loss), abs=1e-4)
         close(stacked[number], alone)
 
 
 def test_a_clipped_stack_clips_every_seed_by_itself(small):
     cell = task(small, "amb_dsgdn", *STILL["amb_dsgdn"], "training.clip=0.05", "training.optimizer=sgd")
-    _, stacked = epoch(Stacked, cell, [1, 2])
+    _, stacked = epoch(StackedSeeds, cell, [1, 2])
     for number, seed in enumerate([1, 2]):
-        close(stacked[number], epoch(Alone, cell, [seed])[1][0], 1e-5)
+        close(stacked[number], epoch(OneSeed, cell, [seed])[1][0], 1e-5)
 
 
 def test_stacked_seeds_drop_out_differently(small):
     cell = task(small)
-    losses, _ = epoch(Stacked, cell, [7, 7])  # same weights, same order
+    losses, _ = epoch(StackedSeeds, cell, [7, 7])  # same weights, same order
     assert losses[0] != losses[1]
 
 
@@ -129,26 +131,26 @@ def test_the_model_of_a_stacked_seed_is_the_one_that_was_judged(small):
 
 
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn"])
-@pytest.mark.parametrize("engine", [Alone, Stacked])
+@pytest.mark.parametrize("engine", [OneSeed, StackedSeeds])
 def test_captured_shapes_change_nothing(small, name, engine):
     """On CPU nothing is recorded, but batches are padded to the same few shapes and go through the same buffers."""
     cell = task(small, name, *STILL[name])
-    seeds = [1, 2] if engine is Stacked else [1]
-    plain, captured = (epoch(engine, cell, seeds, Speed(capture=c)) for c in (False, True))
+    seeds = [1, 2] if engine is StackedSeeds else [1]
+    plain, captured = (epoch(engine, cell, seeds, ComputeOptions(capture=c)) for c in (False, True))
     torch.testing.assert_close(captured[0], plain[0], atol=1e-4, rtol=1e-4)
     for ours, theirs in zip(captured[1], plain[1], strict=True):
         close(ours, theirs)
 
 
 @pytest.mark.parametrize("name", STILL)
-@pytest.mark.parametrize("engine", [Alone, Stacked])
+@pytest.mark.parametrize("engine", [OneSeed, StackedSeeds])
 def test_parts_that_run_as_one_change_nothing(small, name, engine):
     """As on a GPU: modalities of equal computation are mapped, padded layouts are kept, steps are captured."""
     cell = task(small, name, *STILL[name])
-    seeds = [1, 2] if engine is Stacked else [1]
+    seeds = [1, 2] if engine is StackedSeeds else [1]
     plain = epoch(engine, cell, seeds)
     with launch_cost.assumed(True):
-        together = epoch(engine, cell, seeds, Speed(capture=True))
+        together = epoch(engine, cell, seeds, ComputeOptions(capture=True))
     torch.testing.assert_close(together[0], plain[0], atol=1e-4, rtol=1e-4)
     for ours, theirs in zip(together[1], plain[1], strict=True):
         close(ours, theirs)
@@ -231,9 +233,9 @@ def test_recording_leaves_training_as_it_was():
 @pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
 def test_deterministic_runs_repeat_bitwise(small, name, capture, launches):
-    speed = Speed(deterministic=True, capture=capture)
+    options = ComputeOptions(deterministic=True, capture=capture)
     with launch_cost.assumed(launches == "costly"):
-        first, again = (train(task(small, name), 5, speed=speed) for _ in range(2))
+        first, again = (train(task(small, name), 5, options=options) for _ in range(2))
     assert first.result.history == again.result.history
     for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -243,7 +245,9 @@ def test_deterministic_runs_repeat_bitwise(small, name, capture, launches):
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
 def test_lower_precision_trains(small, name, precision):
-    exact, rounded = (train(task(small, name), 0, speed=Speed(precision=p)).result for p in ("float32", precision))
+    exact, rounded = (
+        train(task(small, name), 0, options=ComputeOptions(precision=p)).result for p in ("float32", precision)
+    )
     losses = [[h["train_loss"] for h in r.history] for r in (exact, rounded)]
     np.testing.assert_allclose(*losses, rtol=0.1)
     assert rounded.environment.device == f"cpu, {precision}"
@@ -252,7 +256,7 @@ def test_lower_precision_trains(small, name, precision):
 
 def test_stacked_seeds_in_bfloat16(small):
     assert all(np.isfinite(o.result.history[-1]["train_loss"]) for o in
-               train_stacked(task(small), [0, 1], speed=Speed(precision="bf16")))  # fmt: skip
+               train_stacked(task(small), [0, 1], options=ComputeOptions(precision="bf16")))  # fmt: skip
 
 
 def test_every_strategy_that_changes_the_loop_is_left_alone():
@@ -338,8 +342,8 @@ def test_compare_stacks_seeds_when_told_to(small_folder, tmp_path, stack, stacke
     models = {"AMB-DSGDN": "amb_dsgdn", "BiLSTM": "bilstm"}
     change = {"training.epochs": 1}
     wanted = suite.Suite(title="t", data=[str(small_folder)], models=models, seeds=2, change=change)
-    cells = suite.plan(wanted, speed=Speed(stack=stack))
-    results, failures = suite.execute(cells, tmp_path, workers=1)
+    runs = suite.experiments(wanted, options=ComputeOptions(stack=stack))
+    results, failures = execute(runs, tmp_path, workers=1)
     assert failures == []
     assert [(r.recipe_name, r.seed) for r in results] == [(m, s) for m in models for s in (0, 1)]
     marks = ["stacked_seeds" in r.history[0] for r in results]
@@ -348,9 +352,9 @@ def test_compare_stacks_seeds_when_told_to(small_folder, tmp_path, stack, stacke
 
 def test_unknown_precision_is_refused():
     with pytest.raises(MerZooError, match="no precision 'fp16'"):
-        Speed(precision="fp16")
+        ComputeOptions(precision="fp16")
     with pytest.raises(MerZooError, match="compile needs captured steps"):
-        dataclasses.replace(Speed(), compile=True, capture=False)
+        dataclasses.replace(ComputeOptions(), compile=True, capture=False)
 
 
 FAULTS = """

@@ -9,15 +9,16 @@ import torch
 from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.data.splits import split_dataset
 from mer_zoo.errors import MerZooError
-from mer_zoo.model import recipe, saving
+from mer_zoo.model import filling, recipe, saving
 from mer_zoo.model.model import Model
 from mer_zoo.results.result import read_result, write_result
-from mer_zoo.training.loop import Task, train
+from mer_zoo.training.loop import train
+from mer_zoo.training.task import Task
 
 
 def task(dataset, name="amb_dsgdn", *changes):
     changes = ("training.epochs=3", *changes)
-    return Task(name, recipe.fill(recipe.read(name, changes), dataset.widths), dataset, split_dataset(dataset))
+    return Task(name, filling.fill(recipe.read(name, changes), dataset.widths), dataset, split_dataset(dataset))
 
 
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
@@ -123,7 +124,7 @@ def test_a_result_survives_the_disk(small, tmp_path):
 def trained(small):
     cell = task(small)
     outcome = train(cell, 0)
-    return saving.Saved(outcome.model, "amb_dsgdn", dict(cell.filled), cell.facts, small.label_names, "run"), outcome
+    return saving.Saved(outcome.model, "amb_dsgdn", cell.plan, small.label_names, "run"), outcome
 
 
 def test_a_saved_model_predicts_the_same(trained, small, tmp_path):
@@ -138,7 +139,7 @@ def test_a_saved_model_predicts_the_same(trained, small, tmp_path):
 
 def test_predicting_checks_its_input(trained):
     saved, _ = trained
-    widths = saved.filled["modalities"]
+    widths = saved.plan.modalities
     features = {m: np.zeros((3, w)) for m, w in widths.items()}
     with pytest.raises(MerZooError, match="3 speakers, but model 'amb_dsgdn' was trained for 2"):
         saved.predict([Conversation("d", ("A", "B", "C"), np.zeros(3, int), features)])

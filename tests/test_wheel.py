@@ -8,11 +8,12 @@ import pytest
 
 STEP = """
 import numpy as np
-from mer_zoo.model import recipe
+from mer_zoo.model import filling, recipe
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.splits import Split
 from mer_zoo.checking.small_data import conversations
-from mer_zoo.training.loop import Task, train
+from mer_zoo.training.loop import train
+from mer_zoo.training.task import Task
 
 for name in recipe.names():
     file = recipe.read(name, ["training.epochs=1"])
@@ -24,7 +25,7 @@ for name in recipe.names():
     labels = [f"emotion {i}" for i in range(classes)]
     data = Dataset("tiny", dialogues, labels, {"train": ids[:1], "validation": ids[1:2], "test": ids[2:]})
     split = Split(*(tuple(data.splits[s]) for s in ("train", "validation", "test")))
-    result = train(Task(name, recipe.fill(file, data.widths), data, split), 0).result
+    result = train(Task(name, filling.fill(file, data.widths), data, split), 0).result
     print(name, len(result.predictions))
 """
 

@@ -14,13 +14,13 @@ sys.path.insert(0, str(FOLDER))
 from shapes import SMALL, task  # noqa: E402
 from yardstick import Plain  # noqa: E402
 
-from mer_zoo.model.model import assemble  # noqa: E402
+from mer_zoo.model.assembly import assemble  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn"])
 def test_plain_forms_equal_ours(name):
     cell = task(name, SMALL)
-    model = assemble(cell.filled, cell.facts).eval()
+    model = assemble(cell.plan, cell.facts).eval()
     plain, labels = Plain(model, cell)([2, 0, 5])
     batch = cell.train.batch([2, 0, 5])
     ours = model(batch)

@@ -12,6 +12,7 @@ from docs.generator.pages import escape
 from mer_zoo import registry
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.graph.base import Edges
+from mer_zoo.model.plan import Plan
 
 SPEAKERS = ("A", "B", "B", "A", "B", "A")
 MODALITIES = ("text", "audio", "visual")
@@ -107,29 +108,27 @@ def _line(start: tuple[float, float], end: tuple[float, float], mark: str) -> st
     return f'<path d="M{x1 + dx:.1f} {y1 + dy:.1f}L{x2 - dx:.1f} {y2 - dy:.1f}" marker-end="url(#{mark})"/>'
 
 
-def stages(filled: Mapping[str, Any], model: Any, given: Mapping[str, Any], up: str) -> str:
+def stages(plan: Plan, model: Any, given: Mapping[str, Any], up: str) -> str:
     """Return a model's stages as a grid: a column per modality, a row per stage.
 
     Args:
-        filled: the filled recipe.
+        plan: the plan of the model.
         model: the assembled model.
         given: the recipe as written, whose settings are shown.
         up: path from the page to docs/.
     """
-    columns = list(filled["modalities"])
+    columns = list(plan.modalities)
     numbers = itertools.count(1)
 
     def row(name: str, cells: Sequence[tuple[int, int, str]], kind: str) -> str:
         return _row(next(numbers), name, cells, len(columns), kind)
 
-    rows = [
-        row("features", [(i, 1, f"<b>{m}</b> {w}") for i, (m, w) in enumerate(filled["modalities"].items())], "data")
-    ]
-    if filled["graph"]:
+    rows = [row("features", [(i, 1, f"<b>{m}</b> {w}") for i, (m, w) in enumerate(plan.modalities.items())], "data")]
+    if plan.graph:
         rows.append(row("graph", [(0, len(columns), _part("graph", given["graph"], up))], "aside"))
     fused = False
     for name, stage in model.stages.items():
-        if name == model.decision and filled["balancing"]["name"] != "none":
+        if name == model.first_joint and plan.balancing.name != "none":
             box = _part("balancing", given["balancing"], up) + " <small>while training</small>"
             rows.append(row("balancing", [(0, len(columns), box)], "aside"))
         entry = given["model"][name]

@@ -10,8 +10,9 @@ import numpy as np
 from docs.generator import drawings, papers
 from docs.generator.pages import Pages, raw, recipe_anchor, table, toctree
 from mer_zoo.data.loading import load
-from mer_zoo.model import recipe
-from mer_zoo.model.model import Facts, assemble
+from mer_zoo.model import filling, recipe
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.model import Facts
 from mer_zoo.registry import resources
 from mer_zoo.registry.references import references
 from mer_zoo.results.result import Result, read_results
@@ -78,15 +79,15 @@ def _page(name: str, results: Sequence[Result]) -> str:
     read = file.recipe
     synthetic = load("synthetic").widths
     widths = read.modalities if isinstance(read.modalities, dict) else synthetic
-    filled = recipe.fill(file, widths)
+    plan = filling.fill(file, widths)
     known = next((d for d in PUBLISHED_DATA if name.endswith(d) or any(p.dataset == d for p in read.published)), "")
     speakers, classes = PUBLISHED_DATA.get(known, (2, 6))
-    model = assemble(filled, Facts(widths, speakers, classes))
+    model = assemble(plan, Facts(widths, speakers, classes))
     count = sum(p.numel() for p in model.parameters())
     parts = [f"(recipe-{recipe_anchor(name)})=\n# {name}", f"{read.title}."]
     if read.paper:
         parts.append(f"Paper: {papers.link(read.paper)}.")
-    parts += ["## Stages", raw(drawings.stages(filled, model, _given(read), "../"))]
+    parts += ["## Stages", raw(drawings.stages(plan, model, _given(read), "../"))]
     data = {"iemocap": "IEMOCAP", "meld": "MELD"}.get(known, "the synthetic dialogues")
     parts.append(f"{count:,} parameters for {data} ({classes} classes, up to {speakers} speakers).")
     parts += ["## Published scores", _published(read.published)]
@@ -122,7 +123,7 @@ def _is(result: Result, name: str) -> bool:
     """Whether a result is of this recipe: the same stages and graph."""
     file = recipe.read(name)
     try:
-        filled = recipe.fill(file, result.dataset.modalities)
+        filled = filling.fill(file, result.dataset.modalities).plain()
     except Exception:
         return False
     return all(result.recipe.get(key) == filled[key] for key in ("graph", "model", "balancing", "loss", "modalities"))

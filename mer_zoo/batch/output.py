@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    pass
-
-
 UTTERANCE = "utterance"
-
-
 States = dict[str, Tensor]
 
 
@@ -25,8 +18,10 @@ class Output:
         logits: float `[N, classes]`.
         modality_logits: modality -> `[N, classes]`, where the model has one head per modality; else empty.
         features: modality -> `[N, width]`, the states that were judged or mixed, after balancing.
+        notes: what a balancing strategy noted on the way, for its later hooks.
     """
 
     logits: Tensor
     modality_logits: States
     features: States
+    notes: States = field(default_factory=dict)

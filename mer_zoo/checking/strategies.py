@@ -14,7 +14,8 @@ from mer_zoo.checking.part import Broken, Finding, NotHere, Part, run
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Facts, Model
-from mer_zoo.model.rehearsal import step
+from mer_zoo.model.plan import PartChoice, Plan, Training
+from mer_zoo.model.step import Step
 from mer_zoo.parts.balancing.base import Balancing
 from mer_zoo.parts.balancing.none import NoBalancing
 from mer_zoo.parts.loss.nll import NLL
@@ -77,21 +78,23 @@ class Run:
     def __init__(self, part: Part, count: int, stages: str, seed: int = 0, **settings: Any) -> None:
         names = modalities(count)
         widths = {m: examples.UNEQUAL_WIDTHS[m] for m in names}
-        self.filled = {
-            "modalities": widths,
-            "graph": None,
-            "model": STAGES[stages],
-            "balancing": {"name": part.owner},
-            "loss": {"name": "nll"},
-        }
+        self.stages = stages
+        self.plan = Plan(
+            modalities=widths,
+            graph=None,
+            model=STAGES[stages],
+            balancing=PartChoice(name=part.owner),
+            loss=PartChoice(name="nll"),
+            training=Training(),
+        )
         self.facts = Facts(widths, examples.SPEAKERS, CLASSES, (1,) * CLASSES)
         torch.manual_seed(seed)
-        self.model = Model(self.filled, self.facts)
+        self.model = Model(self.plan, self.facts)
         self.balancing = _build(part, count, **settings)
         self.corpus = Corpus(list(examples.pool().values()))
         self.losses: list[Tensor] = []
         self.gradients: list[Tensor] = []
-        loss = NLL((1,) * CLASSES)
+        step = Step(self.model, self.balancing, NLL((1,) * CLASSES))
         optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05)
         steps = [(0, 3, 5, 7, 9), (1, 2, 4, 6, 8)]
         torch.manual_seed(seed)
@@ -102,7 +105,9 @@ class Run:
                 batch = self.corpus.batch(chosen)
                 before = {path: x.clone() for path, x in examples.tensors(batch)}
                 optimizer.zero_grad()
-                self.losses.append(step(self.model, self.balancing, loss, batch, self.filled))
+                total, self.output, labels = step(batch)
+                step.backward(total, self.output, labels)
+                self.losses.append(total.detach())
                 self.gradients += [p.grad.clone() for p in self.model.parameters() if p.grad is not None]
                 for path, x in examples.tensors(batch):
                     if path in before and not torch.equal(before[path], x):
@@ -140,7 +145,7 @@ def training(part: Part, count: int) -> None:
             raise Broken(f"a gradient is not finite, with {stages}.")
         if any(p.grad is None for p in done.model.parameters()):
             raise Broken(f"a parameter of the model gets no gradient any more, with {stages}.")
-        rates = done.balancing.rates()
+        rates = done.balancing.rates(done.output)
         if part.cls.fewest > 1 and not set(modalities(count)) <= rates.keys():  # type: ignore[attr-defined]
             raise Broken(f"`rates` tells of {', '.join(rates) or 'nothing'}; want a number for every modality.")
         for name, rate in rates.items():
@@ -153,8 +158,7 @@ def modulation(part: Part) -> None:
     if part.cls.fewest < 2:  # type: ignore[attr-defined]
         raise NotHere("does nothing by design")
     ours = trained(part)
-    stages = next(name for name, model in STAGES.items() if model is ours.filled["model"])
-    plain = Run(Part("balancing", NoBalancing, "none"), 3, stages)
+    plain = Run(Part("balancing", NoBalancing, "none"), 3, ours.stages)
     pairs = zip([*ours.losses, *ours.gradients], [*plain.losses, *plain.gradients], strict=False)
     if all(torch.equal(a, b) for a, b in pairs):
         raise Broken("modulates nothing: losses and gradients are those without balancing. Raise instead.")
@@ -170,7 +174,7 @@ def determinism(part: Part) -> None:
 def evaluation(part: Part) -> None:
     """In evaluation the model is as if the strategy had never been: nothing stays on it but its weights."""
     done = trained(part)
-    fresh = Model(done.filled, done.facts)
+    fresh = Model(done.plan, done.facts)
     fresh.load_state_dict(done.model.state_dict())
     batch = done.corpus.batch([0, 2, 5])
     with torch.no_grad():

@@ -236,7 +236,7 @@ def _users(card: registry.Card) -> list[str]:
             read = recipe.read(name).recipe
         except MerZooError:
             return False
-        parts = [(stage.kind, stage.part.name) for stage in read.model.values() if stage.kind in registry.KINDS]
+        parts = [(stage.kind, stage.part.name) for stage in read.model.values() if stage.part is not None]
         parts += [("balancing", read.balancing.name), ("loss", read.loss.name)]
         parts += [("graph", read.graph.name)] if read.graph else []
         return any(kind == card.kind and part in (card.name, *card.aliases) for kind, part in parts)
@@ -253,8 +253,7 @@ def _recipe(name: str) -> dict[str, Any]:
     stages = {}
     for stage, entry in read.model.items():
         given = entry.model_dump(exclude_defaults=True, exclude={entry.kind})
-        part = getattr(entry, entry.kind)
-        told = {"name": part.name, **part.settings} if isinstance(part, recipe.Part) else {"from": part}
+        told = {"from": list(entry.sources)} if entry.part is None else entry.part.plain()
         stages[stage] = {"kind": entry.kind, **told, **given}
     return {
         "id": f"recipe/{name}",

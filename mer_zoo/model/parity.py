@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mer_zoo import registry
 from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import MODALITIES, Conversation
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.kernel.base import Kernel
-from mer_zoo.model import recipe
-from mer_zoo.model.model import Facts, Model, assemble
+from mer_zoo.model import filling, recipe
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.model import Facts, Model
+from mer_zoo.model.plan import PartChoice
+from mer_zoo.model.step import companions
 from mer_zoo.registry import document, resources
 
 LOGITS, GRADIENT, LOSS = 1e-5, (1e-6, 1e-4), 1e-5
@@ -161,15 +163,15 @@ def _build(
 ) -> tuple[Model, Any, Corpus]:
     overrides = [f"{key}={str(value).format(**meta)}" for key, value in mapping["settings"].items()]
     file = recipe.read(mapping["recipe"], overrides)
-    filled = recipe.fill(file, dialogues[0].widths, "the parity file")
-    if filled["loss"].get("class_weights", "none") != "none":
-        filled["loss"]["class_weights"] = meta["class_weights"]
+    plan = filling.fill(file, dialogues[0].widths, "the parity file")
+    if plan.loss.settings.get("class_weights", "none") != "none":
+        weighted = {**plan.loss.plain(), "class_weights": meta["class_weights"]}
+        plan = plan.model_copy(update={"loss": PartChoice.model_validate(weighted)})
     classes = meta["n_classes"]
     facts = Facts(dialogues[0].widths, meta["n_speakers"], classes, (1,) * classes)
-    model = assemble(filled, facts)
-    settings = dict(filled["loss"])
-    loss = registry.build(registry.find("loss", settings.pop("name")), settings, {"class_counts": facts.class_counts})
-    return model, loss, Corpus(dialogues, model.builder, model.specs, kernels=kernels)
+    model = assemble(plan, facts)
+    _, loss = companions(plan, facts)
+    return model, loss, Corpus(dialogues, model.builder, model.views, kernels=kernels)
 
 
 def _expand(groups: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -4,109 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 
-from mer_zoo import registry
-from mer_zoo.data.conversation import MODALITIES
 from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.model.plan import PartChoice, StageChoice, Strict, Training
 from mer_zoo.registry import document, resources
 
-STAGE_KINDS = ("encoder", "layer", "edge_weight", "fusion", "head", "skip", "start")
 
-
-class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(_Strict):
-    """A part by name with its settings; a bare name stands for `{name: ...}`."""
-
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
-    name: str
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything but the name."""
-        return dict(self.model_extra or {})
-
-
-class Stage(_Strict):
-    """One step of a model: exactly one of the kinds, and where it applies.
-
-    Attributes:
-        encoder, layer, edge_weight, fusion, head: the part.
-        skip: stages whose outputs are put in front of the current states (concatenated).
-        start: stage to go back to; what follows continues from its output, as a second branch.
-        only: node types the stage applies to; the others pass by untouched. Types the data lacks are ignored.
-        relations: wildcard patterns of the relations that a layer or edge weight sees.
-        shared: one instance for all node types instead of one for each.
-    """
-
-    encoder: Part | None = None
-    layer: Part | None = None
-    edge_weight: Part | None = None
-    fusion: Part | None = None
-    head: Part | None = None
-    skip: str | list[str] | None = None
-    start: str | None = None
-    only: list[str] | None = None
-    relations: str | list[str] | None = None
-    shared: bool = False
-
-    @pydantic.model_validator(mode="after")
-    def _one_kind(self) -> Stage:
-        given = [kind for kind in STAGE_KINDS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise ValueError(f"a stage has exactly one of {', '.join(STAGE_KINDS)}; this one has {given or 'none'}")
-        return self
-
-    @property
-    def kind(self) -> str:
-        """Which of the kinds this stage is."""
-        return next(kind for kind in STAGE_KINDS if getattr(self, kind) is not None)
-
-    @property
-    def part(self) -> Part:
-        """The part, for stages that have one."""
-        return getattr(self, self.kind)
-
-
-class Training(_Strict):
-    """How a model is trained.
-
-    Attributes:
-        optimizer: `adam`, `adamw` or `sgd`.
-        learning_rate: step size.
-        weight_decay: L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`).
-        dialogues_per_batch: dialogues in a step.
-        epochs: passes over the training dialogues, at most.
-        patience: epochs without a better validation score before stopping; null: never stop early.
-        select: validation metric that chooses the epoch.
-        clip: largest norm of the gradient; null: no clipping.
-    """
-
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: pydantic.PositiveFloat = 1e-3
-    weight_decay: pydantic.NonNegativeFloat = 0.0
-    dialogues_per_batch: pydantic.PositiveInt = 16
-    epochs: pydantic.PositiveInt = 30
-    patience: pydantic.PositiveInt | None = None
-    select: Literal["weighted_f1", "macro_f1", "accuracy", "unweighted_recall"] = "weighted_f1"
-    clip: pydantic.PositiveFloat | None = None
-
-
-class Published(_Strict):
+class Published(Strict):
     """A score from the literature, kept apart from anything measured here.
 
     Attributes:
@@ -126,7 +36,7 @@ class Published(_Strict):
     seeds: int | None = None
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A whole recipe; `fill` resolves it for a dataset.
 
     Attributes:
@@ -143,14 +53,14 @@ class Recipe(_Strict):
 
     title: str
     paper: str | None = None
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     modalities: Literal["all"] | list[str] | dict[str, int] = "all"
-    graph: Part | None = None
-    model: dict[str, Stage]
-    balancing: Part = Part(name="none")
-    loss: Part = Part(name="nll")
+    graph: PartChoice | None = None
+    model: dict[str, StageChoice]
+    balancing: PartChoice = PartChoice(name="none")
+    loss: PartChoice = PartChoice(name="nll")
     training: Training = Training()
-    published: list[Published] = []
+    published: tuple[Published, ...] = ()
 
 
 @dataclass
@@ -292,94 +202,8 @@ def _describe(fault: Any, pages: Sequence[document.Document], overrides: Sequenc
     where = f"{_place(pages, overrides, location)} {'.'.join(str(x) for x in location)}"
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        known: Any = {1: Recipe, 2: Training, 3: Stage}.get(len(location), Recipe)
+        known: Any = {1: Recipe, 2: Training, 3: StageChoice}.get(len(location), Recipe)
         return f"{where}: unknown key.{nearest(str(location[-1]), known.model_fields)}"
     if fault["type"] == "missing":
         return f"{where}: is missing. Add it."
     return f"{where}: {message} (given: {json.dumps(fault['input'], default=str)[:80]})."
-
-
-def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data") -> dict[str, Any]:
-    """Resolve a recipe for features of given widths: what is returned is all that decides a run, defaults written in.
-
-    Returns:
-        plain data with keys `modalities` (name -> width), `graph`, `model`, `balancing`, `loss`, `training`, and `code`
-        for parts that are not the library's own.
-
-    Raises:
-        MerZooError: an unknown part or setting, a modality the data lacks, a width that differs.
-    """
-    recipe = file.recipe
-    faults: list[str] = []
-    code: dict[str, str] = {}
-    modalities = _modalities(file, widths, data_name)
-
-    def filled(kind: str, part: Part, *location: Any) -> dict[str, Any]:
-        place = file.place(*location)
-        try:
-            card = registry.find(kind, part.name, place)
-            if (written := registry.code(card)) is not None:
-                code[card.id] = written
-            return {"name": card.name, **registry.fill(card, part.settings, place, partial(file.place, *location))}
-        except MerZooError as error:
-            faults.append(str(error))
-            return {"name": part.name}
-
-    model: dict[str, Any] = {}
-    for name, stage in recipe.model.items():
-        entry: dict[str, Any] = {}
-        if stage.kind in ("skip", "start"):
-            asked = stage.skip if stage.kind == "skip" else stage.start
-            entry[stage.kind] = [asked] if isinstance(asked, str) else list(asked or [])
-            for before in entry[stage.kind]:
-                if before not in model:
-                    faults.append(
-                        f"{file.place('model', name, stage.kind)}: no stage '{before}' before this one."
-                        f"{nearest(before, model)}"
-                    )
-        else:
-            entry[stage.kind] = filled(stage.kind, stage.part, "model", name, stage.kind)
-        nodes = {*MODALITIES, *modalities, "utterance"}
-        for node in stage.only or []:
-            if node not in nodes:
-                faults.append(f"{file.place('model', name, 'only')}: no modality '{node}'.{nearest(node, nodes)}")
-        for key in ("only", "relations", "shared"):
-            if getattr(stage, key):
-                entry[key] = getattr(stage, key)
-        model[name] = entry
-    result = {
-        "modalities": modalities,
-        "graph": filled("graph", recipe.graph, "graph") if recipe.graph else None,
-        "model": model,
-        "balancing": filled("balancing", recipe.balancing, "balancing"),
-        "loss": filled("loss", recipe.loss, "loss"),
-        "training": recipe.training.model_dump(mode="json"),
-    }
-    if len(modalities) == 1 and not faults:
-        result["balancing"] = {"name": "none"}  # nothing to balance; what ran is what is written down
-    if faults:
-        raise MerZooError("\n".join(faults))
-    if code:
-        result["code"] = code
-    return result
-
-
-def _modalities(file: RecipeFile, widths: Mapping[str, int], data_name: str) -> dict[str, int]:
-    asked = file.recipe.modalities
-    if asked == "all":
-        return dict(widths)
-    missing = [m for m in asked if m not in widths]
-    if missing:
-        raise MerZooError(
-            f"{file.place('modalities')}: recipe '{file.name}' needs {', '.join(missing)}, but {data_name} has only "
-            f"{', '.join(widths)}. Use `-o modalities=[{', '.join(m for m in asked if m in widths)}]` or other data."
-        )
-    if isinstance(asked, dict):
-        for modality, width in asked.items():
-            if widths[modality] != width:
-                raise MerZooError(
-                    f"{file.place('modalities', modality)}: recipe '{file.name}' is for {modality} features of width "
-                    f"{width}, but {data_name} has width {widths[modality]}. Use the features the recipe names, or "
-                    f"`-o modalities=all` to take what the data has."
-                )
-    return {m: widths[m] for m in asked}

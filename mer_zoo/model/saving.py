@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,9 @@ import torch
 from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
-from mer_zoo.model.model import Facts, Model, assemble
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.model import Facts, Model
+from mer_zoo.model.plan import Plan
 
 FORMAT = "1"
 
@@ -28,8 +29,7 @@ class Saved:
     Attributes:
         model: in evaluation mode.
         name: recipe name.
-        filled: the recipe it was trained from, defaults written in.
-        facts: widths, speakers and classes it was built for.
+        plan: what it was made from.
         label_names: names of its classes.
         run: identity of the run.
         seed, fold: of the run.
@@ -37,8 +37,7 @@ class Saved:
 
     model: Model
     name: str
-    filled: dict[str, Any]
-    facts: Facts
+    plan: Plan
     label_names: tuple[str, ...]
     run: str
     seed: int = 0
@@ -52,18 +51,18 @@ class Saved:
         """
         for dialogue in conversations:
             here = f"dialogue '{dialogue.id}'"
-            for modality, width in self.filled["modalities"].items():
+            for modality, width in self.plan.modalities.items():
                 if dialogue.widths.get(modality) != width:
                     got = f"width {dialogue.widths[modality]}" if modality in dialogue.widths else "none"
                     raise MerZooError(
                         f"{here}: model '{self.name}' was trained on {modality} features of width {width}; here: {got}."
                     )
             count = int(dialogue.speaker_index.max()) + 1
-            if count > self.facts.speakers:
+            if count > self.model.facts.speakers:
                 raise MerZooError(
-                    f"{here}: {count} speakers, but model '{self.name}' was trained for {self.facts.speakers}."
+                    f"{here}: {count} speakers, but model '{self.name}' was trained for {self.model.facts.speakers}."
                 )
-        corpus = Corpus(conversations, self.model.builder, self.model.specs, device=device)
+        corpus = Corpus(conversations, self.model.builder, self.model.views, device=device)
         self.model.to(device).eval()
         found = {}
         with torch.no_grad():
@@ -78,8 +77,8 @@ def save(saved: Saved, path: Path) -> None:
 
     described = {
         "name": saved.name,
-        "filled": saved.filled,
-        "facts": asdict(saved.facts),
+        "filled": saved.plan.plain(),
+        "facts": asdict(saved.model.facts),
         "label_names": list(saved.label_names),
         "run": saved.run,
         "seed": saved.seed,
@@ -124,7 +123,8 @@ def load(path: Path | str, device: str = "cpu") -> Saved:
         raise MerZooError(f"{path}: not a model that mer_zoo {FORMAT}.x saved. Train it anew.")
     described = json.loads(metadata["model"])
     facts = Facts(**{**described["facts"], "class_counts": tuple(described["facts"]["class_counts"])})
-    model = assemble(described["filled"], facts).to(device)
+    plan = Plan.model_validate(described["filled"])
+    model = assemble(plan, facts).to(device)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -132,8 +132,7 @@ def load(path: Path | str, device: str = "cpu") -> Saved:
     return Saved(
         model.eval(),
         described["name"],
-        described["filled"],
-        facts,
+        plan,
         tuple(described["label_names"]),
         described["run"],
         described["seed"],

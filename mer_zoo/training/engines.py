@@ -1,11 +1,10 @@
-"""How a training step is computed: one seed alone, or several seeds as one program; eagerly or from a recording."""
+"""How a training step is computed: one seed, or several seeds as one program; eagerly or from a recording."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,85 +16,48 @@ from mer_zoo.batch.batch import ConversationBatch
 from mer_zoo.batch.index import BatchIndex, Shape
 from mer_zoo.batch.output import Output
 from mer_zoo.corpus import Corpus
-from mer_zoo.model.model import Model, Stage, assemble
-from mer_zoo.model.rehearsal import companions
-from mer_zoo.parts.balancing.base import Balancing, Features
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.step import Step, companions, explained
+from mer_zoo.parts.balancing.base import Features
 from mer_zoo.training.capturing import Captured, common_shapes, union
-from mer_zoo.training.options import Speed
-
-if TYPE_CHECKING:
-    from mer_zoo.training.loop import Task
+from mer_zoo.training.options import ComputeOptions
+from mer_zoo.training.task import Task
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-Plan = Sequence[Sequence[Sequence[np.ndarray]]]
-"""Dialogue numbers of every batch: `plan[seed][epoch][step]`."""
+Batches = Sequence[Sequence[Sequence[np.ndarray]]]
+"""Dialogue numbers of every batch: `batches[seed][epoch][step]`."""
 
 
 class Engine(abc.ABC):
-    """Base of both engines: models, their companions, and how an epoch goes.
+    """Base of both engines: the models of all seeds, the optimiser, and how an epoch goes.
 
     Args:
-        task: recipe and dialogues.
+        task: plan and dialogues.
         seeds: one model each.
-        plan: batches of all epochs, so that their shapes are known before the first.
-        speed: how to compute.
+        batches: of all epochs, so that their shapes are known before the first.
+        options: how to compute.
     """
 
-    def __init__(self, task: Task, seeds: Sequence[int], plan: Plan, speed: Speed) -> None:
-        self.task, self.plan, self.speed = task, plan, speed
-        self.models = [assemble(task.filled, task.facts, seed).to(task.device) for seed in seeds]
-        self.model = self.models[0]
-        balancing, loss = companions(self.model, task.filled, task.facts)
-        self.balancing, self.loss = balancing.to(task.device), loss.to(task.device)
-        self.captures = speed.captures(task.device) and why_not_captured(task, self.model, self.balancing) is None
-        self._captured: Captured | None = None
+    def __init__(self, task: Task, seeds: Sequence[int], batches: Batches, options: ComputeOptions) -> None:
+        self.task, self.batches, self.options = task, batches, options
+        self.training = task.plan.training
+        self.models = [assemble(task.plan, task.facts, seed).to(task.device) for seed in seeds]
+        balancing, loss = companions(task.plan, task.facts)
+        self.step = Step(self.models[0], balancing, loss, autocast=options.precision == "bf16").to(task.device)
+        self.captures = options.captures(task.device) and why_not_captured(task, self.step) is None
         self._rates = torch.zeros(len(seeds), 0)
-        self._rated: list[str] = []
+        self._rated: tuple[str, ...] = ()
+        self.trained = self._trained()
+        self.optimizer = self._optimizer()
+        self._captured = self._capture() if self.captures else None
 
-    def _finish(self, parameters: Sequence[Tensor], state: Callable[[], list[Tensor]]) -> None:
-        """Make the optimiser and, if wanted, what captures the steps; `state` is what a step changes."""
-        settings, device = self.task.filled["training"], self.task.device
-        name = settings["optimizer"]
-        options = {"capturable": True} if device.startswith("cuda") and name != "sgd" else {}
-        self.optimizer = OPTIMIZERS[name](
-            parameters, lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True, **options
-        )
-        if self.captures:
-            shapes = common_shapes(self.task.train, self.plan)
-            compute = torch.compile(self._step, dynamic=False) if self.speed.compile else self._step
+    @abc.abstractmethod
+    def _trained(self) -> dict[str, Tensor]:
+        """Return what is trained, by name."""
 
-            def changed() -> list[Tensor]:
-                moments = [x for kept in self.optimizer.state.values() for x in kept.values() if isinstance(x, Tensor)]
-                return [*state(), *moments]
-
-            self._captured = Captured(compute, shapes, changed, device)
-
-    def epoch(self, number: int) -> Tensor:
-        """Train one epoch; returns the mean loss of every seed, `[seeds]`, still on the device."""
-        self.model.train()
-        self.balancing.on_epoch_start(number, self._collect)
-        phase = number >= getattr(self.balancing, "warm_up", 0)
-        losses = []
-        for step in range(len(self.plan[0][number])):
-            batches = [epochs[number][step] for epochs in self.plan]
-            need = union([self.task.train.shape(chosen) for chosen in batches])
-            shape = self._captured.fitting(need) if self._captured else None
-            if self._captured is not None and shape is not None:
-                loss, self._rates = self._captured(self._index(batches, shape), shape, phase)
-            else:
-                loss, self._rates = self._step(self._index(batches, need))
-            losses.append(loss)
-        return torch.stack(losses).mean(0)
-
-    def rates(self) -> list[dict[str, float]]:
-        """What balancing did in the last step, by seed."""
-        return [dict(zip(self._rated, row, strict=True)) for row in self._rates.tolist()]
-
-    def _rates_now(self) -> Tensor:
-        """Read the strategy's rates as one tensor."""
-        rates = self.balancing.rates()
-        self._rated = list(rates)
-        return torch.stack(list(rates.values())) if rates else torch.zeros(0, device=self.task.device)
+    @abc.abstractmethod
+    def _changed(self) -> list[Tensor]:
+        """Return the tensors of the models that a step changes."""
 
     @abc.abstractmethod
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
@@ -117,75 +79,129 @@ class Engine(abc.ABC):
     def load(self, weights: Sequence[dict[str, Tensor]]) -> None:
         """Set the weights of every seed's model."""
 
+    def _optimizer(self) -> torch.optim.Optimizer:
+        name = self.training.optimizer
+        options: dict[str, Any] = {"lr": self.training.learning_rate, "weight_decay": self.training.weight_decay}
+        if self.task.device.startswith("cuda") and name != "sgd":
+            options["capturable"] = True
+        return OPTIMIZERS[name](list(self.trained.values()), fused=True, **options)
+
+    def _capture(self) -> Captured:
+        def changed() -> list[Tensor]:
+            moments = [x for kept in self.optimizer.state.values() for x in kept.values() if isinstance(x, Tensor)]
+            return [*self._changed(), *moments]
+
+        compute = torch.compile(self._step, dynamic=False) if self.options.compile else self._step
+        return Captured(compute, common_shapes(self.task.train, self.batches), changed, self.task.device)
+
+    def epoch(self, number: int) -> Tensor:
+        """Train one epoch; returns the mean loss of every seed, `[seeds]`, still on the device.
+
+        Raises:
+            MerZooError: a part fails; it is named with its place in the recipe.
+        """
+        self.step.train()
+        try:
+            self.step.balancing.on_epoch_start(number, self._collect)
+            phase = number >= getattr(self.step.balancing, "warm_up", 0)
+            steps = range(len(self.batches[0][number]))
+            return torch.stack([self._advance([e[number][step] for e in self.batches], phase) for step in steps]).mean(
+                0
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise explained(error, self.step, self.task.plan) from error
+
+    def _advance(self, batches: Sequence[np.ndarray], phase: bool) -> Tensor:
+        """Take one step, from the recording if there is one; returns the loss of every seed."""
+        need = union([self.task.train.shape(chosen) for chosen in batches])
+        shape = self._captured.fitting(need) if self._captured else None
+        if self._captured is not None and shape is not None:
+            losses, self._rates = self._captured(self._index(batches, shape), shape, phase)
+        else:
+            losses, self._rates = self._step(self._index(batches, need))
+        return losses
+
+    def finite(self) -> list[bool]:
+        """Return whether all weights are finite, by seed."""
+        shape = (len(self.models), -1)
+        each = [x.detach().isfinite().reshape(shape).all(1) for x in self.trained.values()]
+        return torch.stack(each).all(0).tolist()
+
+    def rates(self) -> list[dict[str, float]]:
+        """Return what balancing did in the last step, by seed."""
+        return [dict(zip(self._rated, row, strict=True)) for row in self._rates.tolist()]
+
+    def _rates_of(self, output: Output) -> Tensor:
+        """The strategy's rates as one tensor."""
+        rates = self.step.balancing.rates(output)
+        self._rated = tuple(rates)
+        return torch.stack(list(rates.values())) if rates else output.logits.new_zeros(0)
+
     def _collect(self, count: int) -> list[tuple[Features, Tensor]]:
         """Features and labels of the first `count` training batches, without gradient and dropout."""
-        corpus = self.task.train
-        batches = np.array_split(np.arange(len(corpus)), len(self.plan[0][0]))[:count]
-        was_training = self.model.training
-        self.model.eval()
+        corpus, model = self.task.train, self.step.model
+        chosen = np.array_split(np.arange(len(corpus)), len(self.batches[0][0]))[:count]
+        was_training = model.training
+        model.eval()
         with torch.no_grad():
-            found = []
-            for chosen in batches:
-                batch = corpus.batch(chosen)
-                states = self.model.encode(batch).states
-                found.append(({m: states[m] for m in self.model.modalities}, batch.labels))
-        self.model.train(was_training)
+            batches = [corpus.batch(dialogues) for dialogues in chosen]
+            found = [(model.encode(batch).states, batch.labels) for batch in batches]
+        model.train(was_training)
         return found
 
 
-class Alone(Engine):
+class OneSeed(Engine):
     """One seed."""
 
-    def __init__(self, task: Task, seeds: Sequence[int], plan: Plan, speed: Speed) -> None:
-        super().__init__(task, seeds, plan, speed)
-        self._finish(list(self.model.parameters()), lambda: [*self.model.parameters(), *self.model.buffers()])
+    def _trained(self) -> dict[str, Tensor]:
+        return dict(self.step.model.named_parameters())
+
+    def _changed(self) -> list[Tensor]:
+        return [*self.step.model.parameters(), *self.step.model.buffers()]
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
         return vars(self.task.train.index(batches[0], shape=shape))
 
     def _step(self, index: dict[str, Any]) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        batch = self.task.train.batch(BatchIndex(**index))
-        with self.speed.autocast(self.task.device):
-            output = _exact(self.balancing.forward(self.model.run(self.balancing), batch))
-        labels = self.balancing.on_labels(batch.labels)
-        total = self.balancing.total_loss(self.loss(output, labels), output, labels)
-        parameters = self.model.modality_parameters()
-        self.balancing.backward(total, output, labels, parameters)
-        self.balancing.after_backward(parameters)
-        if (clip := self.task.filled["training"]["clip"]) is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        total, output, labels = self.step(self.task.train.batch(BatchIndex(**index)))
+        self.step.backward(total, output, labels)
+        if self.training.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.step.model.parameters(), self.training.clip)
         self.optimizer.step()
-        return total.detach().unsqueeze(0), self._rates_now().detach().unsqueeze(0)
+        return total.detach().unsqueeze(0), self._rates_of(output).detach().unsqueeze(0)
 
     def logits(self, batch: ConversationBatch) -> Tensor:
         """Run the model."""
-        with self.speed.autocast(self.task.device):
-            return self.model.eval()(batch).logits.float().unsqueeze(0)
+        self.step.eval()
+        return self.step.logits(batch).unsqueeze(0)
 
     def weights(self, number: int) -> dict[str, Tensor]:
         """Copy the state dict."""
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return {name: value.detach().clone() for name, value in self.step.model.state_dict().items()}
 
     def load(self, weights: Sequence[dict[str, Tensor]]) -> None:
         """Load the state dict."""
-        self.model.load_state_dict(weights[0])
+        self.step.model.load_state_dict(weights[0])
 
 
-class Stacked(Engine):
-    """Several seeds: their weights stacked, the ordinary model mapped over them by `torch.func.vmap`.
+class StackedSeeds(Engine):
+    """Several seeds: their weights stacked, the ordinary step mapped over them by `torch.func.vmap`.
 
     Each seed has its own weights, order of dialogues and dropout. The loss is summed over seeds, so no gradient passes
     from one to another; the optimiser works element by element, so neither does a step.
     """
 
-    def __init__(self, task: Task, seeds: Sequence[int], plan: Plan, speed: Speed) -> None:
-        super().__init__(task, seeds, plan, speed)
-        named = [dict(model.named_parameters()) for model in self.models]
-        self.parameters = {n: torch.stack([p[n].detach() for p in named]).requires_grad_() for n in named[0]}
+    def _trained(self) -> dict[str, Tensor]:
         held = [dict(model.named_buffers()) for model in self.models]
-        self.buffers = {n: torch.stack([b[n] for b in held]) for n in held[0]}
-        self._finish(list(self.parameters.values()), lambda: list(self.parameters.values()))
+        self.buffers = {name: torch.stack([b[name] for b in held]) for name in held[0]}
+        named = [dict(model.named_parameters()) for model in self.models]
+        return {n: torch.stack([p[n].detach() for p in named]).requires_grad_() for n in named[0]}
+
+    def _changed(self) -> list[Tensor]:
+        return list(self.trained.values())
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
         planned = [vars(self.task.train.index(chosen, shape=shape)) for chosen in batches]
@@ -193,28 +209,25 @@ class Stacked(Engine):
 
     def _step(self, index: dict[str, Any]) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        each = torch.func.vmap(self._loss, randomness="different")
-        losses, rates = each(self.parameters, self.buffers, index)
+        each = torch.func.vmap(self._one, randomness="different")
+        losses, rates = each(self.trained, self.buffers, index)
         losses.sum().backward()
-        if (clip := self.task.filled["training"]["clip"]) is not None:
-            self._clip(clip)
+        if self.training.clip is not None:
+            self._clip(self.training.clip)
         self.optimizer.step()
         return losses.detach(), rates.detach()
 
-    def _loss(self, parameters: Any, buffers: Any, index: Any) -> tuple[Tensor, Tensor]:
+    def _one(
+        self, trained: dict[str, Tensor], buffers: dict[str, Tensor], index: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
         """Loss and balancing rates of one seed."""
         batch = self.task.train.batch(BatchIndex(**index))
-        attributes = dict(vars(self.balancing))  # what a strategy remembers from hook to hook must not leave the map
-        with self.speed.autocast(self.task.device):
-            output = _exact(torch.func.functional_call(self.model, (parameters, buffers), (batch, self.balancing)))
-        labels = self.balancing.on_labels(batch.labels)
-        total = self.balancing.total_loss(self.loss(output, labels), output, labels)
-        rates = self._rates_now()
-        vars(self.balancing).update(attributes)
-        return total, rates
+        state = {f"model.{name}": x for name, x in (*trained.items(), *buffers.items())}
+        total, output, _ = torch.func.functional_call(self.step, state, (batch,))
+        return total, self._rates_of(output)
 
     def _clip(self, largest: float) -> None:
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        gradients = [p.grad for p in self.trained.values() if p.grad is not None]
         norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
         factor = (largest / (norm + 1e-6)).clamp(max=1)
         for gradient in gradients:
@@ -222,30 +235,24 @@ class Stacked(Engine):
 
     def logits(self, batch: ConversationBatch) -> Tensor:
         """Map the model over the stacked weights."""
-        self.model.eval()
+        self.step.eval()
 
-        def one(parameters: Any, buffers: Any) -> Tensor:
-            return torch.func.functional_call(self.model, (parameters, buffers), (batch,)).logits.float()
+        def one(trained: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+            return torch.func.functional_call(self.step.model, (trained, buffers), (batch,)).logits.float()
 
-        with self.speed.autocast(self.task.device):
-            return torch.func.vmap(one)(self.parameters, self.buffers)
+        with self.step.precision(batch):
+            return torch.func.vmap(one)(self.trained, self.buffers)
 
     def weights(self, number: int) -> dict[str, Tensor]:
         """Copy one layer of the stack."""
-        return {n: x[number].detach().clone() for n, x in (*self.parameters.items(), *self.buffers.items())}
+        return {n: x[number].detach().clone() for n, x in (*self.trained.items(), *self.buffers.items())}
 
     def load(self, weights: Sequence[dict[str, Tensor]]) -> None:
         """Fill the stack and every seed's own model."""
         for number, (model, kept) in enumerate(zip(self.models, weights, strict=True)):
             model.load_state_dict(kept, strict=False)  # buffers that are not saved are as they were made
-            for name, x in self.parameters.items():
+            for name, x in self.trained.items():
                 x.data[number] = kept[name]
-
-
-def _exact(output: Output) -> Output:
-    """Logits in float32, so that losses are sums of many small numbers without rounding, whatever the precision."""
-    apart = {m: logits.float() for m, logits in output.modality_logits.items()}
-    return replace(output, logits=output.logits.float(), modality_logits=apart)
 
 
 def why_not_stacked(task: Task) -> str | None:
@@ -253,28 +260,27 @@ def why_not_stacked(task: Task) -> str | None:
 
     A part says so on its card (`unstackable`), a balancing strategy by `stackable`.
     """
-    model = assemble(task.filled, task.facts)
-    balancing, _ = companions(model, task.filled, task.facts)
-    if not balancing.stackable:
-        return f"balancing/{task.filled['balancing']['name']} needs one seed at a time"
-    return _obstacle(task, model, "stackable", "stacked")
+    step = Step(assemble(task.plan, task.facts), *companions(task.plan, task.facts))
+    if not step.balancing.stackable:
+        return f"balancing/{task.plan.balancing.name} needs one seed at a time"
+    return _obstacle(task, step, "stackable", "stacked")
 
 
-def why_not_captured(task: Task, model: Model, balancing: Balancing) -> str | None:
+def why_not_captured(task: Task, step: Step) -> str | None:
     """Return why the steps of a task cannot be captured, or None if they can.
 
     Every part must promise `capturable`, and the balancing strategy must use no hook on the loop.
     """
-    if not balancing.stackable:
-        return f"balancing/{task.filled['balancing']['name']} acts between operations"
-    return _obstacle(task, model, "capturable", "captured")
+    if not step.balancing.stackable:
+        return f"balancing/{task.plan.balancing.name} acts between operations"
+    return _obstacle(task, step, "capturable", "captured")
 
 
-def _obstacle(task: Task, model: Model, quality: str, done: str) -> str | None:
+def _obstacle(task: Task, step: Step, quality: str, done: str) -> str | None:
     if task.kernels is not None and task.kernels.foreign:
         return f"kernel {task.kernels.__name__} cannot be {done}"
-    loss = registry.find("loss", task.filled["loss"]["name"])
-    parts = [(stage.card, stage) for stage in model.stages.values() if isinstance(stage, Stage) and stage.card]
+    loss = registry.find("loss", task.plan.loss.name)
+    parts = [(stage.card, stage) for _, stage in step.model.named_stages() if stage.card is not None]
     return next((f"{card.id} cannot be {done}" for card, x in [*parts, (loss, loss)] if not getattr(x, quality)), None)
 
 
@@ -286,10 +292,9 @@ def seeds_that_fit(task: Task) -> int:
     if not task.device.startswith("cuda"):
         return 1 << 30
     torch.cuda.reset_peak_memory_stats(task.device)
-    corpus, size = task.train, task.filled["training"]["dialogues_per_batch"]
     before = torch.cuda.memory_allocated(task.device)
-    largest = np.argsort(-corpus.lengths)[:size]
-    Alone(task, [0], [[[largest]]], Speed(capture=False)).epoch(0)
+    largest = np.argsort(-task.train.lengths)[: task.plan.training.dialogues_per_batch]
+    OneSeed(task, [0], [[[largest]]], ComputeOptions(capture=False)).epoch(0)
     cost = torch.cuda.max_memory_allocated(task.device) - before
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(task.device)

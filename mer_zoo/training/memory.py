@@ -1,11 +1,15 @@
-"""Freed memory stays with the process while it computes: fresh pages cost more than many an operation on them."""
+"""Memory of a run: freed memory stays with the process while it computes, and the peak is measured."""
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import torch
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # numbers of glibc's mallopt(3)
 MEGABYTE = 1 << 20
@@ -31,3 +35,29 @@ def kept() -> Iterator[None]:
         libc.mallopt(MMAP_THRESHOLD, 32 * MEGABYTE)
         libc.mallopt(TRIM_THRESHOLD, 64 * MEGABYTE)
         libc.malloc_trim(0)
+
+
+def forget_peak(device: str) -> None:
+    """Begin to measure the peak anew, where the system allows it."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    elif Path("/proc/self/clear_refs").exists():
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:  # not permitted in some containers: the peak is then that of the whole process so far
+            return
+
+
+def peak(device: str) -> float | None:
+    """Return the peak in MB: of the device, or of this process since `forget_peak`; None where no one tells."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    if importlib.util.find_spec("resource") is None:  # Windows
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)

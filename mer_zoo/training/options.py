@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.training import memory
@@ -15,7 +15,7 @@ Precision = Literal["float32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)
-class Speed:
+class ComputeOptions:
     """Choices that change time and rounding, not the model; the defaults are right for short runs.
 
     Attributes:
@@ -31,7 +31,7 @@ class Speed:
         MerZooError: unknown precision, or compile without capture.
 
     Example:
-        >>> Speed(precision="fp16")
+        >>> ComputeOptions(precision="fp16")
         Traceback (most recent call last):
         mer_zoo.errors.MerZooError: no precision 'fp16'. Did you mean 'bf16'?
     """
@@ -53,21 +53,13 @@ class Speed:
         """Whether steps are captured on this device."""
         return self.compile or (device.startswith("cuda") if self.capture is None else self.capture)
 
-    def autocast(self, device: str) -> Any:
-        """Return the context in which the forward pass runs."""
-        import torch
-
-        # weights are cast anew in every step: a cached cast would be left behind in a captured graph
-        on = self.precision == "bf16"
-        return torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=on, cache_enabled=False)
-
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Set torch's switches, and malloc's, for the time of a run, and put them back.
 
         Example:
             >>> import torch
-            >>> with Speed(deterministic=True).computing():
+            >>> with ComputeOptions(deterministic=True).computing():
             ...     torch.are_deterministic_algorithms_enabled()
             True
             >>> torch.are_deterministic_algorithms_enabled()

@@ -2,8 +2,10 @@
 
 import mer_zoo
 from mer_zoo.corpus import Corpus
-from mer_zoo.model import recipe
-from mer_zoo.model.model import Facts, Flow, assemble
+from mer_zoo.model import filling, recipe
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.model import Facts
+from mer_zoo.model.stages import Flow
 
 data = mer_zoo.load_data("synthetic")
 dialogue = data.conversations[0]
@@ -11,16 +13,16 @@ t = 4
 print(f"conversation   {dialogue.id}, utterance {t}: {dialogue.speakers[t]}, {data.label_names[dialogue.labels[t]]}")
 print("               " + ", ".join(f"{m} [{width}]" for m, width in dialogue.widths.items()))
 
-filled = recipe.fill(recipe.read("amb_dsgdn", ["graph.window=2"]), data.widths)
-model = assemble(filled, Facts(data.widths, data.max_speakers, len(data.label_names))).eval()
+plan = filling.fill(recipe.read("amb_dsgdn", ["graph.window=2"]), data.widths)
+model = assemble(plan, Facts(data.widths, data.max_speakers, len(data.label_names))).eval()
 graph = model.builder(dialogue)
 print(f"heterograph    {graph.num_nodes('text')} text nodes, {len(graph.canonical_etypes)} edge types")
 for relation in model.builder.relations:
     sources = graph.predecessors(t, etype=("text", relation, "text")).tolist()
     print(f"               {relation:<20} {t} sees {sources}")
 
-batch = Corpus([dialogue], model.builder, model.specs).batch([0])
-print(f"relations      {len(batch.views)} views of {len(model.specs)} kinds of stage and modality")
+batch = Corpus([dialogue], model.builder, model.views).batch([0])
+print(f"relations      {len(batch.views)} views of {len(model.views)} kinds of stage and modality")
 flow = Flow(batch, {m: batch.features[m] for m in model.modalities})
 for name, stage in model.stages.items():
     flow = stage(flow)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mer_zoo.parts.balancing.base import Balancing, Features
+from mer_zoo.parts.balancing.base import Balanced, Balancing, Flow
 from mer_zoo.parts.balancing.dropping import drop_modalities
 from mer_zoo.results.device_metrics import confusion, weighted_f1
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.batch import ConversationBatch
+    from mer_zoo.batch.output import Output
 
 
 class AdaptiveDropout(Balancing):
@@ -65,7 +65,6 @@ class AdaptiveDropout(Balancing):
         super().__init__(modalities, classes)
         self.base, self.sensitivity, self.probability, self.warm_up = base, sensitivity, probability, warm_up
         self.clamp_in_place = clamp_in_place
-        self._rates = torch.zeros(len(self.modalities))
 
     def drop_rates(self, performance: Tensor) -> Tensor:
         """Return the dropout probability of every modality from its weighted F1, both `[modalities]`."""
@@ -79,16 +78,17 @@ class AdaptiveDropout(Balancing):
         rates = torch.where(average > 0, self.base * (1 + self.sensitivity * average), 0.0)
         return rates.clamp(0, 1)
 
-    def on_features(self, features: Features, batch: ConversationBatch, unimodal: Callable[[], Features]) -> Features:
+    def on_features(self, model: Balanced, flow: Flow) -> Flow:
         """Drop modalities of whole dialogues."""
+        labels = flow.batch.labels
         if self.epoch < self.warm_up:
-            return features
+            return flow.with_states(flow.states, rates=torch.zeros(len(self.modalities), device=labels.device))
         with torch.no_grad():
-            logits = unimodal()
-            scores = [weighted_f1(confusion(logits[m], batch.labels, self.classes)) for m in self.modalities]
-            self._rates = self.drop_rates(torch.stack(scores))
-        return drop_modalities(features, self._rates, batch.layout, self.probability)
+            logits = model.unimodal(flow)
+            scores = [weighted_f1(confusion(logits[m], labels, self.classes)) for m in self.modalities]
+            rates = self.drop_rates(torch.stack(scores))
+        return flow.with_states(drop_modalities(flow.states, rates, flow.batch.layout, self.probability), rates=rates)
 
-    def rates(self) -> dict[str, Tensor]:
-        """Dropout probabilities of the last step."""
-        return dict(zip(self.modalities, self._rates.unbind(), strict=True))
+    def rates(self, output: Output) -> dict[str, Tensor]:
+        """Dropout probabilities."""
+        return dict(zip(self.modalities, output.notes["rates"].unbind(), strict=True))

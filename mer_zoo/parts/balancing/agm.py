@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mer_zoo.errors import MerZooError
-from mer_zoo.parts.balancing.base import Balancing
+from mer_zoo.parts.balancing.base import Balanced, Balancing
 
 if TYPE_CHECKING:
     from mer_zoo.batch.batch import ConversationBatch
@@ -36,7 +36,7 @@ class AGM(Balancing):
     A step costs $2^M - 1$ forward passes, all in training mode (published: the partial ones without dropout).
 
     Inputs:
-        run: the model; batch.
+        model; batch.
     Outputs:
         `Output` of equal logits.
 
@@ -88,9 +88,9 @@ class AGM(Balancing):
         """Return the factor on every modality's gradient from its cross entropy, both `[modalities]`."""
         return torch.exp(self.alpha * (_lead(self.running) - _lead(scores)).clamp(max=7))
 
-    def forward(self, run: Callable[[ConversationBatch], Output], batch: ConversationBatch) -> Output:
+    def forward(self, model: Balanced, batch: ConversationBatch) -> Output:
         """Run the model on every subset of the modalities and put the logits together again."""
-        outputs = {subset: run(_show(batch, subset)) for subset in _subsets(self.modalities)}
+        outputs = {subset: model(_show(batch, subset)) for subset in _subsets(self.modalities)}
         whole = outputs[frozenset(self.modalities)]
         shares = self.contributions({subset: output.logits for subset, output in outputs.items()})
         with torch.no_grad():
@@ -101,7 +101,7 @@ class AGM(Balancing):
         scale = self._coefficients.to(shares.dtype)[:, None, None]
         return replace(whole, logits=(shares.detach() + scale * (shares - shares.detach())).sum(0))
 
-    def rates(self) -> dict[str, Tensor]:
+    def rates(self, output: Output) -> dict[str, Tensor]:
         """Factors on the gradients in the last step."""
         return dict(zip(self.modalities, self._coefficients.unbind(), strict=True))
 

@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
 from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from mer_zoo.batch.batch import ConversationBatch
     from mer_zoo.batch.output import Output
 
 Features = dict[str, Tensor]
+"""Modality -> `[N, width]`."""
+
+
+class Flow(Protocol):
+    """What a strategy sees of a batch on its way through a model.
+
+    Attributes:
+        batch: the utterances.
+        states: the features, modality -> `[N, width]`.
+    """
+
+    batch: ConversationBatch
+    states: Features
+
+    def with_states(self, states: Features, **notes: Tensor) -> Self:
+        """Return the flow with other features, and with notes for later hooks, which find them in `output.notes`."""
+        ...
+
+
+class Balanced(Protocol):
+    """What a strategy sees of a model."""
+
+    def encode(self, batch: ConversationBatch) -> Flow:
+        """Return the features of a batch."""
+        ...
+
+    def decide(self, flow: Flow) -> Output:
+        """Judge features."""
+        ...
+
+    def unimodal(self, flow: Flow) -> Features:
+        """Return the logits `[N, classes]` that each modality would decide by alone."""
+        ...
+
+    def __call__(self, batch: ConversationBatch) -> Output:
+        """Encode and decide."""
+        ...
 
 
 class Balancing(nn.Module):
@@ -24,6 +63,8 @@ class Balancing(nn.Module):
 
     *Features* are the states of each modality where the model begins to mix or to judge them (before its first fusion
     or head), `[N, width]`. Every hook is made of tensor operations: no value is read back to the host within an epoch.
+    What `on_features` finds out and later hooks need goes with the flow, as notes: `flow.with_states(x, rates=...)`,
+    then `output.notes["rates"]`. So one strategy can balance several seeds in one program.
 
     A strategy that would modulate nothing raises: here with too few modalities, in `own` where a modality has no
     parameters of its own.
@@ -62,21 +103,20 @@ class Balancing(nn.Module):
         """
         self.epoch = epoch
 
-    def forward(self, run: Callable[[ConversationBatch], Output], batch: ConversationBatch) -> Output:
+    def forward(self, model: Balanced, batch: ConversationBatch) -> Output:
         """Run the model on a batch: once, or on changed inputs, or several times."""
-        return run(batch)
+        return model.decide(self.on_features(model, model.encode(batch)))
 
-    def on_features(self, features: Features, batch: ConversationBatch, unimodal: Callable[[], Features]) -> Features:
+    def on_features(self, model: Balanced, flow: Flow) -> Flow:
         """Change the features.
 
         Args:
-            features: modality -> `[N, width]`.
-            batch: the batch they come from.
-            unimodal: gives the logits `[N, classes]` that each modality would decide by alone.
+            model: gives the logits that each modality would decide by alone, `model.unimodal(flow)`.
+            flow: features and batch.
         """
-        return features
+        return flow
 
-    def on_labels(self, labels: Tensor) -> Tensor:
+    def on_labels(self, labels: Tensor, output: Output) -> Tensor:
         """Choose which utterances of the step are judged: -1 leaves one out of the loss. `[N]` -> `[N]`."""
         return labels
 
@@ -116,6 +156,6 @@ class Balancing(nn.Module):
             )
         return chosen
 
-    def rates(self) -> dict[str, Tensor]:
-        """Return what was modulated by how much in the last step: `modality` -> scalar."""
+    def rates(self, output: Output) -> dict[str, Tensor]:
+        """Return what was modulated by how much in the step that gave this output: `modality` -> scalar."""
         return {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mer_zoo.errors import MerZooError
-from mer_zoo.parts.balancing.base import Balancing, Features
+from mer_zoo.parts.balancing.base import Balanced, Balancing, Features, Flow
 from mer_zoo.parts.balancing.unimodal import modality_losses
 from mer_zoo.parts.loss.nll import negative_log_likelihood
 
@@ -73,8 +73,6 @@ class GBlending(Balancing):
         self.register_buffer("sums", torch.zeros(2, heads))  # trained on, held out
         self.register_buffer("counts", torch.zeros(2, 1))
         self.register_buffer("reference", torch.zeros(2, heads))
-        self._held: Tensor | None = None
-        self._hidden: Tensor | None = None
 
     def is_held_out(self, batch: ConversationBatch) -> Tensor:
         """Return which utterances lie in held-out dialogues, bool `[N]`."""
@@ -112,32 +110,27 @@ class GBlending(Balancing):
         self.sums.zero_()
         self.counts.zero_()
 
-    def forward(self, run: Callable[[ConversationBatch], Output], batch: ConversationBatch) -> Output:
-        """Note which dialogues are held out."""
-        self._held = self.is_held_out(batch)
-        return run(batch)
+    def on_features(self, model: Balanced, flow: Flow) -> Flow:
+        """Note which utterances are held out."""
+        held = self.is_held_out(flow.batch)
+        return flow.with_states(flow.states, held_out_labels=torch.where(held, flow.batch.labels, -1), held_out=held)
 
-    def on_labels(self, labels: Tensor) -> Tensor:
+    def on_labels(self, labels: Tensor, output: Output) -> Tensor:
         """Hide the labels of the held-out dialogues from the loss."""
-        assert self._held is not None
-        self._hidden = torch.where(self._held, labels, -1)
-        return labels.masked_fill(self._held, -1)
+        return labels.masked_fill(output.notes["held_out"], -1)
 
     def total_loss(self, loss: Tensor, output: Output, labels: Tensor) -> Tensor:
         """Blend the losses."""
-        if self._hidden is None:
-            raise MerZooError("`total_loss` without `on_labels` before it would train on held-out labels.")
         trained = modality_losses(output, labels, self.modalities)
         with torch.no_grad():
-            for row, seen in enumerate((labels, self._hidden)):
+            for row, seen in enumerate((labels, output.notes["held_out_labels"])):
                 each = [*modality_losses(output, seen, self.modalities).values()]
                 each.append(negative_log_likelihood(output.logits, seen))
                 count = (seen >= 0).sum()
                 self.sums[row] += torch.stack(each) * count
                 self.counts[row] += count
-        self._hidden = None
         return (self.weights * torch.stack([*trained.values(), loss])).sum()
 
-    def rates(self) -> dict[str, Tensor]:
+    def rates(self, output: Output) -> dict[str, Tensor]:
         """Weight of every modality's loss, and of the fused one."""
         return dict(zip((*self.modalities, FUSED), self.weights.unbind(), strict=True))

@@ -79,7 +79,7 @@ class MMPareto(Balancing):
                         p.grad.copy_(self.gamma * mixed * (p.grad.norm() / shortest).clamp(min=1))
             self._weights = torch.stack(weights)
 
-    def rates(self) -> dict[str, Tensor]:
+    def rates(self, output: Output) -> dict[str, Tensor]:
         """Weight $k_0$ of the fused loss's gradient in the last step, 0 to 1; 0.5 where the gradients agree."""
         return dict(zip(self.modalities, self._weights.unbind(), strict=True))
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mer_zoo.errors import MerZooError, nearest
-from mer_zoo.parts.balancing.base import Balancing, Features
+from mer_zoo.parts.balancing.base import Balanced, Balancing, Flow
 from mer_zoo.parts.balancing.dropping import drop_modalities
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.batch import ConversationBatch
+    from mer_zoo.batch.output import Output
 
 
 class ModalityDropout(Balancing):
@@ -35,8 +35,8 @@ class ModalityDropout(Balancing):
         MerZooError: fewer than two modalities, a rate out of range or zero everywhere, an unknown modality.
 
     Example:
-        >>> ModalityDropout(("text", "audio"), 6, rate={"text": 0.5}).rates()
-        {'text': tensor(0.5000), 'audio': tensor(0.)}
+        >>> ModalityDropout(("text", "audio"), 6, rate={"text": 0.5}).rate
+        {'text': 0.5, 'audio': 0.0}
     """
 
     def __init__(self, modalities: Sequence[str], classes: int, *, rate: float | dict[str, float] = 0.2) -> None:
@@ -51,13 +51,15 @@ class ModalityDropout(Balancing):
                 f"`rate` is {rate}, but must lie from 0 to below 1, above 0 for a modality at least. "
                 "To drop nothing, use `balancing: none`."
             )
+        self.rate = dict(zip(self.modalities, chosen, strict=True))
         self._rates: Tensor
         self.register_buffer("_rates", torch.tensor(chosen), persistent=False)
 
-    def on_features(self, features: Features, batch: ConversationBatch, unimodal: Callable[[], Features]) -> Features:
+    def on_features(self, model: Balanced, flow: Flow) -> Flow:
         """Drop modalities of whole dialogues."""
-        return drop_modalities({m: features[m] for m in self.modalities}, self._rates, batch.layout)
+        features = {m: flow.states[m] for m in self.modalities}
+        return flow.with_states(drop_modalities(features, self._rates, flow.batch.layout))
 
-    def rates(self) -> dict[str, Tensor]:
+    def rates(self, output: Output) -> dict[str, Tensor]:
         """Dropout probabilities."""
         return dict(zip(self.modalities, self._rates.unbind(), strict=True))

@@ -12,8 +12,8 @@ class NoBalancing(Balancing):
         modalities, classes: facts.
 
     Example:
-        >>> NoBalancing(("text", "audio"), 6).rates()
-        {}
+        >>> NoBalancing(("text", "audio"), 6).stackable
+        True
     """
 
     fewest = 0

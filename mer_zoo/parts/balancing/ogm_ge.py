@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from mer_zoo.errors import MerZooError
-from mer_zoo.parts.balancing.base import Balancing, Features
+from mer_zoo.parts.balancing.base import Balanced, Balancing, Flow
 from mer_zoo.parts.balancing.unimodal import confidence
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.batch import ConversationBatch
+    from mer_zoo.batch.output import Output
 
 
 class OGMGE(Balancing):
@@ -72,14 +72,14 @@ class OGMGE(Balancing):
     def _idle(self) -> bool:
         return self.epochs is not None and self.epoch >= self.epochs
 
-    def on_features(self, features: Features, batch: ConversationBatch, unimodal: Callable[[], Features]) -> Features:
+    def on_features(self, model: Balanced, flow: Flow) -> Flow:
         """Compare the modalities."""
         if not self._idle:
             with torch.no_grad():
-                logits = unimodal()
-                scores = [confidence(logits[m], batch.labels) for m in self.modalities]
+                logits = model.unimodal(flow)
+                scores = [confidence(logits[m], flow.batch.labels) for m in self.modalities]
                 self._factors = self.factors(torch.stack(scores))
-        return features
+        return flow
 
     @torch.no_grad()
     def after_backward(self, parameters: Mapping[str, Sequence[nn.Parameter]]) -> None:
@@ -94,7 +94,7 @@ class OGMGE(Balancing):
                 if spread is not None:
                     gradient.add_(torch.randn_like(gradient) * spread)
 
-    def rates(self) -> dict[str, Tensor]:
+    def rates(self, output: Output) -> dict[str, Tensor]:
         """By how much each modality was slowed down in the last step, 0 to 1."""
         held = torch.zeros_like(self._factors) if self._idle else 1 - self._factors
         return dict(zip(self.modalities, held.unbind(), strict=True))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mer_zoo.parts.balancing.base import Balancing, Features
+from mer_zoo.parts.balancing.base import Balanced, Balancing, Flow
 from mer_zoo.parts.balancing.unimodal import confidence
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.batch import ConversationBatch
     from mer_zoo.batch.output import Output
 
 
@@ -62,9 +61,6 @@ class OPM(Balancing):
         super().__init__(modalities, classes)
         self.base, self.sensitivity, self.probability, self.warm_up = base, sensitivity, probability, warm_up
         self.detach = detach
-        self._rates = torch.zeros(len(self.modalities))
-        self._lost: Tensor | None = None
-        self._penalty: Tensor | None = None
 
     @property
     def stackable(self) -> bool:
@@ -82,35 +78,36 @@ class OPM(Balancing):
         kept = torch.rand(utterances, len(rates), device=rates.device) >= rates
         return kept, torch.rand((), device=rates.device) < self.probability
 
-    def on_features(self, features: Features, batch: ConversationBatch, unimodal: Callable[[], Features]) -> Features:
+    def on_features(self, model: Balanced, flow: Flow) -> Flow:
         """Drop modalities of utterances."""
-        self._lost = self._penalty = None
+        features, labels = flow.states, flow.batch.labels
         if self.epoch < self.warm_up:
-            return features
+            nothing = torch.zeros(len(self.modalities), device=labels.device)
+            return flow.with_states(features, rates=nothing, lost=labels.new_zeros(len(labels), dtype=torch.bool))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach):
-            logits = unimodal()
-            rates = self.drop_rates(torch.stack([confidence(logits[m], batch.labels) for m in self.modalities]))
+            logits = model.unimodal(flow)
+            rates = self.drop_rates(torch.stack([confidence(logits[m], labels) for m in self.modalities]))
         widths = [features[m].shape[-1] for m in self.modalities]
         theta = torch.stack([q * width for q, width in zip(rates.unbind(), widths, strict=True)]).sum() / sum(widths)
-        self._rates = rates.detach()
-        kept, takes_part = self.draw(self._rates, len(batch))
+        kept, takes_part = self.draw(rates.detach(), len(labels))
+        notes = {"rates": rates.detach(), "lost": takes_part & ~kept.any(-1)}
         if theta.requires_grad:
-            self._penalty = torch.where(takes_part, _first_order(theta**2 / 2, [features[m] for m in features]), 0.0)
-        self._lost = takes_part & ~kept.any(-1)
+            notes["penalty"] = torch.where(takes_part, _first_order(theta**2 / 2, list(features.values())), 0.0)
         scale = torch.where(takes_part, kept / (1 - theta.detach()).clamp(min=1e-5), 1.0)
-        return {m: features[m] * scale[:, i : i + 1].to(features[m].dtype) for i, m in enumerate(self.modalities)}
+        dropped = {m: features[m] * scale[:, i : i + 1].to(features[m].dtype) for i, m in enumerate(self.modalities)}
+        return flow.with_states(dropped, **notes)
 
-    def on_labels(self, labels: Tensor) -> Tensor:
+    def on_labels(self, labels: Tensor, output: Output) -> Tensor:
         """Leave out utterances that lost every modality."""
-        return labels if self._lost is None else labels.masked_fill(self._lost, -1)
+        return labels.masked_fill(output.notes["lost"], -1)
 
     def total_loss(self, loss: Tensor, output: Output, labels: Tensor) -> Tensor:
         """Add the published gradient through q, if asked for; the value stays."""
-        return loss if self._penalty is None else loss + self._penalty
+        return loss + output.notes["penalty"] if "penalty" in output.notes else loss
 
-    def rates(self) -> dict[str, Tensor]:
-        """Dropout probabilities of the last step."""
-        return dict(zip(self.modalities, self._rates.unbind(), strict=True))
+    def rates(self, output: Output) -> dict[str, Tensor]:
+        """Dropout probabilities."""
+        return dict(zip(self.modalities, output.notes["rates"].unbind(), strict=True))
 
 
 def _first_order(value: Tensor, features: list[Tensor]) -> Tensor:

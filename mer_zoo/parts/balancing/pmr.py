@@ -117,6 +117,6 @@ class PMR(Balancing):
         """Make sure that there was something to support."""
         self.own(parameters)
 
-    def rates(self) -> dict[str, Tensor]:
+    def rates(self, output: Output) -> dict[str, Tensor]:
         """Weight of every modality's prototype loss in the last step."""
         return dict(zip(self.modalities, self._strengths.unbind(), strict=True))

@@ -1,0 +1,111 @@
+"""From a recipe to a plan: what the recipe leaves open is resolved for the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from mer_zoo import registry
+from mer_zoo.data.conversation import MODALITIES
+from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.model.plan import PartChoice, Plan, StageChoice
+from mer_zoo.model.recipe import RecipeFile
+
+
+def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data") -> Plan:
+    """Resolve a recipe for features of given widths.
+
+    Args:
+        file: the recipe.
+        widths: modality -> width of its features.
+        data_name: what errors call the data.
+
+    Raises:
+        MerZooError: an unknown part or setting, a modality the data lacks, a width that differs; every fault at once.
+
+    Example:
+        >>> from mer_zoo.model import recipe
+        >>> fill(recipe.read("bilstm"), {"text": 8}).model["context"].plain()["encoder"]["name"]
+        'bilstm'
+    """
+    modalities = _modalities(file, widths, data_name)
+    filling = _Filling(file)
+    recipe = file.recipe
+    graph = recipe.graph and filling.part("graph", recipe.graph, "graph")
+    stages: dict[str, StageChoice] = {}
+    for name, stage in recipe.model.items():
+        stages[name] = filling.stage(name, stage, tuple(stages), {*MODALITIES, *modalities, "utterance"})
+    balancing = filling.part("balancing", recipe.balancing, "balancing")
+    loss = filling.part("loss", recipe.loss, "loss")
+    if filling.faults:
+        raise MerZooError("\n".join(filling.faults))
+    if len(modalities) == 1:
+        balancing = PartChoice(name="none")  # nothing to balance; what ran is what is written down
+    return Plan(
+        modalities=modalities,
+        graph=graph,
+        model=stages,
+        balancing=balancing,
+        loss=loss,
+        training=recipe.training,
+        code=filling.code,
+    )
+
+
+@dataclass
+class _Filling:
+    """Resolves one part after the other and collects what is wrong with them."""
+
+    file: RecipeFile
+    faults: list[str] = field(default_factory=list)
+    code: dict[str, str] = field(default_factory=dict)
+
+    def part(self, kind: str, part: PartChoice, *location: Any) -> PartChoice:
+        """Return the part with all its settings."""
+        place = self.file.place(*location)
+        try:
+            card = registry.find(kind, part.name, place)
+            settings = registry.fill(card, part.settings, place, partial(self.file.place, *location))
+            if (written := registry.code(card)) is not None:
+                self.code[card.id] = written
+        except MerZooError as error:
+            self.faults.append(str(error))
+            return part
+        return PartChoice(name=card.name, **settings)
+
+    def stage(self, name: str, stage: StageChoice, earlier: tuple[str, ...], nodes: set[str]) -> StageChoice:
+        """Return the stage with its part filled; the stages and node types it names are checked."""
+        for source in stage.sources:
+            if source not in earlier:
+                place = self.file.place("model", name, stage.kind)
+                self.faults.append(f"{place}: no stage '{source}' before this one.{nearest(source, earlier)}")
+        for node in stage.only or []:
+            if node not in nodes:
+                place = self.file.place("model", name, "only")
+                self.faults.append(f"{place}: no modality '{node}'.{nearest(node, nodes)}")
+        if stage.part is None:
+            return stage
+        return stage.model_copy(update={stage.kind: self.part(stage.kind, stage.part, "model", name, stage.kind)})
+
+
+def _modalities(file: RecipeFile, widths: Mapping[str, int], data_name: str) -> dict[str, int]:
+    asked = file.recipe.modalities
+    if asked == "all":
+        return dict(widths)
+    missing = [m for m in asked if m not in widths]
+    if missing:
+        raise MerZooError(
+            f"{file.place('modalities')}: recipe '{file.name}' needs {', '.join(missing)}, but {data_name} has only "
+            f"{', '.join(widths)}. Use `-o modalities=[{', '.join(m for m in asked if m in widths)}]` or other data."
+        )
+    if isinstance(asked, dict):
+        for modality, width in asked.items():
+            if widths[modality] != width:
+                raise MerZooError(
+                    f"{file.place('modalities', modality)}: recipe '{file.name}' is for {modality} features of width "
+                    f"{width}, but {data_name} has width {widths[modality]}. Use the features the recipe names, or "
+                    f"`-o modalities=all` to take what the data has."
+                )
+    return {m: widths[m] for m in asked}

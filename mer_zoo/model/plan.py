@@ -1,0 +1,162 @@
+"""A plan: all that decides what a model is and how it is trained, as checked data; a recipe filled for a dataset."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pydantic
+
+STAGE_KINDS = ("encoder", "layer", "edge_weight", "fusion", "head", "skip", "start")
+APPLIES_TO: dict[str, tuple[str, ...]] = {
+    "only": ("encoder", "layer", "edge_weight", "fusion", "head"),
+    "relations": ("layer", "edge_weight"),
+    "shared": ("encoder", "head"),
+}
+"""The kinds of stages for which a key beside the part has a meaning."""
+
+
+class Strict(pydantic.BaseModel):
+    """Checked data that refuses keys it does not know and never changes."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class PartChoice(Strict):
+    """A part by name with its settings; a bare name stands for `{name: ...}`."""
+
+    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+    def plain(self) -> dict[str, Any]:
+        """Return the part as plain data: `{name: ..., settings}`."""
+        return {"name": self.name, **self.settings}
+
+
+class StageChoice(Strict):
+    """One step of a model: exactly one of the kinds, and where it applies.
+
+    Attributes:
+        encoder, layer, edge_weight, fusion, head: the part.
+        skip: stages whose outputs are put in front of the current states (concatenated).
+        start: stage to go back to; what follows continues from its output, as a second branch.
+        only: node types the stage applies to; the others pass by untouched. Types the data lacks are ignored.
+        relations: wildcard patterns of the relations that a layer or edge weight sees.
+        shared: one instance for all node types instead of one for each.
+    """
+
+    encoder: PartChoice | None = None
+    layer: PartChoice | None = None
+    edge_weight: PartChoice | None = None
+    fusion: PartChoice | None = None
+    head: PartChoice | None = None
+    skip: str | list[str] | None = None
+    start: str | list[str] | None = None
+    only: list[str] | None = None
+    relations: str | list[str] | None = None
+    shared: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _one_kind(self) -> StageChoice:
+        given = [kind for kind in STAGE_KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a stage has exactly one of {', '.join(STAGE_KINDS)}; this one has {given or 'none'}")
+        for key, kinds in APPLIES_TO.items():
+            if getattr(self, key) and given[0] not in kinds:
+                raise ValueError(f"`{key}` has no meaning for a {given[0]}, only for: {', '.join(kinds)}. Leave it out")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of the kinds this stage is."""
+        return next(kind for kind in STAGE_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def part(self) -> PartChoice | None:
+        """The part, for stages that have one."""
+        return None if self.kind in ("skip", "start") else getattr(self, self.kind)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The earlier stages that a skip or a start names."""
+        named = self.skip if self.skip is not None else self.start
+        return (named,) if isinstance(named, str) else tuple(named or ())
+
+    def plain(self) -> dict[str, Any]:
+        """Return the stage as it is written into a plan: `{kind: part or sources, ...}`, without what is not set."""
+        entry: dict[str, Any] = {self.kind: list(self.sources) if self.part is None else self.part.plain()}
+        return entry | {key: getattr(self, key) for key in APPLIES_TO if getattr(self, key)}
+
+
+class Training(Strict):
+    """How a model is trained.
+
+    Attributes:
+        optimizer: `adam`, `adamw` or `sgd`.
+        learning_rate: step size.
+        weight_decay: L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`).
+        dialogues_per_batch: dialogues in a step.
+        epochs: passes over the training dialogues, at most.
+        patience: epochs without a better validation score before stopping; null: never stop early.
+        select: validation metric that chooses the epoch.
+        clip: largest norm of the gradient; null: no clipping.
+    """
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: pydantic.PositiveFloat = 1e-3
+    weight_decay: pydantic.NonNegativeFloat = 0.0
+    dialogues_per_batch: pydantic.PositiveInt = 16
+    epochs: pydantic.PositiveInt = 30
+    patience: pydantic.PositiveInt | None = None
+    select: Literal["weighted_f1", "macro_f1", "accuracy", "unweighted_recall"] = "weighted_f1"
+    clip: pydantic.PositiveFloat | None = None
+
+
+class Plan(Strict):
+    """A recipe filled for a dataset: all that decides a run but the data and the seed, defaults written in.
+
+    Attributes:
+        modalities: name -> width of its features.
+        graph: the graph builder, or None.
+        model: the stages by name, in the order the data meets them.
+        balancing, loss: the parts.
+        training: the loop's settings.
+        code: `kind/name` -> source of parts that are not the library's own.
+
+    Example:
+        >>> from mer_zoo.model import filling, recipe
+        >>> plan = filling.fill(recipe.read("bilstm"), {"text": 8})
+        >>> plan.modalities, list(plan.model), plan.loss.name
+        ({'text': 8}, ['join', 'context', 'classify'], 'nll')
+        >>> Plan.model_validate(plan.plain()) == plan
+        True
+    """
+
+    modalities: dict[str, int]
+    graph: PartChoice | None
+    model: dict[str, StageChoice]
+    balancing: PartChoice
+    loss: PartChoice
+    training: Training
+    code: dict[str, str] = {}
+
+    def plain(self) -> dict[str, Any]:
+        """Return the plan as plain data, as result files and model files hold it."""
+        return {
+            "modalities": dict(self.modalities),
+            "graph": self.graph and self.graph.plain(),
+            "model": {name: stage.plain() for name, stage in self.model.items()},
+            "balancing": self.balancing.plain(),
+            "loss": self.loss.plain(),
+            "training": self.training.model_dump(mode="json"),
+            **({"code": dict(self.code)} if self.code else {}),
+        }

@@ -1,0 +1,155 @@
+"""From a request to a result: one recipe on one split of one dataset, with one seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mer_zoo.data.conversation import Dataset
+from mer_zoo.data.loading import load
+from mer_zoo.data.splits import fold_count, split_dataset
+from mer_zoo.errors import MerZooError
+from mer_zoo.model import filling, recipe
+from mer_zoo.model.plan import Plan
+from mer_zoo.model.saving import Saved, save
+from mer_zoo.results.result import SUFFIX, Protocol, run_id, write_result
+from mer_zoo.training import loop
+from mer_zoo.training.engines import seeds_that_fit, why_not_stacked
+from mer_zoo.training.options import ComputeOptions
+from mer_zoo.training.task import Task
+
+Data = str | Mapping[str, Any] | Dataset
+"""A dataset, its name, `{name: ..., settings}`, or the folder of a container."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run to make, as plain data that a worker process can be sent.
+
+    Attributes:
+        name: what tables call the model.
+        plan: the recipe, filled for the data.
+        data: what `data.loading.load` takes, or a dataset.
+        fingerprint: of the dataset.
+        seed: decides weights, order of dialogues and dropout.
+        fold: which fold is the test; None: the data's own test split.
+        protocol: `validation`, or `test-oracle`.
+        device: `cpu`, `cuda`, `cuda:1`.
+        options: how to compute.
+
+    Example:
+        >>> experiment = prepare("bilstm", "synthetic", changes=["training.epochs=1"])
+        >>> experiment.run().result.epochs_run
+        1
+    """
+
+    name: str
+    plan: Plan
+    data: Data
+    fingerprint: str
+    seed: int = 0
+    fold: int | None = None
+    protocol: Protocol = "validation"
+    device: str = "cpu"
+    options: ComputeOptions = field(default_factory=ComputeOptions)
+
+    @property
+    def run_id(self) -> str:
+        """Identity of the run: a hash of what decides it."""
+        return run_id(self.plan.plain(), self.fingerprint, self.seed, self.fold)
+
+    def task(self) -> Task:
+        """Load the dialogues and split them."""
+        dataset = _dataset(self.data)
+        return Task(self.name, self.plan, dataset, split_dataset(dataset, self.fold or 0), self.fold, self.device)
+
+    def run(self, progress: Callable[[dict[str, Any]], None] | None = None) -> loop.Outcome:
+        """Train, and return the model and its result.
+
+        Args:
+            progress: called after every epoch with its record.
+        """
+        how: dict[str, Any] = {"protocol": self.protocol, "options": self.options, "progress": progress}
+        return loop.train(self.task(), self.seed, **how)
+
+
+def prepare(
+    recipe_name: str,
+    data: Data,
+    *,
+    name: str = "",
+    changes: Iterable[str] | Mapping[str, Any] = (),
+    fold: int | None = None,
+    **how: Any,
+) -> Experiment:
+    """Read a recipe, fill it for the data, and return the experiment; nothing is trained.
+
+    Args:
+        recipe_name: a shipped name, or a YAML file.
+        data: see `Data`.
+        name: what tables call the model; the recipe's name if it is "".
+        changes: `key=value` changes of the recipe, or key -> value.
+        fold: which fold is the test, for data without a test split (None: the first).
+        how: further fields of `Experiment`.
+
+    Raises:
+        MerZooError: recipe and data do not fit, or there is no such fold.
+    """
+    dataset = _dataset(data)
+    if isinstance(changes, Mapping):
+        changes = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    file = recipe.read(recipe_name, changes)
+    plan = filling.fill(file, dataset.widths, f"dataset '{dataset.name}'")
+    split_dataset(dataset, fold or 0)
+    folded = (fold or 0) if "all" in dataset.splits else None
+    return Experiment(name or file.name, plan, data, dataset.fingerprint, fold=folded, **how)
+
+
+def folds_of(data: Data) -> Sequence[int | None]:
+    """Return the folds to run: numbers for data that is cross-validated, else None alone."""
+    dataset = _dataset(data)
+    return range(fold_count(dataset)) if "all" in dataset.splits else [None]
+
+
+def run_stack(
+    experiments: Sequence[Experiment], progress: Callable[[dict[str, Any]], None] | None = None
+) -> list[loop.Outcome]:
+    """Run experiments that differ in their seed only, as many at a time as memory allows.
+
+    Models that cannot be stacked are trained one by one.
+    """
+    first = experiments[0]
+    if any(replace(other, seed=first.seed) != first for other in experiments):
+        raise MerZooError("experiments that are stacked may differ in their seed only.")
+    task, outcomes = first.task(), []
+    size = 1 if why_not_stacked(task) is not None else seeds_that_fit(task)
+    how: dict[str, Any] = {"protocol": first.protocol, "options": first.options, "progress": progress}
+    for start in range(0, len(experiments), size):
+        seeds = [experiment.seed for experiment in experiments[start : start + size]]
+        outcomes += loop.train_stacked(task, seeds, **how) if len(seeds) > 1 else [loop.train(task, seeds[0], **how)]
+    return outcomes
+
+
+def keep(experiment: Experiment, outcome: loop.Outcome, folder: Path, *, weights: bool = False) -> Path:
+    """Write the result of an experiment into a folder, after its weights if they are wanted; returns its path.
+
+    The result vouches for everything else, so it is written last.
+    """
+    path = folder / outcome.result.file_name
+    if weights:
+        result, plan = outcome.result, experiment.plan
+        saved = Saved(outcome.model, experiment.name, plan, tuple(result.dataset.label_names), result.run)
+        save(replace(saved, seed=experiment.seed, fold=experiment.fold), weights_beside(path))
+    return write_result(outcome.result, folder)
+
+
+def weights_beside(path: Path) -> Path:
+    """Return where the weights of a result file lie."""
+    return path.with_name(path.name.removesuffix(SUFFIX) + ".safetensors")
+
+
+def _dataset(data: Data) -> Dataset:
+    return data if isinstance(data, Dataset) else load(data)

@@ -1,0 +1,76 @@
+"""What is trained on what: a plan, the dialogues of one split, and where they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mer_zoo.corpus import Corpus
+from mer_zoo.data.conversation import Dataset
+from mer_zoo.data.splits import Split
+from mer_zoo.errors import MerZooError
+from mer_zoo.kernel.base import Kernel
+from mer_zoo.model.model import Facts
+from mer_zoo.model.plan import Plan
+from mer_zoo.model.wiring import Wiring, wire
+
+
+@dataclass(frozen=True)
+class Task:
+    """A plan and the dialogues of one split; seeds share it.
+
+    Corpora are made on first use, so graphs are built once, and the test dialogues not before the epoch is chosen.
+
+    Attributes:
+        name: what tables call the model.
+        plan: what `filling.fill` returns.
+        dataset, split: the dialogues.
+        fold: which fold of a cross-validation this is; None: the data's own splits.
+        device: where to compute.
+        kernels: kernel class to force, or None.
+    """
+
+    name: str
+    plan: Plan
+    dataset: Dataset
+    split: Split
+    fold: int | None = None
+    device: str = "cpu"
+    kernels: type[Kernel] | None = None
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What parts may know of the data: never anything of the test labels."""
+        classes = len(self.dataset.label_names)
+        labels = np.concatenate([dialogue.labels for dialogue in self.dataset.select(self.split.train)])
+        counts = np.bincount(labels[labels >= 0], minlength=classes)
+        if not counts.sum():
+            raise MerZooError(f"dataset '{self.dataset.name}': no training utterance has a label.")
+        return Facts(self.plan.modalities, self.dataset.max_speakers, classes, tuple(counts.tolist()))
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """Graph builder and views of the plan."""
+        return wire(self.plan, self.facts.speakers)
+
+    def _corpus(self, ids: Sequence[str]) -> Corpus:
+        dialogues, wiring = self.dataset.select(ids), self.wiring
+        return Corpus(dialogues, wiring.builder, wiring.views, kernels=self.kernels, device=self.device)
+
+    @cached_property
+    def train(self) -> Corpus:
+        """Training dialogues on the device."""
+        return self._corpus(self.split.train)
+
+    @cached_property
+    def validation(self) -> Corpus:
+        """Validation dialogues on the device."""
+        return self._corpus(self.split.validation)
+
+    @cached_property
+    def test(self) -> Corpus:
+        """Test dialogues on the device."""
+        return self._corpus(self.split.test)
