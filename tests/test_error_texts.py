@@ -38,6 +38,7 @@ ELSEWHERE = {
     "_import",  # dgl is not installed
     "total_loss",  # hooks called out of order
     "own",  # tests/test_balancing.py
+    "explained",  # tests/test_training.py
 }
 FACTS = Facts(WIDTHS, 3, 6, (1,) * 6)
 KNOWN = {"width": 6, "widths": WIDTHS, "relations": ("near",), "speakers": 2, "classes": 6, "class_counts": (1,) * 6}
@@ -68,6 +69,27 @@ class Raising(GraphBuilder):
             raise MerZooError("this dialogue is too short.")
         pair = (np.array([0]), np.array([1]))
         return {key: pair for key in self.edge_types}
+
+
+class Speaking(GraphBuilder):
+    relations = ("says",)  # type: ignore[assignment]
+    edge_types = [("text", "says", "speaker")]  # type: ignore[assignment] # noqa: RUF012
+
+    def edges(self, conversation):
+        return {("text", "says", "speaker"): (np.array([0]), np.array([0]))}
+
+
+class Undeclared(GraphBuilder):
+    relations = ("near",)  # type: ignore[assignment]
+
+    def edges(self, conversation):
+        return {("text", "far", "text"): (np.array([0]), np.array([0]))}
+
+
+class Shapeless(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_width = width / 2
 
 
 def cls(**annotations):
@@ -198,7 +220,9 @@ loss: nil
     yield "another width", lambda: filling.fill(recipe.read("mmgcn/iemocap"), widths, "meld")
 
     # assembly
-    def built(graph="self_cross_speaker", loss="nll", balancing="none", **stages):
+    def built(graph="", loss="nll", balancing="none", **stages):
+        passing = any(isinstance(stage, dict) and stage.keys() & {"layer", "edge_weight"} for stage in stages.values())
+        graph = graph or (graph == "" and passing and "self_cross_speaker") or None
         data = {"title": "x", "graph": graph, "model": stages, "loss": loss, "balancing": balancing}
         made = filling.fill(recipe.RecipeFile("x", recipe.Recipe.model_validate(data)), WIDTHS)
         return lambda: assemble(made, FACTS)
@@ -217,6 +241,13 @@ loss: nil
             "complete_multimodal", join=end["join"], a={**graph_conv, "relations": "same_utterance"}, judge=end["judge"]
         ),
     )
+    yield "a graph that no stage uses", built("self_cross_speaker", **project, **end)
+    with _registered("graph", Undeclared):
+        yield "edges that are not declared", built("undeclared", **project, hop=graph_conv, **end)
+    with _registered("graph", Speaking):
+        yield "nodes of a builder's own", built("speaking", **project, hop=graph_conv, **end)
+    with _registered("encoder", Shapeless):
+        yield "a width that is none", built(**project, odd={"encoder": "shapeless"}, **end)
     yield "an unknown relation", built(**project, hop={**graph_conv, "relations": "same_speker_*"}, **end)
     yield "a modality misspelt", lambda: built(join={"fusion": "concat", "only": ["txet"]}, judge=end["judge"])
     yield "a fusion of nothing", built(join={"fusion": "concat", "only": ["utterance"]}, judge=end["judge"])

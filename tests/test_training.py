@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from mer_zoo import registry
 from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.data.splits import split_dataset
 from mer_zoo.errors import MerZooError
@@ -158,3 +160,37 @@ def test_damaged_models_are_refused(trained, tmp_path):
         saving.load(path)
     with pytest.raises(MerZooError, match="no such file"):
         saving.load(tmp_path / "n.safetensors")
+
+
+class BreaksLater(nn.Linear):
+    """Works on the two tiny dialogues of the assembly, and fails on longer ones."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+        self.out_width = width
+
+    def forward(self, x, layout):
+        if layout.rows.shape[1] > 3:
+            raise IndexError("index 3 is out of bounds")
+        return super().forward(x)
+
+
+def test_a_part_that_fails_in_training_is_named(small, monkeypatch):
+    monkeypatch.setattr(registry.lookup, "_registered", {})
+    registry.register("encoder", BreaksLater)
+    broken = task(small, "bilstm", "model.context.encoder=breaks_later")
+    with pytest.raises(MerZooError, match=r"model\.context: encoder/breaks_later fails here: index 3 is out of bounds"):
+        train(broken, 0)
+
+
+def test_training_leaves_the_callers_random_generator_alone(small):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    train(task(small, "bilstm", "training.epochs=1"), 0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_weights_that_are_not_finite_are_never_kept(small):
+    wild = task(small, "bilstm", "training.learning_rate=1e38", "training.epochs=1")
+    with pytest.raises(MerZooError, match=r"seed 0, epoch 0: .* finite|training loss is"):
+        train(wild, 0)

@@ -58,8 +58,13 @@ class GraphBuilder(abc.ABC):
                 f"{type(self).__name__}, more than {self.max_edges:,}. Use a windowed graph, or split the dialogue."
             )
         edges = self.edges(conversation)
-        graph = dgl.heterograph(edges, num_nodes_dict=dict.fromkeys(self.node_types, length))
-        return graph
+        if undeclared := [key for key in edges if key not in self.edge_types]:
+            declared = ", ".join(sorted({relation for _, relation, _ in self.edge_types}))
+            raise MerZooError(
+                f"dialogue '{conversation.id}': {type(self).__name__} makes edges of {undeclared[0]}, which are not "
+                f"among its `edge_types` (relations: {declared}), so that no layer would see them. Declare them."
+            )
+        return dgl.heterograph(edges, num_nodes_dict=dict.fromkeys(self.node_types, length))
 
 
 def window_pairs(length: int, past: int, future: int) -> tuple[np.ndarray, np.ndarray]:
