@@ -109,7 +109,7 @@ def _pairs(edges: Kernel, plain: Definition) -> Iterator[tuple[str, tuple, tuple
     def twice(costly: bool, x: Tensor, v: Tensor) -> Tensor:
         with launch_cost.assumed(costly):
             messages = edges.propagation(weights(x))
-            return messages.unlay(messages.step(messages.step(messages.lay(v))))
+            return messages.leave(messages.send(messages.send(messages.enter(v))))
 
     cases: dict[str, tuple[Callable, Callable, tuple[Tensor, ...]]] = {
         "source": (lambda x: columns(edges.source(x)), lambda x: x[..., s], (node,)),

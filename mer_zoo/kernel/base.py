@@ -27,14 +27,14 @@ class Propagation:
     """Messages passed many times with the same weights.
 
     Attributes:
-        lay: `[heads, nodes, d]` → states as the kernel computes with them, `[heads, *rows, d]`, zeros where no node is.
-        step: passes messages, from such states to such states.
-        unlay: the inverse of `lay`.
+        enter: `[heads, nodes, d]` → states as the kernel computes with them, `[heads, *rows, d]`, zeros where no node is.
+        send: passes messages, from such states to such states.
+        leave: the inverse of `enter`.
     """
 
-    lay: Step
-    step: Step
-    unlay: Step
+    enter: Step
+    send: Step
+    leave: Step
 
 
 def _as_is(x: Tensor) -> Tensor:
@@ -153,11 +153,11 @@ class Kernel(abc.ABC):
         """Return `aggregate` with these weights, prepared once for a layer that passes messages many times."""
         return Propagation(_as_is, lambda values: self.aggregate(weights, values), _as_is)
 
-    def _laid(self, lay: Step, step: Step, unlay: Step) -> Propagation:
+    def _laid(self, enter: Step, send: Step, leave: Step) -> Propagation:
         """Stay in a padded layout where launches cost more than padding; else leave it after every step."""
         if launch_cost.is_costly(self.index.rows.device):
-            return Propagation(lay, step, unlay)
-        return Propagation(_as_is, lambda values: unlay(step(lay(values))), _as_is)
+            return Propagation(enter, send, leave)
+        return Propagation(_as_is, lambda values: leave(send(enter(values))), _as_is)
 
     def aggregate_by_relation(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted sum, each relation apart: masked `[*edges]`, `[nodes, d]` → `[selected relations, nodes, d]`."""

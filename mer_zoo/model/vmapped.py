@@ -38,13 +38,17 @@ def run(calls: Sequence[Call], stackable: bool) -> list[Tensor]:
     results: dict[int, Tensor] = {}
     alike: dict[Any, list[int]] = {}
     for number, call in enumerate(calls):
-        mapped = stackable and not any(getattr(y, "foreign", False) for y in call.beside)
-        one_by_one = not (mapped and launch_cost.is_costly(call.x.device))
-        alike.setdefault(number if one_by_one else _form(call), []).append(number)
+        together = stackable and launch_cost.is_costly(call.x.device) and _is_torch(call)
+        alike.setdefault(_form(call) if together else number, []).append(number)
     for numbers in alike.values():
         several = [calls[number] for number in numbers]
         results.update(zip(numbers, _as_one(several) if len(several) > 1 else _alone(several[0]), strict=True))
     return [results[number] for number in range(len(calls))]
+
+
+def _is_torch(call: Call) -> bool:
+    """Whether the call is made of torch's own operations, which `torch.func.vmap` knows."""
+    return not any(getattr(y, "foreign", False) for y in call.beside)
 
 
 def can_be_mapped(part: nn.Module) -> bool:

@@ -55,11 +55,11 @@ class GatedGCNII(GCNII):
         """Gate and pass messages `depth` times."""
         weights = symmetric_normalisation(edges, edges.ones.to(x.dtype) if weights is None else weights)
         messages = edges.propagation(weights.unsqueeze(0))
-        start = messages.lay(self.first(x).relu().unsqueeze(0))
+        start = messages.enter(self.first(x).relu().unsqueeze(0))
         h = self.drop(start)
         state = torch.zeros_like(h), torch.zeros_like(h)
         for matrix, constant in self._levels(start.flatten(0, -2)):
             state = self.gate(h, state)
-            z = messages.step(state[0])
+            z = messages.send(state[0])
             h = h + self.drop(torch.addmm(constant, z.flatten(0, -2), matrix).relu().view_as(z))
-        return messages.unlay(h).squeeze(0)
+        return messages.leave(h).squeeze(0)

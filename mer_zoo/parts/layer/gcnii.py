@@ -66,11 +66,11 @@ class GCNII(nn.Module):
         """Pass messages `depth` times."""
         weights = symmetric_normalisation(edges, edges.ones.to(x.dtype) if weights is None else weights)
         messages = edges.propagation(weights.unsqueeze(0))
-        h = start = messages.lay(self.first(x).relu().unsqueeze(0))
+        h = start = messages.enter(self.first(x).relu().unsqueeze(0))
         for matrix, constant in self._levels(start.flatten(0, -2)):
-            z = messages.step(self.drop(h))
+            z = messages.send(self.drop(h))
             h = torch.addmm(constant, z.flatten(0, -2), matrix).relu().view_as(z)
-        return self.drop(messages.unlay(h).squeeze(0))
+        return self.drop(messages.leave(h).squeeze(0))
 
     def _levels(self, start: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Of every level, the matrix of z, and what does not depend on z: a level is then one product."""
