@@ -6,8 +6,9 @@ from datetime import datetime, timezone
 
 import numpy as np
 
+from mer_zoo.results.identity import COMPUTES, Identity
 from mer_zoo.results.metrics import score
-from mer_zoo.results.result import Environment, Result, Seconds, run_id
+from mer_zoo.results.result import Environment, Result, Seconds
 
 NAMES = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 
@@ -70,7 +71,8 @@ def fabricate(
         history.append(entry)
     filled = recipe or {"title": model, "train": {"lr": 1e-4, "epochs": epochs}}
     return Result(
-        run=run_id(filled, f"print-{dataset}", seed, fold),
+        run=Identity(recipe=filled, data=f"print-{dataset}", seed=seed, fold=fold, protocol=protocol).run,
+        versions={"mer_zoo": COMPUTES},
         recipe_name=model,
         recipe=filled,
         dataset={

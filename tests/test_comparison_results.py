@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mer_zoo.errors import MerZooError
-from mer_zoo.results.result import Environment, read_result, read_results, run_id, write_result
+from mer_zoo.results.identity import Identity
+from mer_zoo.results.result import Environment, read_result, read_results, write_result
 
 
 def test_a_result_comes_back_as_it_was(tmp_path):
@@ -55,20 +56,25 @@ plain = st.recursive(
 @given(st.dictionaries(st.text(max_size=4), plain, max_size=4))
 def test_a_run_id_survives_json_and_the_order_of_keys(recipe):
     again = json.loads(json.dumps(dict(reversed(recipe.items()))))
-    assert run_id(recipe, "f", 1, None) == run_id(again, "f", 1, None)
+    assert Identity(recipe=recipe, data="f", seed=1).run == Identity(recipe=again, data="f", seed=1).run
 
 
 def test_a_run_id_changes_with_all_that_determines_a_run():
-    ids = {
-        run_id({"lr": 1}, "f", 0, None),
-        run_id({"lr": 2}, "f", 0, None),
-        run_id({"lr": 1}, "g", 0, None),
-        run_id({"lr": 1}, "f", 1, None),
-        run_id({"lr": 1}, "f", 0, 0),
-    }
-    assert len(ids) == 5
+    first = {"recipe": {"lr": 1}, "data": "f", "seed": 0, "versions": {"mer_zoo": 1, "loss/nll": 1}}
+    others: list[dict] = [
+        {"recipe": {"lr": 2}},
+        {"data": "g"},
+        {"seed": 1},
+        {"fold": 0},
+        {"protocol": "test-oracle"},
+        {"precision": "bf16"},
+        {"split": {"test": "sessions"}},
+        {"versions": {"mer_zoo": 2, "loss/nll": 1}},
+        {"versions": {"mer_zoo": 1, "loss/nll": 2}},
+    ]
+    assert len({Identity(**{**first, **other}).run for other in [{}, *others]}) == 1 + len(others)
     with pytest.raises(MerZooError, match="not plain JSON"):
-        run_id({"lr": float("nan")}, "f", 0, None)
+        _ = Identity(recipe={"lr": float("nan")}, data="f", seed=0).run
 
 
 def change(data, **changes):
@@ -82,10 +88,10 @@ def change(data, **changes):
         (lambda data: json.dumps(data)[:-30], "not JSON"),
         (lambda data: "[" * 100_000, "not JSON"),
         (lambda data: "[]", "damaged"),
-        (lambda data: change(data, format=2), "reads format 1"),
+        (lambda data: change(data, format=3), "reads format 2"),
         (lambda data: change(data, protocol="guess"), "protocol"),
         (lambda data: change(data, colour="red"), "colour: Extra"),
-        (lambda data: change(data, seed=7), "hash to"),
+        (lambda data: change(data, seed=7), "hashes to"),
         (lambda data: change(data, predictions={}), "dialogues of the test split"),
         (lambda data: json.dumps({k: v for k, v in data.items() if k != "metrics"}), "metrics: Field required"),
     ],

@@ -116,3 +116,45 @@ def test_bad_requests():
         carve_validation(["a", "b"], 1.0, 0)
     with pytest.raises(MerZooError, match="needs at least 2 folds, not 1"):
         k_folds(["a", "b"], 1, 0)
+
+
+def speaking(*pairs):
+    """Dialogues by id and speakers, in one pool."""
+    dialogues = [
+        Conversation(name, tuple(speakers), [0] * len(speakers), {"text": np.zeros((len(speakers), 1), np.float32)})
+        for name, speakers in pairs
+    ]
+    return Dataset("spoken", tuple(dialogues), ("sad",), {"train": [d.id for d in dialogues[:-1]], "test": ["Ses3_b"]})
+
+
+SPOKEN = [("Ses1_a", "AB"), ("Ses1_b", "BA"), ("Ses2_a", "CD"), ("Ses2_b", "CD"), ("Ses3_a", "EF"), ("Ses3_b", "EA")]
+
+
+def test_each_session_is_the_test_once():
+    data, rule = speaking(*SPOKEN), SplitRule(test="sessions", validation="last")
+    folds = [split_dataset(data, fold, rule) for fold in range(fold_count(data, rule))]
+    assert [fold.test for fold in folds] == [("Ses1_a", "Ses1_b"), ("Ses2_a", "Ses2_b"), ("Ses3_a", "Ses3_b")]
+    assert all(
+        set(fold.train) | set(fold.validation) | set(fold.test) == {name for name, _ in SPOKEN} for fold in folds
+    )
+    with pytest.raises(MerZooError, match=r"'Ses1_a' has no session: its id does not match"):
+        split_dataset(data, 0, SplitRule(test="sessions", session="^x"))
+
+
+def test_no_one_who_speaks_in_the_test_speaks_elsewhere():
+    data, rule = speaking(*SPOKEN), SplitRule(test="speakers")
+    voices = {name: set(speakers) for name, speakers in SPOKEN}
+    assert fold_count(data, rule) == 6
+    for fold in range(6):
+        split = split_dataset(data, fold, rule)
+        heard = set().union(*(voices[name] for name in split.test))
+        assert all(not heard & voices[name] for name in (*split.train, *split.validation))
+
+
+@pytest.mark.parametrize(("where", "taken"), [("first", "a0"), ("last", "b2")])
+def test_validation_is_the_first_or_the_last_share(where, taken):
+    data = dataset({"train": names("a", 7), "validation": names("b", 3), "test": names("c", 2)})
+    split = split_dataset(data, rule=SplitRule(validation=where, share=0.1))
+    assert split.validation == (taken,)
+    assert len(split.train) == 9
+    assert split.test == names("c", 2)

@@ -62,7 +62,7 @@ def execute(
     """
     listener = listener or Listener()
     done = _there(experiments, folder, keep_weights, listener)
-    missing = [experiment for experiment in experiments if experiment.run_id not in done]
+    missing = [experiment for experiment in experiments if experiment.identity.run not in done]
     listener.start(len(experiments), len(done))
     failures = []
     for run, outcome in _outcomes(missing, folder, workers, keep_weights, listener):
@@ -72,7 +72,7 @@ def execute(
             done[run] = outcome
         listener.run(outcome)
     # a result that was there already may come from a run of another name
-    wanted = [(experiment.run_id, experiment.name) for experiment in experiments]
+    wanted = [(experiment.identity.run, experiment.name) for experiment in experiments]
     return [done[run].model_copy(update={"recipe_name": name}) for run, name in wanted if run in done], failures
 
 
@@ -82,7 +82,7 @@ def _there(
     """Results of these experiments that the folder holds, whole."""
     if not folder.exists():
         return {}
-    wanted = {experiment.run_id for experiment in experiments}
+    wanted = {experiment.identity.run for experiment in experiments}
     found = {result.run: result for result in read_results(folder, listener.damaged) if result.run in wanted}
     if not keep_weights:
         return found
@@ -151,5 +151,5 @@ def _attempt(
             return [outcome for one in stack for outcome in _attempt([one], folder, keep_weights, progress)]
         known = isinstance(error, MerZooError)
         message = str(error) if known else f"unexpected failure, please report it:\n{traceback.format_exc()}"
-        return [(stack[0].run_id, Failure(stack[0], message))]
+        return [(stack[0].identity.run, Failure(stack[0], message))]
     return [(outcome.result.run, outcome.result) for outcome in outcomes]

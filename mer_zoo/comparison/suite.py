@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pydantic
 
+from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.registry import document, resources
+from mer_zoo.results.identity import Protocol
 from mer_zoo.training.experiment import Experiment, folds_of, prepare
 from mer_zoo.training.options import ComputeOptions
 
@@ -37,6 +39,7 @@ class Suite(pydantic.BaseModel):
         seeds: number of seeds (0, 1, ...) or a list of them.
         change: changes of every recipe, such as `training.epochs: 10`.
         protocol: `validation`, or `test-oracle` to replay the literature.
+        split: how the dialogues are split; by default as the data says.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -45,7 +48,8 @@ class Suite(pydantic.BaseModel):
     models: dict[str, Entry]
     seeds: pydantic.PositiveInt | list[int] = 3
     change: dict[str, Any] = {}
-    protocol: Literal["validation", "test-oracle"] = "validation"
+    protocol: Protocol = "validation"
+    split: SplitRule = SplitRule()
 
 
 def names() -> list[str]:
@@ -98,7 +102,8 @@ def experiments(suite: Suite, *, device: str = "cpu", options: ComputeOptions | 
     """
     found, faults = [], []
     seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
-    how: dict[str, Any] = {"protocol": suite.protocol, "device": device, "options": options or ComputeOptions()}
+    how: dict[str, Any] = {"protocol": suite.protocol, "split_rule": suite.split, "device": device}
+    how["options"] = options or ComputeOptions()
     for data in suite.data:
         for name, entry in suite.models.items():
             changes = {**suite.change, **entry.change}
@@ -107,7 +112,7 @@ def experiments(suite: Suite, *, device: str = "cpu", options: ComputeOptions | 
             except MerZooError as error:
                 faults.append(f"{name} on {data if isinstance(data, str) else data.get('name')}: {error}")
                 continue
-            found += [replace(first, fold=fold, seed=seed) for fold in folds_of(data) for seed in seeds]
+            found += [replace(first, fold=fold, seed=seed) for fold in folds_of(data, suite.split) for seed in seeds]
     if faults:
         raise MerZooError("\n".join(faults))
     return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pydantic
 
 from mer_zoo.data.conversation import UNLABELLED, Dataset
 from mer_zoo.errors import MerZooError
@@ -21,39 +22,51 @@ class Split(NamedTuple):
     test: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class SplitRule:
-    """How missing splits are made; it belongs to the protocol, not to a run: every training seed sees the same splits.
+class SplitRule(pydantic.BaseModel):
+    """How dialogues are split; it belongs to the protocol, not to a run: every training seed sees the same splits.
 
     Attributes:
-        validation_share: share of the train dialogues to carve a validation split from, where none is given.
-        folds: number of parts for cross-validation, where the data has the single split `all`.
+        test: `given`: the data's own test split, or folds where it has a single split `all`; `folds`, `sessions` or
+            `speakers`: all dialogues are pooled, and each part, session or speaker is the test once. Who speaks in the
+            test dialogues then speaks in no other (`speakers`).
+        validation: `given`: the data's own validation split, or `random` where it has none; `random`, `first` or
+            `last`: that share of the train dialogues, the data's own validation dialogues among them.
+        share: share of the train dialogues that validation takes, above 0 and below 1.
+        folds: number of parts for cross-validation, at least 2.
         seed: decides which dialogues go where.
+        session: pattern that finds the session in a dialogue's id, as in `Ses01F_impro02`.
+
+    Example:
+        >>> SplitRule(test="sessions").session
+        '^Ses\\\\d+'
     """
 
-    validation_share: float = 0.1
-    folds: int = 5
-    seed: int = 0
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    test: Literal["given", "folds", "sessions", "speakers"] = "given"
+    validation: Literal["given", "random", "first", "last"] = "given"
+    share: float = pydantic.Field(default=0.1, gt=0, lt=1)
+    folds: int = pydantic.Field(default=5, ge=2)
+    seed: int = pydantic.Field(default=0, ge=0)
+    session: str = r"^Ses\d+"
+
+    def plain(self) -> dict[str, Any]:
+        """Return what differs from the default, as result files and run ids hold it."""
+        return self.model_dump(exclude_defaults=True)
 
 
 def split_dataset(dataset: Dataset, fold: int = 0, rule: SplitRule | None = None) -> Split:
     """Return the dialogues to train, validate and test on.
 
-    Splits that the data has are used as given. Without `validation`, it is carved out of `train`; with the single split
-    `all`, part number `fold` is the test and validation is carved out of the rest.
-
     Args:
         dataset: with the splits `train`, `validation`, `test`; or `train`, `test`; or `all`.
+        fold: which part is the test, from 0 to `fold_count(dataset, rule) - 1`.
+        rule: how to split; by default splits that the data has are used as given, and missing ones are made.
 
     Returns:
         Ids in the dataset's order.
 
-    Args:
-        fold: which part is the test, from 0 to `fold_count(dataset) - 1`.
-        rule: how to make what is missing; `SplitRule()` by default.
-
     Raises:
-        MerZooError: other splits, no such fold, or too few dialogues.
+        MerZooError: other splits, no such fold, too few dialogues, or ids without a session.
 
     Example:
         >>> from mer_zoo.data.conversation import Conversation
@@ -64,33 +77,99 @@ def split_dataset(dataset: Dataset, fold: int = 0, rule: SplitRule | None = None
         [7, 1, 2]
     """
     rule = rule or SplitRule()
-    given = {name: ids for name, ids in dataset.splits.items() if ids}
     folds = fold_count(dataset, rule)
     if not 0 <= fold < folds:
         raise MerZooError(f"dataset '{dataset.name}': no fold {fold}; there are {folds}, counted from 0.")
-    classes = {dialogue.id: {int(y) for y in dialogue.labels if y != UNLABELLED} for dialogue in dataset}
     try:
-        if given.keys() == {"train", "validation", "test"}:
-            return Split(given["train"], given["validation"], given["test"])
-        if given.keys() == {"train", "test"}:
-            train, validation = carve_validation(given["train"], rule.validation_share, rule.seed, classes)
-            return Split(train, validation, given["test"])
-        if given.keys() == {"all"}:
-            test = k_folds(given["all"], folds, rule.seed, classes)[fold]
-            rest = [name for name in given["all"] if name not in set(test)]
-            train, validation = carve_validation(rest, rule.validation_share, rule.seed, classes)
-            return Split(train, validation, test)
+        rest, given, test = _test(dataset, fold, rule)
+        if given and rule.validation == "given":
+            return Split(rest, given, test)
+        held = set(given)
+        pool = tuple(d.id for d in dataset if d.id in held or d.id in set(rest)) if given else rest
+        train, validation = _carve(pool, rule, _classes(dataset))
     except MerZooError as error:
         raise MerZooError(f"dataset '{dataset.name}': {error}") from None
-    raise MerZooError(
-        f"dataset '{dataset.name}': has the splits {', '.join(given) or '(none)'}. Want train, validation and test; or "
-        "train and test; or a single 'all', which is cross-validated."
-    )
+    return Split(train, validation, test)
 
 
 def fold_count(dataset: Dataset, rule: SplitRule | None = None) -> int:
-    """Return how many folds there are to run: those of the rule for the single split `all`, else 1."""
-    return (rule or SplitRule()).folds if dataset.splits.get("all") else 1
+    """Return how many folds there are to run."""
+    rule = rule or SplitRule()
+    if rule.test == "given":
+        return rule.folds if dataset.splits.get("all") else 1
+    if rule.test == "folds":
+        return rule.folds
+    return len(_groups(dataset, rule))
+
+
+def is_folded(dataset: Dataset, rule: SplitRule | None = None) -> bool:
+    """Return whether the test split is one fold of several."""
+    return (rule or SplitRule()).test != "given" or bool(dataset.splits.get("all"))
+
+
+def _test(dataset: Dataset, fold: int, rule: SplitRule) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the ids to train on, those of a given validation split, and those of the test."""
+    given = {name: ids for name, ids in dataset.splits.items() if ids}
+    if rule.test in ("sessions", "speakers"):
+        test, barred = _groups(dataset, rule)[fold]
+        rest = tuple(dialogue.id for dialogue in dataset if dialogue.id not in barred)
+        if not rest:
+            raise MerZooError(f"no dialogue is left to train on without those of fold {fold} of `test: {rule.test}`.")
+        return rest, (), test
+    if rule.test == "folds" or given.keys() == {"all"}:
+        pool = given["all"] if given.keys() == {"all"} else tuple(dialogue.id for dialogue in dataset)
+        test = k_folds(pool, rule.folds, rule.seed, _classes(dataset))[fold]
+        return tuple(name for name in pool if name not in set(test)), (), test
+    if given.keys() in ({"train", "validation", "test"}, {"train", "test"}):
+        return given["train"], given.get("validation", ()), given["test"]
+    raise MerZooError(
+        f"has the splits {', '.join(given) or '(none)'}. Want train, validation and test; or train and test; or a "
+        "single 'all', which is cross-validated."
+    )
+
+
+def _groups(dataset: Dataset, rule: SplitRule) -> list[tuple[tuple[str, ...], frozenset[str]]]:
+    """Return, for every session or speaker, its dialogues, and all that must not be trained on then."""
+    members: dict[str, list[str]] = {}
+    for dialogue in dataset:
+        for name in _group_names(dialogue.id, dialogue.speakers, rule):
+            members.setdefault(name, []).append(dialogue.id)
+    if len(members) < 2:
+        raise MerZooError(f"`test: {rule.test}` needs at least 2 {rule.test}; there is {', '.join(members)}.")
+    voices = {dialogue.id: set(dialogue.speakers) for dialogue in dataset}
+    found = []
+    for name in sorted(members):
+        test = tuple(members[name])
+        heard = set().union(*(voices[one] for one in test)) if rule.test == "speakers" else set()
+        barred = frozenset(one for one, speakers in voices.items() if one in test or speakers & heard)
+        found.append((test, barred))
+    return found
+
+
+def _group_names(name: str, speakers: Sequence[str], rule: SplitRule) -> set[str]:
+    if rule.test == "speakers":
+        return set(speakers)
+    session = re.search(rule.session, name)
+    if session is None:
+        raise MerZooError(f"dialogue '{name}' has no session: its id does not match '{rule.session}'. Set `session`.")
+    return {session[0]}
+
+
+def _classes(dataset: Dataset) -> dict[str, set[int]]:
+    return {dialogue.id: {int(y) for y in dialogue.labels if y != UNLABELLED} for dialogue in dataset}
+
+
+def _carve(
+    ids: Sequence[str], rule: SplitRule, classes: Mapping[str, Collection[int]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if rule.validation in ("given", "random"):
+        return carve_validation(ids, rule.share, rule.seed, classes)
+    if len(ids) < 2:
+        raise MerZooError(f"{len(ids)} dialogue(s) cannot be parted into train and validation. Give at least 2.")
+    size = min(max(round(rule.share * len(ids)), 1), len(ids) - 1)
+    if rule.validation == "first":
+        return tuple(ids[size:]), tuple(ids[:size])
+    return tuple(ids[:-size]), tuple(ids[-size:])
 
 
 def carve_validation(

@@ -27,7 +27,8 @@ class Propagation:
     """Messages passed many times with the same weights.
 
     Attributes:
-        enter: `[heads, nodes, d]` → states as the kernel computes with them, `[heads, *rows, d]`, zeros where no node is.
+        enter: `[heads, nodes, d]` → states as the kernel computes with them, `[heads, *rows, d]`, zeros where there is
+            no node.
         send: passes messages, from such states to such states.
         leave: the inverse of `enter`.
     """

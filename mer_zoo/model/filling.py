@@ -12,6 +12,7 @@ from mer_zoo.data.conversation import MODALITIES
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model.plan import PartChoice, Plan, StageChoice
 from mer_zoo.model.recipe import RecipeFile
+from mer_zoo.results.identity import COMPUTES
 
 
 def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data") -> Plan:
@@ -109,3 +110,17 @@ def _modalities(file: RecipeFile, widths: Mapping[str, int], data_name: str) -> 
                     f"`-o modalities=all` to take what the data has."
                 )
     return {m: widths[m] for m in asked}
+
+
+def versions(plan: Plan) -> dict[str, int]:
+    """Return the versions of what computes a plan: `mer_zoo`, and each of its parts by `kind/name`.
+
+    Example:
+        >>> from mer_zoo.model import recipe
+        >>> sorted(versions(fill(recipe.read("bilstm"), {"text": 8})))[:2]
+        ['balancing/none', 'encoder/bilstm']
+    """
+    parts = [(stage.kind, stage.part.name) for stage in plan.model.values() if stage.part is not None]
+    parts += [("balancing", plan.balancing.name), ("loss", plan.loss.name)]
+    parts += [("graph", plan.graph.name)] if plan.graph else []
+    return {"mer_zoo": COMPUTES, **{f"{kind}/{name}": registry.find(kind, name).version for kind, name in parts}}

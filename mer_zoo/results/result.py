@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -21,39 +20,11 @@ import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from mer_zoo.errors import MerZooError
+from mer_zoo.results.identity import Identity, Precision, Protocol
 from mer_zoo.results.metrics import confusion_matrix
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 SUFFIX = ".result.json"
-
-Protocol = Literal["validation", "test-oracle"]
-
-
-def run_id(recipe: Mapping[str, Any], fingerprint: str, seed: int, fold: int | None) -> str:
-    """Name a run by what determines it: the filled recipe, the data, the seed and the fold.
-
-    Args:
-        recipe: the filled recipe in plain JSON values; the order of its keys does not matter.
-        fingerprint: of the dataset.
-        seed: of the run.
-        fold: number of the held-out fold, None where the dataset has a test split.
-
-    Returns:
-        16 hexadecimal digits of the sha256 of their canonical JSON.
-
-    Raises:
-        MerZooError: the recipe holds a value that JSON cannot, such as an array or NaN.
-
-    Example:
-        >>> run_id({"a": 1, "b": [2.5]}, "f00d", 0, None) == run_id({"b": [2.5], "a": 1}, "f00d", 0, None)
-        True
-    """
-    what = {"recipe": recipe, "data": fingerprint, "seed": seed, "fold": fold}
-    try:
-        text = json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise MerZooError(f"recipe: not plain JSON ({error}). Use names, numbers, lists and mappings only.") from None
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class _Record(BaseModel):
@@ -200,12 +171,15 @@ class Result(_Record):
 
     Attributes:
         format: version of the file format.
-        run: `run_id` of recipe, fingerprint, seed and fold; checked.
+        run: `Identity.run` of what decided it; checked.
         seed: what decided weights, order of dialogues and dropout.
         fold: number of the held-out fold; None where the data has a test split.
         recipe_name: what tables call the model, such as "amb_dsgdn".
         recipe: the filled recipe.
         protocol: how the epoch was chosen: on "validation", or on the test split ("test-oracle"; watermarked).
+        split_rule: what of the split rule differs from the default.
+        precision: of the products.
+        versions: of the library's computations and of the recipe's parts.
         chosen_epoch: the epoch the metrics and predictions are from, numbered as in `history`.
         oracle_metrics: test metrics at the epoch that is best on the test split, where it was looked for.
         history: one mapping per epoch. The report draws `epoch` against every key that ends in `loss` or in
@@ -223,7 +197,7 @@ class Result(_Record):
         typing.Literal['validation', 'test-oracle']
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     run: str
     recipe_name: str = Field(min_length=1)
     recipe: dict[str, JsonValue]
@@ -231,6 +205,9 @@ class Result(_Record):
     seed: int
     fold: int | None = None
     protocol: Protocol
+    split_rule: dict[str, JsonValue] = {}
+    precision: Precision = "float32"
+    versions: dict[str, int]
     split: Split
     chosen_epoch: int
     epochs_run: int
@@ -246,9 +223,8 @@ class Result(_Record):
 
     @model_validator(mode="after")
     def _agrees(self) -> Result:
-        want = run_id(self.recipe, self.dataset.fingerprint, self.seed, self.fold)
-        if self.run != want:
-            raise ValueError(f"run is {self.run}, but its recipe, data, seed and fold hash to {want}")
+        if self.run != (want := self.identity.run):
+            raise ValueError(f"run is {self.run}, but what decides it hashes to {want}")
         if set(self.predictions) != set(self.split.test):
             raise ValueError("predictions are not of the dialogues of the test split")
         classes = len(self.dataset.label_names)
@@ -263,6 +239,20 @@ class Result(_Record):
         if total.tolist() != self.metrics.test.confusion:
             raise ValueError("metrics.test.confusion does not agree with the predictions")
         return self
+
+    @property
+    def identity(self) -> Identity:
+        """What decided the run."""
+        return Identity(
+            recipe=self.recipe,
+            data=self.dataset.fingerprint,
+            seed=self.seed,
+            fold=self.fold,
+            protocol=self.protocol,
+            split=self.split_rule,
+            precision=self.precision,
+            versions=self.versions,
+        )
 
     @property
     def file_name(self) -> str:

@@ -10,16 +10,16 @@ from typing import Any
 
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.loading import load
-from mer_zoo.data.splits import fold_count, split_dataset
+from mer_zoo.data.splits import SplitRule, fold_count, is_folded, split_dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import filling, recipe
 from mer_zoo.model.plan import Plan
 from mer_zoo.model.saving import Saved, save
-from mer_zoo.results.result import SUFFIX, Protocol, run_id, write_result
+from mer_zoo.results.result import SUFFIX, Protocol, write_result
 from mer_zoo.training import loop
 from mer_zoo.training.engines import seeds_that_fit, why_not_stacked
 from mer_zoo.training.options import ComputeOptions
-from mer_zoo.training.task import Task
+from mer_zoo.training.task import Task, identity
 
 Data = str | Mapping[str, Any] | Dataset
 """A dataset, its name, `{name: ..., settings}`, or the folder of a container."""
@@ -37,6 +37,7 @@ class Experiment:
         seed: decides weights, order of dialogues and dropout.
         fold: which fold is the test; None: the data's own test split.
         protocol: `validation`, or `test-oracle`.
+        split_rule: how the dialogues are split.
         device: `cpu`, `cuda`, `cuda:1`.
         options: how to compute.
 
@@ -53,18 +54,21 @@ class Experiment:
     seed: int = 0
     fold: int | None = None
     protocol: Protocol = "validation"
+    split_rule: SplitRule = field(default_factory=SplitRule)
     device: str = "cpu"
     options: ComputeOptions = field(default_factory=ComputeOptions)
 
     @property
-    def run_id(self) -> str:
-        """Identity of the run: a hash of what decides it."""
-        return run_id(self.plan.plain(), self.fingerprint, self.seed, self.fold)
+    def identity(self) -> Identity:
+        """What decides the run."""
+        how: dict[str, Any] = {"protocol": self.protocol, "precision": self.options.precision}
+        return identity(self.plan, self.fingerprint, self.split_rule, seed=self.seed, fold=self.fold, **how)
 
     def task(self) -> Task:
         """Load the dialogues and split them."""
         dataset = _dataset(self.data)
-        return Task(self.name, self.plan, dataset, split_dataset(dataset, self.fold or 0), self.fold, self.device)
+        split = split_dataset(dataset, self.fold or 0, self.split_rule)
+        return Task(self.name, self.plan, dataset, split, self.fold, self.device, split_rule=self.split_rule)
 
     def run(self, progress: Callable[[dict[str, Any]], None] | None = None) -> loop.Outcome:
         """Train, and return the model and its result.
@@ -83,6 +87,7 @@ def prepare(
     name: str = "",
     changes: Iterable[str] | Mapping[str, Any] = (),
     fold: int | None = None,
+    split_rule: SplitRule | None = None,
     **how: Any,
 ) -> Experiment:
     """Read a recipe, fill it for the data, and return the experiment; nothing is trained.
@@ -92,7 +97,8 @@ def prepare(
         data: see `Data`.
         name: what tables call the model; the recipe's name if it is "".
         changes: `key=value` changes of the recipe, or key -> value.
-        fold: which fold is the test, for data without a test split (None: the first).
+        fold: which fold is the test, where there are folds (None: the first).
+        split_rule: how the dialogues are split.
         how: further fields of `Experiment`.
 
     Raises:
@@ -103,15 +109,16 @@ def prepare(
         changes = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     file = recipe.read(recipe_name, changes)
     plan = filling.fill(file, dataset.widths, f"dataset '{dataset.name}'")
-    split_dataset(dataset, fold or 0)
-    folded = (fold or 0) if "all" in dataset.splits else None
-    return Experiment(name or file.name, plan, data, dataset.fingerprint, fold=folded, **how)
+    rule = split_rule or SplitRule()
+    split_dataset(dataset, fold or 0, rule)
+    folded = (fold or 0) if is_folded(dataset, rule) else None
+    return Experiment(name or file.name, plan, data, dataset.fingerprint, fold=folded, split_rule=rule, **how)
 
 
-def folds_of(data: Data) -> Sequence[int | None]:
+def folds_of(data: Data, rule: SplitRule | None = None) -> Sequence[int | None]:
     """Return the folds to run: numbers for data that is cross-validated, else None alone."""
     dataset = _dataset(data)
-    return range(fold_count(dataset)) if "all" in dataset.splits else [None]
+    return range(fold_count(dataset, rule)) if is_folded(dataset, rule) else [None]
 
 
 def run_stack(

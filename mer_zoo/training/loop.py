@@ -19,13 +19,14 @@ from torch import Tensor
 
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Model
+from mer_zoo.results.identity import Protocol
 from mer_zoo.results.metrics import score_confusion
-from mer_zoo.results.result import Environment, Protocol, Result, run_id
+from mer_zoo.results.result import Environment, Result
 from mer_zoo.training import memory
 from mer_zoo.training.engines import Engine, OneSeed, StackedSeeds, batches_of, why_not_stacked
 from mer_zoo.training.evaluation import Evaluator
 from mer_zoo.training.options import ComputeOptions
-from mer_zoo.training.task import Task
+from mer_zoo.training.task import Task, identity
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -201,11 +202,12 @@ class _Run:
         """Describe the run of one seed."""
         task, data, share = self.task, self.task.dataset, 1 / len(self.seeds)  # what one of several stacked seeds costs
         validation, test = (score_confusion(confusion, self.names) for confusion in confusions)
-        recipe, precision = task.plan.plain(), self.options.precision
+        how: dict[str, Any] = {"protocol": self.protocol, "precision": self.options.precision}
+        what = identity(task.plan, data.fingerprint, task.split_rule, seed=record.seed, fold=task.fold, **how)
         described = {
-            "run": run_id(recipe, data.fingerprint, record.seed, task.fold),
+            "run": what.run,
             "recipe_name": task.name,
-            "recipe": recipe,
+            "recipe": what.recipe,
             "dataset": {
                 "name": data.name,
                 "fingerprint": data.fingerprint,
@@ -217,6 +219,9 @@ class _Run:
             "seed": record.seed,
             "fold": task.fold,
             "protocol": self.protocol,
+            "split_rule": what.split,
+            "precision": what.precision,
+            "versions": what.versions,
             "split": task.split._asdict(),
             "chosen_epoch": record.best.epoch,
             "epochs_run": len(record.history),
@@ -231,7 +236,7 @@ class _Run:
                 "per_epoch": float(np.median(self.seconds)) * share,
             },
             "peak_memory_mb": memory.peak(task.device),
-            "environment": Environment.here(task.device + (f", {precision}" * (precision != "float32"))),
+            "environment": Environment.here(task.device),
             "finished": datetime.datetime.now(datetime.timezone.utc),
         }
         return Result.model_validate(described)

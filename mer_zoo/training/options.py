@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.results.identity import Precision
 from mer_zoo.training import memory
-
-Precision = Literal["float32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)

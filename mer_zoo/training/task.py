@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Dataset
-from mer_zoo.data.splits import Split
+from mer_zoo.data.splits import Split, SplitRule
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
+from mer_zoo.model.filling import versions
 from mer_zoo.model.model import Facts
 from mer_zoo.model.plan import Plan
 from mer_zoo.model.wiring import Wiring, wire
+from mer_zoo.results.identity import Identity, Precision, Protocol
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Task:
         fold: which fold of a cross-validation this is; None: the data's own splits.
         device: where to compute.
         kernels: kernel class to force, or None.
+        split_rule: how the split was made.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Task:
     fold: int | None = None
     device: str = "cpu"
     kernels: type[Kernel] | None = None
+    split_rule: SplitRule = field(default_factory=SplitRule)
 
     @cached_property
     def facts(self) -> Facts:
@@ -74,3 +78,33 @@ class Task:
     def test(self) -> Corpus:
         """Test dialogues on the device."""
         return self._corpus(self.split.test)
+
+
+def identity(
+    plan: Plan,
+    fingerprint: str,
+    rule: SplitRule,
+    *,
+    seed: int,
+    fold: int | None,
+    protocol: Protocol,
+    precision: Precision,
+) -> Identity:
+    """Return what decides a run.
+
+    Args:
+        plan: the recipe, filled for the data.
+        fingerprint: of the dataset.
+        rule: how the dialogues are split.
+        seed, fold, protocol, precision: of the run.
+    """
+    return Identity(
+        recipe=plan.plain(),
+        data=fingerprint,
+        seed=seed,
+        fold=fold,
+        protocol=protocol,
+        split=rule.plain(),
+        precision=precision,
+        versions=versions(plan),
+    )
