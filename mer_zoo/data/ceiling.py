@@ -38,7 +38,8 @@ class DialogueModel:
         contagion: probability $\\kappa$ that a speaker takes over the other's last emotion.
         distractor: strength $\\delta$ of the distractor relative to the emotion itself.
         persistence: probability $\\rho$ that the distractor $z$ stays from one utterance to the next.
-        speakers: how many may take part in a dialogue.
+        speakers: how many may take part in a dialogue. Where more do, inference forgets those who have been silent
+            longest, and meets them anew if they speak again.
         hold: probability that the speaker of an utterance also speaks the next one; the others share the rest.
 
     Example:
@@ -208,7 +209,7 @@ def posterior(
         model = replace(model, persistence=0.0)
     longest = max(len(dialogue) for dialogue in conversations)
     appear = 1 + max(int(dialogue.speaker_index.max()) for dialogue in conversations)
-    speakers = model.speakers if view == "blind to speakers" else max(2, appear)
+    speakers = model.speakers if view == "blind to speakers" else max(2, min(appear, model.speakers))
     batch = max(1, CELLS // (longest * model.emotions ** (speakers + 1)))
     chances: list[np.ndarray] = []
     for start in range(0, len(conversations), batch):
@@ -329,19 +330,30 @@ def _smooth_blind(
 def _turns(model: DialogueModel, dialogues: Sequence[Conversation], speakers: int) -> list[list[Turn]]:
     """Per utterance: the dialogues that go on, grouped by the recency rank of who speaks and by who was heard."""
     alone = np.broadcast_to(model.opening[:, None], model.answer.shape)  # whatever the other feels
-    steps: list[dict[tuple[int, bool], list[int]]] = [{} for _ in range(max(len(dialogue) for dialogue in dialogues))]
+    steps: list[dict[tuple[int, bool, bool], list[int]]]
+    steps = [{} for _ in range(max(len(dialogue) for dialogue in dialogues))]
     for row, dialogue in enumerate(dialogues):
-        recent = list(range(speakers))
+        recent = [-1] * speakers  # nobody yet
+        heard = False  # whether two have spoken
         for t, who in enumerate(dialogue.speaker_index.tolist()):
-            rank = recent.index(who)
-            recent.insert(0, recent.pop(rank))
-            # speakers are numbered by first appearance, so nobody else was heard while only number 0 has spoken
-            heard = bool(dialogue.speaker_index[: t + 1].any())
-            steps[t].setdefault((rank, heard), []).append(row)
+            new = who not in recent
+            rank = speakers - 1 if new else recent.index(who)
+            del recent[rank]
+            recent.insert(0, who)
+            heard = heard or (new and t > 0)
+            steps[t].setdefault((rank, heard, new), []).append(row)
     return [
-        [(rank, np.array(rows), model.answer if heard else alone) for (rank, heard), rows in step.items()]
+        [
+            (rank, np.array(rows), _unknown(model.answer if heard else alone, new))
+            for (rank, heard, new), rows in step.items()
+        ]
         for step in steps
     ]
+
+
+def _unknown(step: np.ndarray, new: bool) -> np.ndarray:
+    """Average over the own emotion of who is new: it is uniform, whoever had the place in the message before."""
+    return np.broadcast_to(step.mean(0), step.shape) if new else step
 
 
 def _speak(state: np.ndarray, rank: int, step: np.ndarray) -> np.ndarray:
