@@ -1,16 +1,15 @@
 """The synthetic dialogues: the ceiling is exact, every knob does what it says, and bad settings are named."""
 
 import itertools
-import re
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from mer_zoo.data import synthetic as module
-from mer_zoo.data.ceiling import ceiling, posterior
-from mer_zoo.data.conversation import Conversation
+from mer_zoo.data.ceiling import VIEWS, ceiling, ceilings, posterior
+from mer_zoo.data.conversation import MODALITIES, Conversation, Dataset
 from mer_zoo.data.synthetic import synthetic
 from mer_zoo.errors import MerZooError
 
@@ -20,12 +19,20 @@ LARGE = {"dialogues": (1, 1, 150)}
 
 def enumerate_everything(model, dialogue, modalities):
     """P(y_t | x, s) by summing over every course of moods, emotions and distractor: the definition, word for word."""
+    total = joint(model, dialogue, modalities)
+    return total / total.sum(1, keepdims=True)
+
+
+def joint(model, dialogue, modalities):
+    """P(y_t, x | s) up to a factor that depends on x alone."""
     emotions, length = model.emotions, len(dialogue)
     voices = sorted(set(dialogue.speakers))
     stay = lambda same, p: p * same + (1 - p) / emotions  # noqa: E731
     density = np.ones((length, emotions, emotions))
     for t, y, z in np.ndindex(density.shape):
         for m in modalities:
+            if not dialogue.present.get(m, np.ones(length, bool))[t]:
+                continue
             gap = dialogue.features[m][t] - model.means[m][y] - model.distractor * model.means[m][z]
             density[t, y, z] *= np.exp(-0.5 * gap @ gap)
     courses = list(itertools.product(range(emotions), repeat=length))
@@ -50,7 +57,103 @@ def enumerate_everything(model, dialogue, modalities):
                 weight += term
             for t, y in enumerate(course):
                 total[t, y] += chance * weight
+    return total
+
+
+def enumerate_view(view, model, dialogue):
+    """The same for a rule that sees less, or believes something else."""
+    if view == "full":
+        return enumerate_everything(model, dialogue, MODALITIES)
+    if view == "distractor independent":
+        return enumerate_everything(replace(model, persistence=0.0), dialogue, MODALITIES)
+    if view == "own speaker only":
+        found = np.zeros((len(dialogue), model.emotions))
+        for t, who in enumerate(dialogue.speakers):
+            theirs = np.array([s == who for s in dialogue.speakers])
+            heard = {m: theirs & dialogue.present.get(m, theirs) for m in MODALITIES}
+            found[t] = enumerate_everything(model, replace(dialogue, present=heard), MODALITIES)[t]
+        return found
+    if view == "one utterance":
+        return np.concatenate([enumerate_everything(model, one, MODALITIES) for one in utterances_of(dialogue)])
+    total = np.zeros((len(dialogue), model.emotions))
+    for turns in itertools.product(range(model.speakers), repeat=len(dialogue)):
+        chance = 1 / model.speakers
+        for before, who in itertools.pairwise(turns):
+            chance *= model.hold if before == who else (1 - model.hold) / (model.speakers - 1)
+        total += chance * joint(model, replace(dialogue, speakers=turns), MODALITIES)
     return total / total.sum(1, keepdims=True)
+
+
+def utterances_of(dialogue):
+    for t in range(len(dialogue)):
+        cut = slice(t, t + 1)
+        yield Conversation(
+            "one",
+            dialogue.speakers[cut],
+            dialogue.labels[cut],
+            {m: x[cut] for m, x in dialogue.features.items()},
+            {m: x[cut] for m, x in dialogue.present.items()},
+        )
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("speakers", [2, 3])
+def test_every_view_equals_enumeration_with_modalities_absent_too(view, speakers):
+    settings = {"hold": 0.3, "inertia": 0.6, "contagion": 0.25, "distractor": 0.8, "persistence": 0.8, "signal": 2}
+    settings |= {"failure": 0.5, "fails": ("text", "visual"), "utterances": (1, 4), "seed": 5}
+    data = synthetic(**(TINY | {"dialogues": (1, 1, 6)}), speakers=speakers, **settings)
+    test = data.select(data.splits["test"])
+    assert {bool(dialogue.present) for dialogue in test} == {True, False}
+    assert {len(dialogue) for dialogue in test} >= {1, 4}
+    found = posterior(data.model, test, view=view)
+    for dialogue, chances in zip(test, found, strict=True):
+        np.testing.assert_allclose(chances, enumerate_view(view, data.model, dialogue), rtol=1e-9, atol=1e-12)
+
+
+def test_ceilings_are_the_expected_accuracy_of_what_each_rule_chooses():
+    data = synthetic(**(TINY | {"dialogues": (1, 1, 3)}), utterances=(2, 4))
+    truth = {d.id: enumerate_view("full", data.model, d) for d in data}
+    for view, accuracy in ceilings(data).items():
+        test = data.select(data.splits["test"])
+        chosen = {d.id: enumerate_view(view, data.model, d).argmax(1) for d in test}
+        right = np.concatenate([truth[d.id][np.arange(len(d)), chosen[d.id]] for d in test])
+        assert accuracy == pytest.approx(right.mean(), rel=1e-9)
+    plain = Dataset("plain", data.conversations, data.label_names, data.splits)
+    assert ceilings(plain) == {}
+
+
+def test_without_contagion_and_distractor_the_others_say_nothing():
+    found = ceilings(synthetic(**LARGE, contagion=0, distractor=0))
+    assert found["own speaker only"] == pytest.approx(found["full"], abs=1e-12)
+    assert found["distractor independent"] == pytest.approx(found["full"], abs=1e-12)
+    assert found["blind to speakers"] < found["full"] - 0.1
+
+
+def test_a_failed_modality_is_absent_in_its_share_of_the_dialogues_and_nothing_else_changes():
+    sizes = {"dialogues": (20, 10, 300), "utterances": (2, 4)}
+    whole = synthetic(**sizes)
+    for share in (0.3, 1.0):
+        data = synthetic(**sizes, failure=share, fails=["audio", "text"])
+        assert data.fingerprint != whole.fingerprint
+        failed = [bool(d.present) for d in data]
+        assert not any(failed[:30])  # only in test
+        assert np.mean(failed[30:]) == pytest.approx(share, abs=0.08)
+        for one, other, gone in zip(data, whole, failed, strict=True):
+            assert (one.speakers, one.labels.tolist()) == (other.speakers, other.labels.tolist())
+            assert np.array_equal(one.features["visual"], other.features["visual"])
+            for m in ("audio", "text"):
+                assert np.array_equal(one.features[m], 0 * other.features[m] if gone else other.features[m])
+                assert not gone or not one.present[m].any()
+    everywhere = synthetic(**sizes, failure=1.0, fails_in=["train", "validation"])
+    assert [bool(d.present) for d in everywhere] == [True] * 30 + [False] * 300
+
+
+def test_the_ceiling_with_a_failed_modality_is_that_of_the_others():
+    sizes = {"dialogues": (1, 1, 40)}
+    failed = posterior((data := synthetic(**sizes, failure=1.0)).model, data.select(data.splits["test"]))
+    without = posterior((data := synthetic(**sizes)).model, data.select(data.splits["test"]), modalities=MODALITIES[1:])
+    for one, other in zip(failed, without, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("speakers", [2, 3])
@@ -77,14 +180,8 @@ def test_enumeration_with_three_emotions_and_a_speaker_who_never_stops():
 def test_no_context_is_the_posterior_of_each_utterance_as_a_dialogue_of_its_own():
     data = synthetic(**TINY, utterances=(3, 5))
     dialogue = data.conversations[-1]
-    alone = posterior(data.model, [dialogue], context=False)[0]
-    for t in range(len(dialogue)):
-        one = Conversation(
-            "one",
-            dialogue.speakers[t : t + 1],
-            dialogue.labels[t : t + 1],
-            {m: x[t : t + 1] for m, x in dialogue.features.items()},
-        )
+    alone = posterior(data.model, [dialogue], view="one utterance")[0]
+    for t, one in enumerate(utterances_of(dialogue)):
         np.testing.assert_allclose(alone[t], enumerate_everything(data.model, one, dialogue.features)[0], rtol=1e-9)
 
 
@@ -98,33 +195,24 @@ def test_batches_do_not_mix_dialogues(monkeypatch):
 
 def test_expected_accuracy_is_what_the_optimal_rule_realises():
     data = synthetic(dialogues=(1, 1, 400))
-    for context in (True, False):
-        expected, realised = data.bayes(context=context)
-        assert abs(expected - realised) < 0.012  # three standard errors, generously
+    for view in VIEWS:
+        expected, realised = data.bayes(view=view)
+        assert abs(expected - realised) < 0.015  # three standard errors, generously
 
 
-def test_the_default_is_instructive():
+def test_every_structure_of_the_default_is_worth_ten_points():
     data = synthetic()
-    assert data.ceiling == data.bayes().expected
+    found = ceilings(data)
+    assert found["full"] == data.ceiling == data.bayes().expected
     assert 0.85 < data.ceiling < 0.92
+    for view in VIEWS:
+        assert view == "full" or found[view] < data.ceiling - 0.1
     single = {m: data.bayes(modalities=[m]).expected for m in data.widths}
     assert single["text"] > max(single["audio"], single["visual"]) + 0.1
     assert data.ceiling > single["text"] + 0.07
-    assert data.ceiling > data.bayes(context=False).expected + 0.15
 
 
-def test_the_page_shows_the_ceilings_of_the_default():
-    data, page = synthetic(), Path(__file__).parents[1] / "docs" / "synthetic.md"
-    rows = re.findall(
-        r"^\| (all three|text|audio|visual) \| ([\d.]+) \| ([\d.]+) \|", page.read_text("utf-8"), re.MULTILINE
-    )
-    assert [name for name, *_ in rows] == ["all three", *data.widths]
-    for name, *shown in rows:
-        seen = None if name == "all three" else [name]
-        assert shown == [f"{data.bayes(modalities=seen, context=c).expected:.3f}" for c in (False, True)]
-
-
-def test_a_linear_model_can_learn_that_context_pays():
+def test_a_linear_model_on_windows_stays_far_below_those_who_know_the_speakers():
     data = synthetic()
 
     def windows(split, reach):
@@ -138,13 +226,14 @@ def test_a_linear_model_can_learn_that_context_pays():
         LogisticRegression(C=0.003, max_iter=200).fit(*windows("train", reach)).score(*windows("test", reach))
         for reach in (0, 3)
     )
-    assert 0.6 < alone < context - 0.04
-    assert context < data.ceiling
+    found = ceilings(data)
+    assert 0.4 < alone < found["one utterance"]
+    assert context < found["full"] - 0.3
 
 
 def test_without_inertia_contagion_and_distractor_context_is_worth_nothing():
     data = synthetic(**LARGE, inertia=0, contagion=0, distractor=0)
-    assert data.bayes().expected == pytest.approx(data.bayes(context=False).expected, abs=1e-12)
+    assert data.bayes().expected == pytest.approx(data.bayes(view="one utterance").expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("knob", ["inertia", "contagion"])
@@ -152,21 +241,21 @@ def test_moods_that_last_or_spread_make_context_pay(knob):
     gain = []
     for value in (0.0, 0.4, 0.8):
         data = synthetic(**LARGE, **{"inertia": 0.0, "contagion": 0.0, "distractor": 0.0, knob: value})
-        gain.append(data.bayes().expected - data.bayes(context=False).expected)
+        gain.append(data.bayes().expected - data.bayes(view="one utterance").expected)
     assert gain == sorted(gain)
     assert gain[2] > 0.1
 
 
 def test_a_stronger_distractor_costs_the_utterance_alone_more_than_the_dialogue():
     calm, loud = (synthetic(**LARGE, distractor=d) for d in (0.0, 1.0))
-    cost = {c: calm.bayes(context=c).expected - loud.bayes(context=c).expected for c in (True, False)}
-    assert cost[False] > 1.5 * cost[True] > 0
+    cost = {v: calm.bayes(view=v).expected - loud.bayes(view=v).expected for v in VIEWS}
+    assert cost["one utterance"] > 1.5 * cost["full"] > 0
 
 
 def test_a_persistent_distractor_can_be_cancelled_from_the_neighbours():
     # emotions without memory: all that neighbours can tell is the distractor
     rates = [synthetic(**LARGE, inertia=0, contagion=0, persistence=p) for p in (0.0, 0.9, 1.0)]
-    gain = [data.bayes().expected - data.bayes(context=False).expected for data in rates]
+    gain = [data.bayes().expected - data.bayes(view="one utterance").expected for data in rates]
     assert gain[0] == pytest.approx(0, abs=1e-12)
     assert gain[2] > gain[1] + 0.01 > 0.03
 
@@ -228,17 +317,20 @@ def test_a_dialogue_does_not_depend_on_how_many_there_are():
 CHANGES = {
     "dialogues": (3, 1, 1),
     "utterances": (2, 4),
-    "speakers": 3,
-    "hold": 0.1,
+    "speakers": 2,
+    "hold": 0.2,
     "emotions": ("sad", "happy", "calm"),
     "widths": (16, 24, 17),
     "signal": 2.0,
     "dominance": 0.1,
     "complementarity": 0.1,
     "inertia": 0.1,
-    "contagion": 0.1,
+    "contagion": 0.01,
     "distractor": 0.1,
     "persistence": 0.1,
+    "failure": 0.1,
+    "fails": ("audio",),
+    "fails_in": ("train",),
     "seed": 1,
 }
 
@@ -285,6 +377,11 @@ def test_extreme_settings_stay_finite():
         ({"widths": (32, 7, 16)}, "synthetic.widths: 7 for audio, but 6 emotions need 8 or more"),
         ({"emotions": ("sad", "sad")}, "synthetic.emotions: sad, sad. Give two or more different names."),
         ({"emotions": "sad"}, "synthetic.emotions: 'sad' is not a list of names."),
+        ({"failure": 2}, "synthetic.failure: 2 is not a number from 0 to 1."),
+        ({"fails": "text"}, "synthetic.fails: 'text' is not a list of names."),
+        ({"fails": ("txt",)}, r"synthetic.fails: no 'txt'\. Did you mean 'text'"),
+        ({"fails": MODALITIES}, r"synthetic.fails: no modality would be left\. Leave one out."),
+        ({"fails_in": ("tst",)}, r"synthetic.fails_in: no 'tst'\. Did you mean 'test'"),
     ],
 )
 def test_bad_settings_are_named(settings, words):
@@ -300,6 +397,8 @@ def test_bad_questions_are_answered():
         data.bayes(modalities=[])
     with pytest.raises(MerZooError, match=r"no split 'tset'\. Did you mean 'test'"):
         data.bayes(split="tset")
+    with pytest.raises(MerZooError, match=r"no view 'ful'\. Did you mean 'full'"):
+        data.bayes(view="ful")
     with pytest.raises(MerZooError, match="no dialogue given"):
         ceiling(data.model, [])
     with pytest.raises(MerZooError, match="text has width 3, the model's has 32"):

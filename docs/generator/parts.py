@@ -24,6 +24,7 @@ TITLES = {
     "head": "Heads",
     "loss": "Losses",
     "kernel": "Kernels",
+    "learner": "Models without gradient descent",
 }
 
 
@@ -114,7 +115,7 @@ def _settings(card: registry.Card, settings: dict[str, Any], links: dict[str, st
         for name, s in settings.items()
     ]
     parts = [table(["name", "type", "default", "meaning"], rows)]
-    if card.kind not in ("dataset", "kernel", "extractor"):
+    if card.kind not in ("dataset", "kernel", "extractor", "learner"):
         shown = [f"{n}: ..." for n, s in settings.items() if s["default"] == "required"]
         shown += [f"{n}: {_yaml(s['default'])}" for n, s in settings.items() if s["default"] != "required"][:1]
         given = f"{card.kind}: {{name: {card.name}, {', '.join(shown)}}}"

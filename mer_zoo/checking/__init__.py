@@ -77,7 +77,7 @@ def inspect_part(
 
     import torch
 
-    from mer_zoo.checking import graphs, kernels, losses, modules, sources, strategies
+    from mer_zoo.checking import graphs, kernels, learners, losses, modules, sources, strategies
     from mer_zoo.checking.part import Part
 
     suites = {
@@ -87,6 +87,7 @@ def inspect_part(
         "balancing": strategies.findings,
         "loss": losses.findings,
         "kernel": kernels.findings,
+        "learner": learners.findings,
     }
     suite = suites.get(kind, modules.findings)
     threads = torch.get_num_threads()

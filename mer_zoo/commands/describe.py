@@ -33,6 +33,7 @@ CONTRACTS: dict[str, str] = {
     "head": "x float `[N, width]`, dialogues → logits float `[N, classes]`",
     "loss": "output, labels int64 `[N]` (-1: none) → scalar",
     "kernel": "message passing on the lowered edges of a batch, see `mer_zoo.kernel.base`",
+    "learner": "`fit(train, validation, label_names, seed=)`, `predict_proba(conversation)` → float64 `[utt, classes]`",
 }
 """What every kind of part takes and gives."""
 

@@ -15,7 +15,7 @@ from mer_zoo.data.ceiling import Ceiling, DialogueModel, ceiling
 from mer_zoo.data.conversation import MODALITIES, Conversation, Dataset
 from mer_zoo.errors import MerZooError, nearest
 
-VERSION = 1  # goes up whenever the same settings give other dialogues
+VERSION = 2  # goes up whenever the same settings give other dialogues
 SPLITS = ("train", "validation", "test")
 MAX_STATES = 100_000  # of the exact inference: emotions ** (speakers + 1)
 
@@ -29,6 +29,7 @@ HIGHEST = {
     "contagion": 1,
     "distractor": 3,
     "persistence": 1,
+    "failure": 1,
 }
 
 # In threes: text tells the rows apart, audio hears the last column (arousal), visual sees the first (the face).
@@ -50,49 +51,53 @@ class SyntheticDataset(Dataset):
 
     model: DialogueModel = field(kw_only=True)
 
-    def bayes(self, *, modalities: Sequence[str] | None = None, context: bool = True, split: str = "test") -> Ceiling:
-        """Return the ceiling for a classifier that sees only these modalities, or only one utterance at a time.
+    def bayes(self, *, modalities: Sequence[str] | None = None, view: str = "full", split: str = "test") -> Ceiling:
+        """Return the ceiling for a classifier that sees only these modalities, or less than the whole dialogue.
 
         Args:
             modalities: what the classifier may see; None for all.
-            context: whether it sees the whole dialogue (True) or each utterance alone (False).
+            view: what else it may see, a name of `mer_zoo.data.ceiling.VIEWS`.
             split: train, validation or test.
 
         Raises:
-            MerZooError: an unknown modality or split.
+            MerZooError: an unknown modality, view or split.
 
         Example:
             >>> data = synthetic(dialogues=(4, 1, 2), utterances=(2, 5))
-            >>> data.bayes(modalities=["text"], context=False).expected < data.ceiling
+            >>> data.bayes(modalities=["text"], view="one utterance").expected < data.ceiling
             True
         """
         if split not in self.splits:
             raise MerZooError(f"dataset '{self.name}': no split '{split}'.{nearest(split, self.splits)}")
-        return ceiling(self.model, self.select(self.splits[split]), modalities=modalities, context=context)
+        return ceiling(self.model, self.select(self.splits[split]), modalities=modalities, view=view)
 
 
 def synthetic(
     *,
-    dialogues: tuple[int, int, int] = (120, 20, 40),
+    dialogues: tuple[int, int, int] = (120, 30, 100),
     utterances: tuple[int, int] = (10, 30),
-    speakers: int = 2,
-    hold: float = 0.3,
+    speakers: int = 3,
+    hold: float = 0.1,
     emotions: tuple[str, ...] = EMOTIONS,
     widths: tuple[int, int, int] = (32, 24, 16),
-    signal: float = 1.6,
+    signal: float = 1.3,
     dominance: float = 0.35,
     complementarity: float = 0.5,
-    inertia: float = 0.7,
-    contagion: float = 0.2,
-    distractor: float = 0.5,
-    persistence: float = 0.9,
+    inertia: float = 0.92,
+    contagion: float = 0.04,
+    distractor: float = 0.7,
+    persistence: float = 0.95,
+    failure: float = 0.0,
+    fails: tuple[str, ...] = ("text",),
+    fails_in: tuple[str, ...] = ("test",),
     seed: int = 0,
 ) -> SyntheticDataset:
     """Draw dialogues from a model of emotions in conversation that is known exactly, ceiling included.
 
     $x_t^m = \\mu^m_{y_t} + \\delta\\mu^m_{z_t} + \\varepsilon_t^m$: the emotion $y_t$ copies the speaker's own last one
     (inertia), that of whoever else spoke last (contagion), or neither; the distractor $z_t$ imitates an emotion in all
-    modalities at once and persists through neighbouring utterances, whoever speaks. Equations: docs/synthetic.md.
+    modalities at once and persists through neighbouring utterances, whoever speaks. A modality may fail, and is then
+    absent throughout a dialogue. Equations: docs/synthetic.md.
 
     Returns:
         `SyntheticDataset` with the splits train, validation and test; `ceiling` is the accuracy no model can exceed on
@@ -113,6 +118,9 @@ def synthetic(
         contagion: probability that a speaker takes over the last emotion of the other; inertia + contagion <= 1.
         distractor: length of the distractor's imitation relative to the emotion's own mean; 0 for none.
         persistence: probability that the distractor stays as it is from one utterance to the next.
+        failure: probability that modalities fail in a dialogue, whatever is said there.
+        fails: the modalities that then are absent, all of them, throughout the dialogue; one at least stays.
+        fails_in: the splits where it happens.
         seed: of all that is drawn; dialogue number i does not depend on how many there are.
 
     Raises:
@@ -132,13 +140,20 @@ def synthetic(
         contagion=contagion,
         distractor=distractor,
         persistence=persistence,
+        speakers=speakers,
+        hold=hold,
     )
     conversations: list[Conversation] = []
     splits: dict[str, tuple[str, ...]] = {}
     for index, (split, count) in enumerate(zip(SPLITS, dialogues, strict=True)):
         drawn = [
             _draw(
-                f"{split}-{number}", model, utterances, speakers, hold, np.random.default_rng((seed, 1 + index, number))
+                f"{split}-{number}",
+                model,
+                utterances,
+                fails if split in fails_in else (),
+                failure,
+                np.random.default_rng((seed, 1 + index, number)),
             )
             for number in range(count)
         ]
@@ -184,16 +199,21 @@ def _means(
 
 
 def _draw(
-    name: str, model: DialogueModel, utterances: tuple[int, int], speakers: int, hold: float, rng: np.random.Generator
+    name: str,
+    model: DialogueModel,
+    utterances: tuple[int, int],
+    fails: Sequence[str],
+    failure: float,
+    rng: np.random.Generator,
 ) -> Conversation:
-    """Draw one dialogue: who speaks, then emotions and distractor, then features."""
+    """Draw one dialogue: who speaks, then emotions and distractor, then features, then whether modalities fail."""
     length = int(rng.integers(utterances[0], utterances[1] + 1))
-    turns = [int(rng.integers(speakers))]
+    turns = [int(rng.integers(model.speakers))]
     while len(turns) < length:
-        step = 0 if rng.random() < hold else int(rng.integers(1, speakers))
-        turns.append((turns[-1] + step) % speakers)
+        step = 0 if rng.random() < model.hold else int(rng.integers(1, model.speakers))
+        turns.append((turns[-1] + step) % model.speakers)
 
-    mood = rng.integers(model.emotions, size=speakers)  # last emotion of each; at first, the one they come with
+    mood = rng.integers(model.emotions, size=model.speakers)  # last emotion of each; at first, the one they come with
     distractor = np.zeros(length, dtype=np.int64)
     labels = np.zeros(length, dtype=np.int64)
     other = None  # whoever spoke last before the present speaker took the floor
@@ -209,7 +229,10 @@ def _draw(
         modality: mean[labels] + model.distractor * mean[distractor] + rng.standard_normal((length, mean.shape[1]))
         for modality, mean in model.means.items()
     }
-    return Conversation(name, tuple(f"speaker {who}" for who in turns), labels, features)
+    absent = fails if rng.random() < failure else ()  # drawn last, so that all else is as it was without failures
+    features |= {modality: np.zeros_like(features[modality]) for modality in absent}
+    present = {modality: np.zeros(length, dtype=bool) for modality in absent}
+    return Conversation(name, tuple(f"speaker {who}" for who in turns), labels, features, present)
 
 
 def _check(settings: dict) -> None:
@@ -234,6 +257,11 @@ def _check(settings: dict) -> None:
         total = settings["inertia"] + settings["contagion"]
         raise MerZooError(f"synthetic.contagion: inertia + contagion is {total:g}, more than 1. Lower one of them.")
 
+    _names("fails", settings["fails"], MODALITIES)
+    _names("fails_in", settings["fails_in"], SPLITS)
+    if set(settings["fails"]) == set(MODALITIES):
+        raise MerZooError("synthetic.fails: no modality would be left. Leave one out.")
+
     emotions = settings["emotions"]
     if not isinstance(emotions, Sequence) or isinstance(emotions, str) or not all(isinstance(e, str) for e in emotions):
         raise MerZooError(f"synthetic.emotions: {emotions!r} is not a list of names.")
@@ -251,6 +279,14 @@ def _check(settings: dict) -> None:
             f"synthetic.speakers: {settings['speakers']} speakers with {len(emotions)} emotions have {states:,} joint "
             f"states; the exact ceiling can be computed up to {MAX_STATES:,}. Take fewer speakers or fewer emotions."
         )
+
+
+def _names(name: str, values: object, known: Sequence[str]) -> None:
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise MerZooError(f"synthetic.{name}: {values!r} is not a list of names.")
+    for value in values:
+        if value not in known:
+            raise MerZooError(f"synthetic.{name}: no '{value}'.{nearest(str(value), known)}")
 
 
 def _within(name: str, value: object, kind: type, low: float, high: float) -> None:

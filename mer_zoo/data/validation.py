@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mer_zoo.data.conversation import UNLABELLED, Conversation, Dataset
+from mer_zoo.data.normalising import LARGE, SMALL, deviations
 from mer_zoo.data.splits import k_folds
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ class SplitCount:
 
 @dataclass(frozen=True)
 class FeatureRange:
-    """The values of a modality, over utterances that have it; `constant` counts columns, the last two utterances."""
+    """The values of a modality, over utterances that have it.
+
+    `constant` counts columns, `extreme` those of a deviation that calls for normalising, `smallest` and `largest` are
+    the deviations of varying columns; `absent` and `zero` count utterances.
+    """
 
     width: int
     minimum: float
@@ -47,6 +52,9 @@ class FeatureRange:
     mean: float
     std: float
     constant: int
+    extreme: int
+    smallest: float
+    largest: float
     absent: int
     zero: int
 
@@ -84,6 +92,7 @@ class Report:
     copies: dict[str, Copies]
     fits: tuple[Fit, ...]
     fit_note: str
+    notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,12 +132,13 @@ def describe_dataset(dataset: Dataset) -> Report:
     """
     copies = _copies(dataset)
     fits, note = _fits(dataset)
+    ranges = {modality: _range(dataset, modality) for modality in dataset.widths}
     found = [*dataset.warnings, *_copy_warnings(dataset, copies), *_fit_warnings(fits)]
     placed = {name for ids in dataset.splits.values() for name in ids}
     return Report(
         name=dataset.name,
         splits={split: _count(dataset, dataset.select(ids)) for split, ids in dataset.splits.items() if ids},
-        modalities={modality: _range(dataset, modality) for modality in dataset.widths},
+        modalities=ranges,
         unplaced_dialogues=len(dataset) - len(placed),
         unlabelled_utterances=sum(int((dialogue.labels == UNLABELLED).sum()) for dialogue in dataset),
         empty_transcripts=sum(
@@ -137,6 +147,7 @@ def describe_dataset(dataset: Dataset) -> Report:
         copies=copies,
         fits=fits,
         fit_note=note,
+        notes=tuple(_scale_notes(ranges)),
         warnings=tuple(dict.fromkeys(found)),
     )
 
@@ -159,7 +170,7 @@ def render_report(report: Report) -> Group:
     for label in next(iter(report.splits.values())).classes if report.splits else ():
         counts.add_row(escape(label), *(f"{count.classes[label]:.1%}" for count in report.splits.values()))
 
-    columns = ("width", "minimum", "maximum", "mean", "std", "constant", "absent", "zero")
+    columns = ("width", "minimum", "maximum", "mean", "std", "constant", "extreme", "absent", "zero")
     ranges = table("Features", "", *columns)
     for modality, values in report.modalities.items():
         ranges.add_row(escape(modality), *(f"{getattr(values, column):,.4g}" for column in columns))
@@ -178,6 +189,7 @@ def render_report(report: Report) -> Group:
         accuracies = (f"{fit.train_accuracy:.3f}", f"{fit.held_out_accuracy:.3f}")
         fits.add_row(escape(fit.modality), fit.split, *accuracies, gap, "[red]fitted[/]" if fit.fitted else "no sign")
     verdict = fits if report.fits else f"Were features fitted on the train labels? {report.fit_note.capitalize()}."
+    lines += [f"Note: {escape(note)}" for note in report.notes]
     alarms = [f"[yellow]Warning:[/] {escape(warning)}" for warning in report.warnings]
     return Group(counts, ranges, *lines, verdict, *(alarms or ["[green]No warnings.[/]"]))
 
@@ -200,13 +212,17 @@ def _range(dataset: Dataset, modality: str) -> FeatureRange:
     everywhere = [dialogue.present.get(modality, np.ones(len(dialogue), dtype=bool)) for dialogue in dataset]
     present = rows[np.concatenate(everywhere)]
     seen = present if len(present) else np.zeros((1, rows.shape[1]), np.float32)
+    varying = deviations(seen)
     return FeatureRange(
         width=rows.shape[1],
         minimum=float(seen.min()),
         maximum=float(seen.max()),
         mean=float(seen.mean(dtype=np.float64)),
         std=float(seen.std(dtype=np.float64)),
-        constant=int((seen.min(axis=0) == seen.max(axis=0)).sum()),
+        constant=rows.shape[1] - len(varying),
+        extreme=int(((varying < SMALL) | (varying > LARGE)).sum()),
+        smallest=float(varying.min()) if len(varying) else 0.0,
+        largest=float(varying.max(initial=0.0)),
         absent=len(rows) - len(present),
         zero=int((~present.any(axis=1)).sum()),
     )
@@ -231,6 +247,17 @@ def _copies(dataset: Dataset) -> dict[str, Copies]:
         whole = sum(bool(hit.all()) for hit in hits if len(hit) >= SHORTEST_COPY)
         found[split] = Copies(utterances=sum(int(hit.sum()) for hit in hits), dialogues=whole)
     return found
+
+
+def _scale_notes(ranges: dict[str, FeatureRange]) -> Iterator[str]:
+    """Tell of columns that call for normalising; no warning, for what is normalised is no worse for it."""
+    for modality, found in ranges.items():
+        if found.extreme:
+            yield (
+                f"{found.extreme} of the {found.width} columns of {modality} have deviations below {SMALL:g} or above "
+                f"{LARGE:g} (from {found.smallest:.2g} to {found.largest:.2g}): models learn more from such features "
+                f"with `normalise: {{{modality}: train}}`."
+            )
 
 
 def _copy_warnings(dataset: Dataset, copies: dict[str, Copies]) -> Iterator[str]:

@@ -18,6 +18,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     "head": ("width", "classes"),
     "loss": ("modalities", "class_counts"),
     "kernel": ("view", "tables", "index", "plan"),
+    "learner": (),
 }
 """For each kind of part, the facts its `__init__` may ask for as positional arguments, by name."""
 
