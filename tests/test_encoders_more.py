@@ -11,6 +11,7 @@ from parity_numbers import numbers
 from torch import nn
 
 from mer_zoo import registry
+from mer_zoo.batch.index import Shape
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.parts.encoder.activation import FUNCTIONS, Activation
@@ -40,7 +41,7 @@ def test_dialogues_do_not_see_each_other_nor_padding(name):
     together = part(x, corpus.batch([0, 1, 2]).layout)
     alone = [part(rows, corpus.batch([i]).layout) for i, rows in enumerate(x.split([7, 1, 5]))]
     torch.testing.assert_close(together, torch.cat(alone))
-    padded = corpus.batch(corpus.index([0, 1, 2, 3], utterances=20, longest=9)).layout
+    padded = corpus.batch(corpus.index([0, 1, 2, 3], Shape(utterances=20, longest=9))).layout
     more = part(F.pad(x, (0, 0, 0, 7), value=3.0), padded)
     torch.testing.assert_close(more[:13], together)
     assert more.isfinite().all()
