@@ -204,7 +204,8 @@ from mer_zoo.checking.small_data import tiny_batch
 
 batch = tiny_batch()
 x = batch.features["text"].requires_grad_()
-for name, width in ("bilstm", 6), ("bigru", 6), ("party_lstm", 6), ("party_gru", 6), ("dialogue_rnn", 6), ("bilstm", 99):
+names = "bilstm", "bigru", "party_lstm", "party_gru", "dialogue_rnn"
+for name, width in (*((name, 6) for name in names), ("bilstm", 99)):
     card = registry.find("encoder", name)
     part = registry.build(card, {} if name == "dialogue_rnn" else {"hidden": 4}, {"width": width, "speakers": 3})
     wide = x if width == 6 else x.repeat(1, 17)[:, :width]  # wider than its gates: mapped before it is padded

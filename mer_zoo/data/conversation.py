@@ -131,10 +131,9 @@ class Conversation(_Frozen):
             >>> dialogue.values("text").tolist()
             [[1.0], [0.0]]
         """
-        features = self.features[modality]
-        return (
-            np.where(self.present[modality][:, None], features, np.float32(0)) if modality in self.present else features
-        )
+        if modality not in self.present:
+            return self.features[modality]
+        return np.where(self.present[modality][:, None], self.features[modality], np.float32(0))
 
     @property
     def widths(self) -> dict[str, int]:
