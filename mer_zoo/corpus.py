@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mer_zoo.batch.batch import ConversationBatch
+from mer_zoo.batch.index import BatchIndex, Layout, Shape
 from mer_zoo.data.conversation import Conversation
-from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.index import BatchIndex
     from mer_zoo.graph.base import GraphBuilder
-    from mer_zoo.graph.lowering import ViewSpec
+    from mer_zoo.graph.lowering import View, ViewSpec
     from mer_zoo.kernel.base import Kernel
-from mer_zoo.batch.batch import ConversationBatch
-from mer_zoo.batch.index import Layout, Shape
+
+    NamedView = tuple[Sequence[str], str | Sequence[str] | None]
 
 
 class Corpus:
@@ -42,7 +42,7 @@ class Corpus:
         self,
         conversations: Sequence[Conversation],
         builder: GraphBuilder | None = None,
-        views: Sequence[Any] = (),
+        views: Sequence[ViewSpec | NamedView] = (),
         *,
         kernels: type[Kernel] | None = None,
         device: torch.device | str = "cpu",
@@ -54,17 +54,16 @@ class Corpus:
         first = conversations[0]
         features, present = {}, {}
         for modality, width in first.widths.items():
-            shown = [t.present.get(modality, np.ones(len(t), bool)) for t in conversations]
-            rows = [t.features[modality] * s[:, None] for t, s in zip(conversations, shown, strict=True)]
-            features[modality] = np.concatenate([*rows, np.zeros((1, width), np.float32)]).astype(np.float32)
-            present[modality] = np.append(np.concatenate(shown), False)
+            rows = [dialogue.values(modality) for dialogue in conversations]
+            features[modality] = np.concatenate([*rows, np.zeros((1, width), np.float32)])
+            present[modality] = np.concatenate([*(dialogue.mask(modality) for dialogue in conversations), [False]])
         self._features = {m: self._upload(x) for m, x in features.items()}
         self._present = {m: self._upload(x) for m, x in present.items()}
         self._labels = self._upload(np.concatenate([*(t.labels for t in conversations), [-1]]))
         self._speaker = self._upload(np.concatenate([*(t.speaker_index for t in conversations), [0]]))
         self._position = self._upload(np.concatenate([*(np.arange(n) for n in self.lengths), [0]]))
         self._length = self._upload(np.append(self.lengths, 1))
-        self._kernels: dict[str, tuple[type[Kernel], Any, dict[str, Tensor]]] = {}
+        self._kernels: dict[str, tuple[type[Kernel], View, dict[str, Tensor]]] = {}
         self._names: dict[ViewSpec, str] = {}
         if builder is not None and views:
             self._lower(conversations, builder, views, kernels)
@@ -75,7 +74,13 @@ class Corpus:
             host = host.pin_memory()
         return host.to(self.device, non_blocking=True)
 
-    def _lower(self, conversations: Any, builder: GraphBuilder, views: Sequence[Any], kernels: Any) -> None:
+    def _lower(
+        self,
+        conversations: Sequence[Conversation],
+        builder: GraphBuilder,
+        views: Sequence[ViewSpec | NamedView],
+        kernels: type[Kernel] | None,
+    ) -> None:
         from mer_zoo.graph.lowering import ViewSpec, lower, select
         from mer_zoo.kernel.choice import cheapest
 
@@ -89,10 +94,6 @@ class Corpus:
             if id(view) not in names:
                 names[id(view)] = str(len(names))
                 kernel = kernels or cheapest(view)
-                if not view.is_simple and _is_block(kernel):
-                    raise MerZooError(
-                        f"kernel {kernel.__name__} cannot hold several edges between the same two nodes. Use segment."
-                    )
                 tables = {key: value.to(self.device) for key, value in kernel.tables(view).items()}
                 self._kernels[names[id(view)]] = (kernel, view, tables)
             self._names[spec] = names[id(view)]
@@ -107,30 +108,19 @@ class Corpus:
         edges = {name: kernel.count(view, chosen) for name, (kernel, view, _) in self._kernels.items()}
         return Shape(len(chosen), int(lengths.sum()), int(lengths.max(initial=1)), edges)
 
-    def index(
-        self,
-        dialogues: Sequence[int] | np.ndarray,
-        utterances: int = 0,
-        longest: int = 0,
-        shape: Shape | None = None,
-    ) -> BatchIndex:
+    def index(self, dialogues: Sequence[int] | np.ndarray, shape: Shape | None = None) -> BatchIndex:
         """Plan a batch on the host: where every utterance, dialogue and edge of it lies.
 
         Args:
-            dialogues: numbers of the dialogues, in order.
-            utterances: pad to this many utterances (0: none).
-            longest: lay out for dialogues of at least this many utterances (0: the longest of the batch).
-            shape: pad everything to this shape.
+            dialogues: numbers of the dialogues, in order; `len(self)` is a place holder without utterances.
+            shape: pad to at least this.
         """
-        from mer_zoo.batch.index import BatchIndex
-
+        least = shape or Shape()
         chosen = np.asarray(dialogues, dtype=np.int64)
-        if shape is not None:
-            utterances, longest = shape.utterances, shape.longest
-            chosen = np.append(chosen, np.full(shape.dialogues - len(chosen), len(self)))
-        lengths = np.append(self.lengths, 0)[chosen]  # number D is a place holder without utterances
+        chosen = np.append(chosen, np.full(max(least.dialogues - len(chosen), 0), len(self)))
+        lengths = np.append(self.lengths, 0)[chosen]
         total = int(lengths.sum())
-        size, count = max(int(lengths.max(initial=1)), longest), max(total, utterances)
+        size, count = max(int(lengths.max(initial=1)), least.longest), max(total, least.utterances)
         starts = np.cumsum(lengths) - lengths
         dialogue = np.repeat(np.arange(len(chosen)), lengths)
         place = np.arange(total) - starts[dialogue]
@@ -142,7 +132,7 @@ class Corpus:
         edges = {
             name: {
                 key: self._upload(plan)
-                for key, plan in kernel.plan(view, chosen, starts, count, shape.edges[name] if shape else 0).items()
+                for key, plan in kernel.plan(view, chosen, starts, count, least.edges.get(name, 0)).items()
             }
             for name, (kernel, view, _) in self._kernels.items()
         }
@@ -152,8 +142,6 @@ class Corpus:
 
     def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
         """Gather a batch: index operations on tensors that are already on the device."""
-        from mer_zoo.batch.index import BatchIndex
-
         index = dialogues if isinstance(dialogues, BatchIndex) else self.index(dialogues)
         rows = index.utterances
         structure = Layout(
@@ -170,9 +158,3 @@ class Corpus:
             structure,
             {spec: bound[name] for spec, name in self._names.items()},
         )
-
-
-def _is_block(kernel: type[Kernel]) -> bool:
-    from mer_zoo.kernel.blocks import Blocks
-
-    return issubclass(kernel, Blocks)

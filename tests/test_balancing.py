@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from published_parts import GRADIENTS, LOGITS, Published
 
 from mer_zoo import registry
+from mer_zoo.batch.index import Shape
 from mer_zoo.batch.output import Output
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
@@ -364,7 +365,7 @@ def setting(name, modalities=("text", "audio", "visual"), stages=None, labels=No
     plan = filling.fill(recipe.RecipeFile("t", parsed), dialogues[0].widths)
     model = assemble(plan, Facts(dialogues[0].widths, 3, CLASSES, (1,) * CLASSES)).train()
     corpus = Corpus(dialogues)
-    batch = corpus.batch(corpus.index(range(5), 23 + extra))
+    batch = corpus.batch(corpus.index(range(5), Shape(utterances=23 + extra)))
     if labels is not None:
         batch.labels = labels
     card = registry.find("balancing", name)
@@ -530,7 +531,7 @@ def test_g_blending_holds_out_the_same_dialogues_however_they_are_batched():
     corpus = Corpus(dialogues)
     alone = torch.cat([part.is_held_out(corpus.batch([i])) for i in range(100)])
     order = torch.randperm(100, generator=torch.manual_seed(0)).tolist()
-    index = corpus.index(order, corpus.starts[-1] + 3, longest=12)
+    index = corpus.index(order, Shape(utterances=corpus.starts[-1] + 3, longest=12))
     together = part.is_held_out(corpus.batch(index))
     assert torch.equal(alone[index.utterances[:-3]], together[:-3])
     assert not together[-3:].any()

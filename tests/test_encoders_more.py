@@ -1,5 +1,9 @@
 """Encoders by party, of positions, norms and activations; DialogueRNN and MM-DFN's speaker encoder as published."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +11,7 @@ from parity_numbers import numbers
 from torch import nn
 
 from mer_zoo import registry
+from mer_zoo.batch.index import Shape
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.parts.encoder.activation import FUNCTIONS, Activation
@@ -36,7 +41,7 @@ def test_dialogues_do_not_see_each_other_nor_padding(name):
     together = part(x, corpus.batch([0, 1, 2]).layout)
     alone = [part(rows, corpus.batch([i]).layout) for i, rows in enumerate(x.split([7, 1, 5]))]
     torch.testing.assert_close(together, torch.cat(alone))
-    padded = corpus.batch(corpus.index([0, 1, 2, 3], utterances=20, longest=9)).layout
+    padded = corpus.batch(corpus.index([0, 1, 2, 3], Shape(utterances=20, longest=9))).layout
     more = part(F.pad(x, (0, 0, 0, 7), value=3.0), padded)
     torch.testing.assert_close(more[:13], together)
     assert more.isfinite().all()
@@ -190,3 +195,40 @@ def test_activations_are_those_of_torch(function):
     x = torch.randn(8, WIDTH)
     expected = torch.tanh(x) if function == "tanh" else getattr(F, function)(x)
     torch.testing.assert_close(Activation(WIDTH, function=function)(x, None), expected)
+
+
+WITHOUT_AVX512 = """
+import torch
+from mer_zoo import registry
+from mer_zoo.checking.small_data import tiny_batch
+
+batch = tiny_batch()
+x = batch.features["text"].requires_grad_()
+names = "bilstm", "bigru", "party_lstm", "party_gru", "dialogue_rnn"
+for name, width in (*((name, 6) for name in names), ("bilstm", 99)):
+    card = registry.find("encoder", name)
+    part = registry.build(card, {} if name == "dialogue_rnn" else {"hidden": 4}, {"width": width, "speakers": 3})
+    wide = x if width == 6 else x.repeat(1, 17)[:, :width]  # wider than its gates: mapped before it is padded
+    exact = part.eval()(wide, batch.layout)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = part(wide, batch.layout)
+    torch.testing.assert_close(result.float(), exact, atol=0.05, rtol=0.05)
+    result.float().sum().backward()
+    assert all(p.grad.isfinite().all() for p in part.parameters())
+print(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+"""
+
+
+def test_recurrent_cells_run_under_bfloat16_where_the_cpu_has_no_avx512():
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WITHOUT_AVX512]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+
+
+@pytest.mark.parametrize(("built", "given"), [(6, 10), (6, 16), (6, 99), (99, 6), (99, 16), (99, 98)])
+def test_a_recurrent_encoder_never_reads_beyond_an_input_of_another_width(built, given):
+    part = registry.build(registry.find("encoder", "bilstm"), {"hidden": 4}, {"width": built})
+    layout = Corpus(conversations((7, 1, 5))).batch([0, 1, 2]).layout
+    with pytest.raises((RuntimeError, ValueError)):
+        part(torch.randn(13, given), layout)

@@ -3,6 +3,7 @@ import torch
 from published_parts import GRADIENTS, LOGITS, Published, load_weights, same_gradients
 
 from mer_zoo import registry
+from mer_zoo.batch.index import Shape
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
@@ -28,7 +29,7 @@ def make(name, modalities, width=WIDTH):
 
 def batches(lengths, modalities, extra=0):
     corpus = Corpus(conversations(lengths, widths=dict.fromkeys(modalities, WIDTH)))
-    return corpus.batch(corpus.index(range(len(lengths)), sum(lengths) + extra))
+    return corpus.batch(corpus.index(range(len(lengths)), Shape(utterances=sum(lengths) + extra)))
 
 
 def check_parity(part, numbers, variant, inputs, names, output="output", dialogues=None):

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mer_zoo.batch.index import Shape
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
@@ -99,7 +100,7 @@ def test_padding_rows_change_nothing(kernel):
     builder, dialogues = SelfCrossSpeaker(("text",), window=2), conversations([7, 3])
     corpus = Corpus(dialogues, builder, [(("text",), "*")], kernels=kernel)
     plain = next(iter(corpus.batch([0, 1]).views.values()))
-    padded = next(iter(corpus.batch(corpus.index([0, 1, 2], utterances=16, longest=11)).views.values()))
+    padded = next(iter(corpus.batch(corpus.index([0, 1, 2], Shape(utterances=16, longest=11))).views.values()))
     x = torch.randn(1, 10, 3)
     more = torch.cat([x, torch.full((1, 6, 3), 7.0)], 1)
     ours = padded.aggregate(padded.softmax(padded.source(more[..., 0])), more)
@@ -123,8 +124,18 @@ def test_several_edges_between_two_nodes_need_a_list():
     edges = next(iter(corpus.batch([0]).views.values()))
     assert isinstance(edges, Segment)
     assert edges.sum(edges.ones).tolist() == [2, 2, 2, 2]
-    with pytest.raises(MerZooError, match="Use segment"):
-        Corpus(conversations([4]), Doubled(("text",)), [(("text",), "*")], kernels=Dense)
+    for kernel in (Dense, Band, Planes):
+        with pytest.raises(MerZooError, match=f"kernel {kernel.__name__} cannot hold several edges .* Use segment"):
+            Corpus(conversations([4]), Doubled(("text",)), [(("text",), "*")], kernels=kernel)
+
+
+def test_a_shape_pads_up_to_it_and_never_cuts():
+    builder = SelfCrossSpeaker(("text",), window=1)
+    corpus = Corpus(conversations([7, 3]), builder, [(("text",), "*")], kernels=Segment)
+    index = corpus.index([0, 1], Shape(3, 5, 9, {"0": 50}))
+    assert index.rows.shape == (3, 9)
+    assert (len(index.utterances), len(index.edges["0"]["edge"])) == (10, 50)
+    assert corpus.index([0, 1], Shape(longest=2)).rows.shape == (2, 7)
 
 
 def test_the_cheapest_kernel_follows_the_graph():

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from parity_numbers import numbers
 
 from mer_zoo import registry
+from mer_zoo.batch.index import Shape
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
@@ -151,7 +152,7 @@ def test_rows_of_no_dialogue_change_nothing(card, kernel):
     builder = BUILDERS["one node type"]
     corpus = Corpus(conversations((7, 3)), builder, [(("text",), "*")], kernels=kernel)
     part = made(card, builder)
-    plain, padded = corpus.batch([0, 1]), corpus.batch(corpus.index([0, 1, 2], utterances=16))
+    plain, padded = corpus.batch([0, 1]), corpus.batch(corpus.index([0, 1, 2], Shape(utterances=16)))
     x = torch.randn(10, WIDTH)
     expected = part(x, next(iter(plain.views.values())), None)
     got = part(F.pad(x, (0, 0, 0, 6), value=9.0), next(iter(padded.views.values())), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
@@ -63,10 +63,10 @@ class Shape:
         Shape(dialogues=2, utterances=9, longest=7, edges={})
     """
 
-    dialogues: int
-    utterances: int
-    longest: int
-    edges: dict[str, int]
+    dialogues: int = 0
+    utterances: int = 0
+    longest: int = 0
+    edges: dict[str, int] = field(default_factory=dict)
 
     def __or__(self, other: Shape) -> Shape:
         """The smallest shape that holds both."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mer_zoo.batch.batch import ConversationBatch
+from mer_zoo.batch.index import Shape
 from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.graph.base import Edges, EdgeType, GraphBuilder
@@ -134,7 +135,7 @@ def padded(*names: str) -> ConversationBatch:
     """Return a batch with rows that belong to no dialogue, a place holder without utterances, and spare places."""
     whole = corpus()
     count = sum(len(pool()[name]) for name in names)
-    return whole.batch(whole.index([*numbers(*names), len(whole)], utterances=count + 5, longest=13))
+    return whole.batch(whole.index([*numbers(*names), len(whole)], Shape(utterances=count + 5, longest=13)))
 
 
 def tensors(thing: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:

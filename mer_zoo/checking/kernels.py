@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mer_zoo.batch import launch_cost
+from mer_zoo.batch.index import Shape
 from mer_zoo.checking import examples
 from mer_zoo.checking.capture import watch_for_syncs
 from mer_zoo.checking.part import Broken, Finding, Part, close, difference, run
@@ -167,7 +168,7 @@ def padding(part: Part) -> None:
     whole = examples.corpus(part.cls)
     count = sum(len(examples.pool()[name]) for name in names)
     plain = whole.batch(examples.numbers(*names)).views[examples.WINDOW]
-    index = whole.index([*examples.numbers(*names), len(whole)], utterances=count + 5, longest=13)
+    index = whole.index([*examples.numbers(*names), len(whole)], Shape(utterances=count + 5, longest=13))
     edges = whole.batch(index).views[examples.WINDOW]
     summed = edges.sum(edges.ones)
     if summed.shape != (count + 5,) or bool(summed[count:].any()):

@@ -87,7 +87,7 @@ def fingerprint_of(dataset: Dataset) -> str:
     for modality in dataset.widths:
         for dialogue in dataset:
             digest.update(dialogue.features[modality].astype("<f4", copy=False).tobytes())
-            digest.update(_mask(dialogue, modality).tobytes())
+            digest.update(dialogue.mask(modality).tobytes())
     return digest.hexdigest()
 
 
@@ -183,15 +183,11 @@ def read_dataset(folder: str | os.PathLike[str]) -> Dataset:
     return replace(dataset, fingerprint=found)
 
 
-def _mask(dialogue: Conversation, modality: str) -> np.ndarray:
-    return dialogue.present.get(modality, np.ones(len(dialogue), dtype=bool))
-
-
 def _fill(dataset: Dataset, folder: Path) -> None:
     tensors: dict[str, np.ndarray] = {}
     for modality in dataset.widths:
         tensors[f"features/{modality}"] = np.concatenate([dialogue.features[modality] for dialogue in dataset])
-        mask = np.concatenate([_mask(dialogue, modality) for dialogue in dataset])
+        mask = np.concatenate([dialogue.mask(modality) for dialogue in dataset])
         if not mask.all():
             tensors[f"present/{modality}"] = mask
     safetensors.numpy.save_file(tensors, folder / FEATURES)

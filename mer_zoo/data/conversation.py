@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +16,17 @@ MODALITIES = ("text", "audio", "visual")
 UNLABELLED = -1
 
 
-@dataclass(frozen=True)
-class Conversation:
-    """One dialogue: who says what, in order, with one feature vector per utterance and modality.
+class _Frozen:
+    """Records whose arrays and mappings cannot be written: caches share them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:  # mapping proxies cannot be pickled, and arrays would come back writable
+        given = (getattr(self, entry.name) for entry in fields(self))  # type: ignore[arg-type]
+        return type(self), tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in given)
+
+
+@dataclass(frozen=True, eq=False)
+class Conversation(_Frozen):
+    """One dialogue: who says what, in order, with one feature vector per utterance and modality; read-only.
 
     Attributes:
         id: unique name of the dialogue within its dataset.
@@ -50,9 +60,11 @@ class Conversation:
         put = object.__setattr__
         put(self, "roles", tuple(str(r) for r in self.roles))
         put(self, "speakers", tuple(str(s) for s in self.speakers))
-        put(self, "labels", np.asarray(self.labels, dtype=np.int64))
-        put(self, "features", {m: np.ascontiguousarray(x, dtype=np.float32) for m, x in self.features.items()})
-        put(self, "present", {m: np.asarray(x, dtype=bool) for m, x in self.present.items()})
+        put(self, "labels", _read_only(np.asarray(self.labels, dtype=np.int64)))
+        features = {m: _read_only(np.ascontiguousarray(x, dtype=np.float32)) for m, x in self.features.items()}
+        put(self, "features", MappingProxyType(features))
+        present = {m: _read_only(np.asarray(x, dtype=bool)) for m, x in self.present.items()}
+        put(self, "present", MappingProxyType(present))
         if self.transcript is not None:
             put(self, "transcript", tuple(str(t) for t in self.transcript))
         self._check()
@@ -93,6 +105,36 @@ class Conversation:
     def __len__(self) -> int:
         return len(self.speakers)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Conversation):
+            return NotImplemented
+        mine, theirs = ((c.id, c.speakers, c.roles, c.transcript, c.widths) for c in (self, other))
+        return (
+            mine == theirs
+            and np.array_equal(self.labels, other.labels)
+            and all(np.array_equal(self.features[m], other.features[m]) for m in self.features)
+            and all(np.array_equal(self.mask(m), other.mask(m)) for m in self.features)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.speakers))
+
+    def mask(self, modality: str) -> np.ndarray:
+        """Return where a modality is present, bool `[utt]`."""
+        return self.present[modality] if modality in self.present else np.ones(len(self), dtype=bool)
+
+    def values(self, modality: str) -> np.ndarray:
+        """Return the features of a modality with zeros where it is absent, float32 `[utt, width]`.
+
+        Example:
+            >>> dialogue = Conversation("d0", ("Ann", "Bob"), [0, 0], {"text": [[1], [2]]}, {"text": [True, False]})
+            >>> dialogue.values("text").tolist()
+            [[1.0], [0.0]]
+        """
+        if modality not in self.present:
+            return self.features[modality]
+        return np.where(self.present[modality][:, None], self.features[modality], np.float32(0))
+
     @property
     def widths(self) -> dict[str, int]:
         """Feature width of every modality."""
@@ -102,11 +144,17 @@ class Conversation:
     def speaker_index(self) -> np.ndarray:
         """Speakers numbered by role, then by first appearance in this dialogue, int64 `[utt]`."""
         order = {role: i for i, role in enumerate(self.roles)}
-        return np.array([order.setdefault(s, len(order)) for s in self.speakers], dtype=np.int64)
+        return _read_only(np.array([order.setdefault(s, len(order)) for s in self.speakers], dtype=np.int64))
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(_Frozen):
     """Conversations with the names of their classes and their splits by dialogue.
 
     Attributes:
@@ -143,7 +191,9 @@ class Dataset:
         put = object.__setattr__
         put(self, "conversations", tuple(self.conversations))
         put(self, "label_names", tuple(str(n) for n in self.label_names))
-        put(self, "splits", {name: tuple(ids) for name, ids in self.splits.items()})
+        put(self, "splits", MappingProxyType({name: tuple(ids) for name, ids in self.splits.items()}))
+        put(self, "provenance", MappingProxyType(dict(self.provenance)))
+        put(self, "warnings", tuple(self.warnings))
         self._check()
 
     def _check(self) -> None:

@@ -9,42 +9,71 @@ from pathlib import Path
 from typing import Any
 
 from mer_zoo import registry
+from mer_zoo.data.container import FEATURES, MANIFEST, read_dataset
 from mer_zoo.data.conversation import Dataset
-from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.errors import MerZooError, at, nearest
 
 
 def load(reference: str | Mapping[str, Any], place: str = "") -> Dataset:
     """Return a dataset by its registered name, by `{name: ..., settings}`, or by the folder of a container.
 
+    What is on disk is read again when it has changed since; a folder goes before a class of the same spelling.
+
     Raises:
-        MerZooError: no such name or folder.
+        MerZooError: no such name or folder, settings without a name, or a class that makes no dataset.
 
     Example:
         >>> load("synthetic").name
         'synthetic'
     """
+    lead = at(place)
+    names = [card.name for card in registry.cards("dataset")]
     if isinstance(reference, Mapping):
         settings = dict(reference)
-        return _make(str(settings.pop("name")), json.dumps(settings, sort_keys=True), place)
-    lead = f"{place}: " if place else ""
-    names = [card.name for card in registry.cards("dataset")]
-    if reference in names or ":" in reference:
-        return _make(reference, "{}", place)
-    if Path(reference).exists():
-        return _read(str(Path(reference).resolve()))
+        name = settings.pop("name", None)
+        if not isinstance(name, str):
+            raise MerZooError(f"{lead}data {settings} has no name. Add one, such as `name: synthetic`.")
+        return _make(name, settings, place)
+    if reference in names:
+        return _make(reference, {}, place)
+    folder = Path(reference)
+    if folder.exists():
+        return _read(folder.resolve(), tuple(_stamp(folder / file) for file in (MANIFEST, FEATURES)))
+    if registry.names_class(reference):
+        return _make(reference, {}, place)
     raise MerZooError(
         f"{lead}no dataset or folder '{reference}'.{nearest(reference, names)} "
         "A folder is made by `mer-zoo import LAYOUT FILE --output FOLDER`."
     )
 
 
-@functools.lru_cache(maxsize=4)
-def _make(name: str, settings: str, place: str) -> Dataset:
-    return registry.build(registry.find("dataset", name, place), json.loads(settings), {}, place)
+def _make(name: str, settings: Mapping[str, Any], place: str) -> Dataset:
+    card = registry.find("dataset", name, place)
+    try:
+        text = json.dumps(settings, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise MerZooError(f"{at(place)}settings of dataset '{name}' must be plain data: {error}.") from None
+    return _made(card, registry.load(card, place), text, place)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(folder: str) -> Dataset:
-    from mer_zoo.data.container import read_dataset
+def _made(card: registry.Card, cls: type, settings: str, place: str) -> Dataset:
+    """Build a dataset once for each class, which is a new one when its file was edited."""
+    made = registry.build(card, json.loads(settings), {}, place)
+    if not isinstance(made, Dataset):
+        raise MerZooError(f"{at(place)}{card.id} makes a {type(made).__name__}, not a dataset. Name a dataset's class.")
+    return made
 
-    return read_dataset(Path(folder))
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written anew."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@functools.lru_cache(maxsize=4)
+def _read(folder: Path, stamps: tuple[tuple[int, ...], ...]) -> Dataset:
+    return read_dataset(folder)

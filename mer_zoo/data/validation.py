@@ -209,8 +209,7 @@ def _count(dataset: Dataset, dialogues: Sequence[Conversation]) -> SplitCount:
 
 def _range(dataset: Dataset, modality: str) -> FeatureRange:
     rows = np.concatenate([dialogue.features[modality] for dialogue in dataset])
-    everywhere = [dialogue.present.get(modality, np.ones(len(dialogue), dtype=bool)) for dialogue in dataset]
-    present = rows[np.concatenate(everywhere)]
+    present = rows[np.concatenate([dialogue.mask(modality) for dialogue in dataset])]
     seen = present if len(present) else np.zeros((1, rows.shape[1]), np.float32)
     varying = deviations(seen)
     return FeatureRange(
@@ -237,7 +236,7 @@ def _held_out(dataset: Dataset) -> Iterator[tuple[str, tuple[Conversation, ...]]
 
 def _copies(dataset: Dataset) -> dict[str, Copies]:
     def rows(dialogue: Conversation) -> list[bytes]:
-        joined = np.concatenate([_values(dialogue, m) for m in dataset.widths], axis=1)
+        joined = np.concatenate([dialogue.values(m) for m in dataset.widths], axis=1)
         return [row.tobytes() if row.any() else b"" for row in joined]  # nothing at all is no copy of anything
 
     train = {row for dialogue in dataset.select(dataset.splits.get("train", ())) for row in rows(dialogue)} - {b""}
@@ -331,11 +330,6 @@ def _some(dialogues: Sequence[Conversation]) -> list[Conversation]:
     return [labelled[i] for i in order[before < TRAIN_UTTERANCES]]
 
 
-def _values(dialogue: Conversation, modality: str) -> np.ndarray:
-    values = dialogue.features[modality]
-    return values * dialogue.present[modality][:, None] if modality in dialogue.present else values
-
-
 def _linear_model(dialogues: Sequence[Conversation], modality: str) -> Any:
     from sklearn.exceptions import ConvergenceWarning  # here, for sklearn takes a second to import
     from sklearn.linear_model import LogisticRegression
@@ -343,7 +337,7 @@ def _linear_model(dialogues: Sequence[Conversation], modality: str) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     labels = np.concatenate([dialogue.labels for dialogue in dialogues])
-    values = np.concatenate([_values(dialogue, modality) for dialogue in dialogues]).astype(np.float64)
+    values = np.concatenate([dialogue.values(modality) for dialogue in dialogues]).astype(np.float64)
     known = labels != UNLABELLED
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=100, tol=1e-3))
     with warnings.catch_warnings():
@@ -356,7 +350,7 @@ def _tally(model: Any, dialogues: Sequence[Conversation], modality: str) -> list
     counts = []
     for dialogue in dialogues:
         known = dialogue.labels != UNLABELLED
-        guess = model.predict(_values(dialogue, modality).astype(np.float64))
+        guess = model.predict(dialogue.values(modality).astype(np.float64))
         counts.append((int((guess == dialogue.labels)[known].sum()), int(known.sum())))
     return counts
 

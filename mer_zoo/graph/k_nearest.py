@@ -64,7 +64,7 @@ class KNearest(GraphBuilder):
         for node in self.node_types:
             judges = self._judges(node, conversation)
             if judges not in chosen:
-                chosen[judges] = self._nearest([_shown(conversation, m) for m in judges])
+                chosen[judges] = self._nearest([conversation.values(m) for m in judges])
             source, target = chosen[judges]
             past = source < target
             found[node, "self_loop", node] = (loop, loop)
@@ -97,10 +97,3 @@ class KNearest(GraphBuilder):
             pairs.append(np.stack([order[allowed], np.broadcast_to(target[:, None], order.shape)[allowed]]))
         source, target = np.concatenate(pairs, axis=1)
         return source, target
-
-
-def _shown(conversation: Conversation, modality: str) -> np.ndarray:
-    """Features, zero where the modality is absent."""
-    present = conversation.present.get(modality)
-    features = conversation.features[modality]
-    return features if present is None else features * present[:, None]

@@ -45,6 +45,7 @@ class Band(Blocks):
     @classmethod
     def tables(cls, view: View) -> dict[str, Tensor]:
         """Relation ids by utterance, node type and distance, and an utterance without edges at the end."""
+        cls._refuse_parallel_edges(view)
         count, reach = view.nodes_per_utterance, view.reach
         starts = np.concatenate([[0], np.cumsum(view.lengths)])
         table = np.zeros(((starts[-1] + 1) * count, 2 * reach + 1), np.int16 if len(view.relations) > 254 else np.uint8)

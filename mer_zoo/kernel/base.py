@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from mer_zoo.batch import launch_cost
+from mer_zoo.batch.index import BatchIndex
 from mer_zoo.batch.rearranging import rearranged
+from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
     from mer_zoo.graph.lowering import View
-from mer_zoo.batch.index import BatchIndex
 
 Step = Callable[[Tensor], Tensor]
 
@@ -71,7 +72,18 @@ class Kernel(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def tables(cls, view: View) -> dict[str, Tensor]:
-        """Return the tensors that the whole corpus needs, made once and uploaded once."""
+        """Return the tensors that the whole corpus needs, made once and uploaded once.
+
+        Raises:
+            MerZooError: the layout cannot hold the view's edges.
+        """
+
+    @classmethod
+    def _refuse_parallel_edges(cls, view: View) -> None:
+        if not view.is_simple:
+            raise MerZooError(
+                f"kernel {cls.__name__} cannot hold several edges between the same two nodes. Use segment."
+            )
 
     @classmethod
     def plan(

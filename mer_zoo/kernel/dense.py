@@ -38,6 +38,7 @@ class Dense(Blocks):
     @classmethod
     def tables(cls, view: View) -> dict[str, Tensor]:
         """Relation ids of every dialogue, padded to the longest, and an empty dialogue at the end."""
+        cls._refuse_parallel_edges(view)
         size = int(view.lengths.max(initial=0)) * view.nodes_per_utterance
         block = np.zeros((len(view.lengths) + 1, size, size), np.int16 if len(view.relations) > 254 else np.uint8)
         dialogue = np.repeat(np.arange(len(view.lengths)), np.diff(view.pointer))

@@ -58,6 +58,7 @@ class Planes(Kernel):
     @classmethod
     def tables(cls, view: View) -> dict[str, Tensor]:
         """Relation ids within modalities and across them, and an empty dialogue at the end."""
+        cls._refuse_parallel_edges(view)
         if not cls.holds(view):
             raise MerZooError("kernel Planes cannot hold edges between modalities of different utterances. Use dense.")
         count, size = view.nodes_per_utterance, int(view.lengths.max(initial=0))

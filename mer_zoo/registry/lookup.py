@@ -184,15 +184,25 @@ def find(kind: str, name: str, place: str = "") -> Card:
     broken = {**_built_in()[1], **_plugins()[1]}
     if f"{kind}/{name}" in broken:
         raise MerZooError(f"{lead}the card of {kind} '{name}' is broken.\n{broken[f'{kind}/{name}']}")
-    if ":" in name:
-        return _by_path(kind, name, lead)
+    if names_class(name):
+        return _by_path(kind, name)
     raise MerZooError(f"{lead}no {kind.replace('_', ' ')} named '{name}'.{_hint(kind, name, known)}")
 
 
-def _by_path(kind: str, name: str, lead: str) -> Card:
+def names_class(name: str) -> bool:
+    """Return whether a text has the form `module:Class` or `./file.py:Class`; a Windows path has another.
+
+    Example:
+        >>> [names_class(text) for text in ("acme.parts:Mine", "./mine.py:Mine", r"C:\\mine.py:Mine", r"C:\\data")]
+        [True, True, True, False]
+    """
     module, _, cls = name.rpartition(":")
-    if not module or not cls:
-        raise MerZooError(f"{lead}{kind} '{name}': want 'module:Class' or './file.py:Class'.")
+    is_file = module.endswith(".py")
+    return cls.isidentifier() and (is_file or all(part.isidentifier() for part in module.split(".")))
+
+
+def _by_path(kind: str, name: str) -> Card:
+    module, _, cls = name.rpartition(":")
     beside = Path(module).with_suffix(".yaml")
     if module.endswith(".py") and beside.is_file():
         card = read_card(beside, kind)
@@ -204,6 +214,8 @@ def _by_path(kind: str, name: str, lead: str) -> Card:
 def _hint(kind: str, name: str, known: Iterable[str]) -> str:
     """Return where else the name might be: close by, or among the other kinds."""
     command = f" See `mer-zoo list {kind}`."
+    if ":" in name:
+        return " To name a class, write 'module:Class' or './file.py:Class'."
     if name.endswith(".py"):
         return f" To use a file, name its class too: '{name}:Class'."
     if difflib.get_close_matches(name, known, n=1, cutoff=0.6):

@@ -78,15 +78,23 @@ class BiLSTM(nn.Module):
             inputs = [self.drop(h) if i else h] * 2
             if wide and i == 0:  # wide features are mapped to gates before there is padding
                 inputs = [layout.pad(F.linear(x, cell.weight_ih_l0).to(x.dtype)) for cell in first]
-            seen = read(ahead, inputs[0])
-            reversed_ = read(back, inputs[1].gather(1, mirror.expand_as(inputs[1])))
+            mapped = wide and i == 0
+            seen = read(ahead, inputs[0], mapped)
+            reversed_ = read(back, inputs[1].gather(1, mirror.expand_as(inputs[1])), mapped)
             h = torch.cat([seen, reversed_.gather(1, mirror.expand_as(seen))], -1)
         return layout.unpad(h)
 
 
-def read(cell: Any, x: Tensor) -> Tensor:
-    """Run a cell over `[B, L, width]`, or over inputs that its input weights have mapped already."""
-    if x.shape[-1] == cell.input_size:
+def read(cell: Any, x: Tensor, mapped: bool) -> Tensor:
+    """Run a cell over `[B, L, width]`, or over inputs that its input weights have mapped already.
+
+    Raises:
+        RuntimeError: x has another width than the cell reads.
+    """
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        with torch.autocast("cpu", enabled=False):  # oneDNN has no bfloat16 LSTM there, and its GRU is slower
+            return read(cell, x.float(), mapped)
+    if not mapped:
         return cell(x)[0]
     gates = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     weights = [gates, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0]
