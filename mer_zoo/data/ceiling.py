@@ -97,13 +97,11 @@ def ceiling(
     Args:
         model: the distribution that the dialogues were drawn from.
         conversations: dialogues of that model; utterances without a label count for `expected` alone.
+        modalities: what the classifier may see; None for all.
+        context: whether it sees the whole dialogue (True) or each utterance alone (False).
 
     Returns:
         `expected` is the sum above, the ceiling to quote; `realised` is the accuracy of $\\arg\\max_k P$ on the labels.
-
-    Args:
-        modalities: what the classifier may see; None for all.
-        context: whether it sees the whole dialogue (True) or each utterance alone (False).
 
     Raises:
         MerZooError: an unknown modality, or none; no dialogue; a dialogue with other widths than the model's.
@@ -134,13 +132,11 @@ def posterior(
     Args:
         model: the distribution that the dialogues were drawn from.
         conversations: dialogues with the model's modalities and widths; their labels are not read.
+        modalities: what is observed; None for all.
+        context: False conditions on $x_t$ alone.
 
     Returns:
         one float64 `[utt, emotions]` per dialogue, rows sum to 1.
-
-    Args:
-        modalities: what is observed; None for all.
-        context: False conditions on $x_t$ alone.
 
     Raises:
         MerZooError: an unknown modality, or none; no dialogue; a dialogue with other widths than the model's.

@@ -44,13 +44,11 @@ def split_dataset(dataset: Dataset, fold: int = 0, rule: SplitRule | None = None
 
     Args:
         dataset: with the splits `train`, `validation`, `test`; or `train`, `test`; or `all`.
+        fold: which part is the test, from 0 to `fold_count(dataset) - 1`.
+        rule: how to make what is missing; `SplitRule()` by default.
 
     Returns:
         Ids in the dataset's order.
-
-    Args:
-        fold: which part is the test, from 0 to `fold_count(dataset) - 1`.
-        rule: how to make what is missing; `SplitRule()` by default.
 
     Raises:
         MerZooError: other splits, no such fold, or too few dialogues.

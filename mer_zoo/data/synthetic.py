@@ -94,10 +94,6 @@ def synthetic(
     (inertia), that of whoever else spoke last (contagion), or neither; the distractor $z_t$ imitates an emotion in all
     modalities at once and persists through neighbouring utterances, whoever speaks. Equations: docs/synthetic.md.
 
-    Returns:
-        `SyntheticDataset` with the splits train, validation and test; `ceiling` is the accuracy no model can exceed on
-        the test split in expectation; `fingerprint` is the sha256 of the settings and of the generator's version.
-
     Args:
         dialogues: numbers of dialogues in train, validation and test.
         utterances: fewest and most utterances of a dialogue, drawn uniformly.
@@ -114,6 +110,10 @@ def synthetic(
         distractor: length of the distractor's imitation relative to the emotion's own mean; 0 for none.
         persistence: probability that the distractor stays as it is from one utterance to the next.
         seed: of all that is drawn; dialogue number i does not depend on how many there are.
+
+    Returns:
+        `SyntheticDataset` with the splits train, validation and test; `ceiling` is the accuracy no model can exceed on
+        the test split in expectation; `fingerprint` is the sha256 of the settings and of the generator's version.
 
     Raises:
         MerZooError: a setting of the wrong form or out of its range, too many speakers for exact inference.

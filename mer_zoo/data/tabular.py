@@ -43,12 +43,12 @@ SPLITS = {
 def import_table(path: str | os.PathLike[str], name: str | None = None) -> Dataset:
     """Read an `.npz` with one row per utterance (columns: see the table above) as a dataset.
 
-    Returns:
-        The dataset: dialogues in order of first appearance, utterances by turn, features as float32.
-
     Args:
         path: the `.npz`; arrays of Python objects are refused, for they are pickles.
         name: the dataset's name, by default the file's without its ending.
+
+    Returns:
+        The dataset: dialogues in order of first appearance, utterances by turn, features as float32.
 
     Raises:
         MerZooError: a column is missing, unknown, of the wrong type or length; a (dialogue, turn) occurs twice; a

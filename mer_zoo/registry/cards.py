@@ -36,6 +36,7 @@ class Card:
         origin: file the card was read from.
 
     Example:
+        >>> from mer_zoo.registry import find
         >>> find("fusion", "concat").target
         'mer_zoo.parts.fusion.concat:Concat'
     """
