@@ -35,5 +35,5 @@ lint: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-dgl2 site dist runs docs/api docs/catalogue docs/made docs/models docs/source \
+	rm -rf .venv .venv-dgl2 site dist runs docs/api docs/catalogue docs/made docs/models \
 		docs/papers.md docs/reference/commands.md

@@ -9,21 +9,40 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from docutils import nodes  # noqa: E402
 from sphinx.errors import ConfigError  # noqa: E402
 
 import mer_zoo  # noqa: E402
 from docs import generator  # noqa: E402
-from docs.generator import sources  # noqa: E402
-from mer_zoo.errors import MerZooError  # noqa: E402
+from docs.generator import python, sources  # noqa: E402
 
 project = "mer_zoo"
 author = "The mer_zoo authors"
 version = release = mer_zoo.__version__
 copyright = f"{author}, MIT licence"
-extensions = ["myst_parser", "sphinx.ext.mathjax"]
-exclude_patterns = ["made", "examples", "generator", "**/__pycache__"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["made", "examples", "generator", "templates", "**/__pycache__"]
+templates_path = ["templates"]
 nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!mer_zoo\.).*")]  # other libraries' names; ours are written in full
+suppress_warnings = ["ref.python"]  # an annotation's short name that two modules define
+
+autodoc_default_options = {"members": True, "ignore-module-all": True}
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autosummary_ignore_module_all = True
+napoleon_custom_sections = [("Inputs", "params_style"), ("Outputs", "returns_style")]
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_param = False
+napoleon_use_rtype = False
+viewcode_line_numbers = True
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_block"]
 myst_heading_anchors = 3
@@ -56,19 +75,6 @@ mathjax_path = "mathjax/tex-svg.js"
 mathjax3_config = {"options": {"enableMenu": False}, "svg": {"fontCache": "local"}}
 
 
-def _src(name: str, rawtext: str, text: str, lineno: int, inliner: Any, *_: Any, **__: Any) -> Any:
-    """The role `src`; see docs/generator/sources.py."""
-    try:
-        path, line = sources.find(text)
-    except MerZooError as error:
-        fault = inliner.reporter.error(str(error), line=lineno)
-        return [inliner.problematic(rawtext, rawtext, fault)], [fault]
-    up = "../" * inliner.document.settings.env.docname.count("/")
-    shown = Path(path).name + (f":{line}" if "::" in text else "")
-    link = nodes.reference("", "", nodes.literal(text=shown), refuri=f"{up}source/{path}.html#L{line}", internal=True)
-    return [link], []
-
-
 def _make(app: Any) -> None:
     faults = generator.faults()
     if faults:
@@ -79,4 +85,7 @@ def _make(app: Any) -> None:
 def setup(app: Any) -> None:
     """Make the generated pages first."""
     app.connect("config-inited", lambda app, config: _make(app))
-    app.add_role("src", _src)
+    app.connect("autodoc-process-docstring", python.on_docstring, priority=400)  # napoleon's is 500
+    app.connect("html-page-context", sources.on_page)
+    app.add_directive("markdown", python.Markdown)
+    app.add_role("src", sources.role)

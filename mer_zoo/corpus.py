@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Corpus:
     """Dialogues uploaded once, their graphs built and lowered once; `batch` then only indexes.
 
-    Inputs:
+    Args:
         conversations: the dialogues, of equal modalities.
         builder: graph builder, or None for models without a graph.
         views: which node types and relations the stages see; pairs of names, or `ViewSpec`s.

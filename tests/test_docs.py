@@ -15,7 +15,8 @@ sys.path.insert(0, str(ROOT))
 
 pygments = pytest.importorskip("pygments")
 from docs import generator  # noqa: E402
-from docs.generator import api, docstrings, drawings, papers, parts, sessions, sources  # noqa: E402
+from docs.generator import drawings, papers, parts, python, sessions, sources  # noqa: E402
+from docs.generator.pages import module, source_page  # noqa: E402
 from mer_zoo import registry  # noqa: E402
 from mer_zoo.errors import MerZooError  # noqa: E402
 from mer_zoo.model import recipe  # noqa: E402
@@ -40,14 +41,12 @@ def test_nothing_keeps_the_site_from_being_complete():
     assert generator.faults() == []
 
 
-def test_every_card_recipe_and_module_has_a_page(pages):
+def test_every_card_and_recipe_has_a_page(pages):
     for card in registry.cards():
         assert f"catalogue/{card.kind}/{card.name}.md" in pages
         assert card.kind in parts.TITLES
     for name in recipe.names():
         assert f"models/{name.replace('/', '-')}.md" in pages
-    for name in api.modules():
-        assert f"api/{name}.md" in pages, name
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def with_card(monkeypatch, tmp_path):
 def test_a_new_card_has_a_page(with_card):
     card = with_card("share: which part of it, from 0 to 1.", "null")
     assert parts.faults([card]) == []
-    page = parts.pages([card], {})["catalogue/fusion/halved.md"]
+    page = parts.pages([card])["catalogue/fusion/halved.md"]
     assert "| `share` | `float` | `0.5` | which part of it, from 0 to 1. |" in page
 
 
@@ -92,7 +91,7 @@ def test_settings_on_a_page_are_those_of_the_signature(pages):
     for setting in registry.settings("layer", registry.load(registry.find("layer", "differential_gat"))).values():
         assert f"| `{setting.name}` | `{setting.type.__name__}` | `{setting.default}` |" in page
     assert "[amb_dsgdn/iemocap](#recipe-amb_dsgdn-iemocap)" in page
-    assert re.search(r"source/mer_zoo/parts/layer/differential_gat.py.html#L\d+", page)
+    assert re.search(r"_modules/mer_zoo/parts/layer/differential_gat.html#L\d+", page)
 
 
 def test_recipe_pages_keep_published_and_measured_apart(pages):
@@ -124,27 +123,20 @@ def test_references_to_code_resolve_and_rot_is_seen():
     assert len(sources.ROLE.findall((ROOT / "docs/understand/amb_dsgdn.md").read_text())) > 30
 
 
-def test_docstrings_are_taken_apart_in_the_house_order():
-    text = docstrings.parse(
-        """One sentence.
-
-        $$y = x$$
-
-        Inputs:
-            x, y: float `[N]`; or
-                nothing.
-        Raises:
-            MerZooError: it is
-                empty.
-        Example:
-            >>> 1
-            1
-        """
-    )
-    assert text.lead == "One sentence.\n\n$$y = x$$"
-    assert text.items("Inputs") == {"x": "float `[N]`; or nothing.", "y": "float `[N]`; or nothing."}
-    assert docstrings.markdown(text, {}).endswith("```pycon\n>>> 1\n1\n```")
-    assert "- `MerZooError`: it is empty." in docstrings.markdown(text, {})
+def test_a_docstring_becomes_what_sphinx_reads():
+    lines = [
+        r"Double, as $y$.  $$y = 2x$$ See `GraphBuilder`.",
+        "",
+        "Args:",
+        "    x, y: `[*edges]`, see `GraphBuilder`s.",
+    ]
+    python.on_docstring(None, "class", "Double", None, None, lines)
+    graph_builder = "py:obj:`~mer_zoo.graph.base.GraphBuilder`"
+    assert lines == [
+        *("Double, as :math:`y`.", "", ".. markdown::", ""),
+        *("   $$", "   y = 2x", "   $$", "   ", "   See {py:obj}`~mer_zoo.graph.base.GraphBuilder`.", ""),
+        *("Args:", f"    x, y: ``[*edges]``, see :{graph_builder}\\ s.", ""),
+    ]
 
 
 def test_examples_in_the_generator_hold():
@@ -181,6 +173,36 @@ def test_check_writes_nothing(tmp_path):
 def test_the_site_builds_strictly(site):
     assert (site / "index.html").is_file()
     assert (site / "catalogue/fusion/gated.html").is_file()
+
+
+def test_every_module_has_a_page_with_its_markdown_read(site):
+    for path in sorted((ROOT / "mer_zoo").rglob("*.py")):
+        if not path.stem.startswith("_"):
+            assert (site / f"api/{module(path.relative_to(ROOT).as_posix())}.html").is_file(), path
+    page = (site / "api/mer_zoo.graph.self_cross_speaker.html").read_text()
+    assert "<table" in page  # of relations
+    assert 'href="../_modules/mer_zoo/graph/self_cross_speaker.html#SelfCrossSpeaker"' in page
+    page = re.sub(r"<[^>]+>", "", (site / "api/mer_zoo.parts.layer.differential_gat.html").read_text())
+    assert re.search(r"Outputs:\s+float \[nodes, width\]\.", page)
+    assert not re.search(r"`|\$|system-message", page.split("class mer_zoo")[1])
+
+
+def test_links_to_code_lead_to_their_lines(site):
+    seen = {}
+    for page in site.rglob("*.html"):
+        for href in re.findall(r'href="([^"#:]*(?:_modules|api)/[^"]+)"', page.read_text()):
+            file, _, anchor = href.partition("#")
+            target = (page.parent / file).resolve()
+            if target not in seen:
+                seen[target] = set(re.findall(r'id="([^"]+)"', target.read_text())) if target.is_file() else ()
+            assert seen[target], (page, href)
+            assert not anchor or anchor in seen[target], (page, href)
+    path, line = sources.find("mer_zoo/graph/lowering.py :: def lower(")
+    address = source_page(path, line, up=1)
+    assert f'href="{address}"' in (site / "understand/architecture.html").read_text()
+    lines = (site / address.removeprefix("../").partition("#")[0]).read_text().splitlines()
+    (found,) = [text for text in lines if f'id="L{line}"' in text]
+    assert re.sub(r"<[^>]+>", "", found).replace("[docs]", "").split(maxsplit=1)[1].startswith("def lower(")
 
 
 def test_transcripts_are_produced_by_the_build(site):

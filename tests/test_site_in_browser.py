@@ -70,7 +70,7 @@ def test_search_finds_what_is_there(reader):
     reader.size(WIDTHS["desktop"])
     reader.open(f"{reader.address}/search.html?q=differential")
     reader.wait(f"{FOUND}.some(address => address.includes('catalogue/layer/differential_gat'))")
-    assert not [address for address in reader.run(FOUND) if address.startswith("source/")]
+    assert not [address for address in reader.run(FOUND) if address.startswith("_modules/")]
     assert not reader.troubles
 
 

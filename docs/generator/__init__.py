@@ -1,7 +1,7 @@
-"""Makes the pages of the site that follow from the code: parts, models, reference, sources, transcripts, papers.
+"""Makes the pages of the site that follow from the code: parts, models, formats, transcripts, papers.
 
 They are made anew whenever the site is built and are not committed, so they cannot be stale. What can go wrong (an
-undocumented setting or object, a reference to a line that is gone, a paper that nobody knows) is a fault, and a fault
+undocumented setting, a reference to a line that is gone, a paper that nobody knows) is a fault, and a fault
 stops the build; `python -m docs.generator --check` tells all of them without building.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from docs.generator import api, commands, formats, papers, parts, recipes, sessions, sources
+from docs.generator import commands, formats, papers, parts, recipes, sessions, sources
 from docs.generator.pages import ROOT, Pages
 from mer_zoo import registry
 
-FOLDERS = ("api", "catalogue", "made", "models", "source")
+FOLDERS = ("api", "catalogue", "made", "models")
 FILES = ("papers.md", "reference/commands.md")
 """What `write` makes below docs/; everything else there is written by hand."""
 
@@ -25,24 +25,21 @@ def faults() -> list[str]:
         *registry.card_faults(),
         *parts.faults(registry.cards()),
         *recipes.faults(),
-        *api.faults(),
         *sources.faults(),
     ]
 
 
 def pages(kept: Path, examples: bool = True) -> Pages:
     """Return all generated pages; transcripts that are still true are taken from `kept`."""
-    links = api.links()
     cards = registry.cards()
     used = recipes.papers_used()
     for card in cards:
         if card.paper is not None:
             used.setdefault(card.paper, []).append(f"[{card.id}](#part-{card.kind}-{card.name})")
     made = {
-        **parts.pages(cards, links),
+        **parts.pages(cards),
         **recipes.pages(),
-        **api.pages(links),
-        **formats.pages(links),
+        **formats.pages(),
         **commands.pages(),
         **papers.pages(used),
     }

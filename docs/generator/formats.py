@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from typing import Any
 
-from docs.generator import docstrings
 from docs.generator.pages import Pages, table
+from docs.generator.python import prose
 from mer_zoo import registry
-from mer_zoo.commands import describe
+from mer_zoo.commands.describe import type_name, written
 from mer_zoo.comparison import suite
 from mer_zoo.data import container, tabular
 from mer_zoo.model import recipe
+from mer_zoo.registry import docstrings
 from mer_zoo.results import result
 
 RECORDS: dict[str, Any] = {
@@ -26,31 +25,36 @@ RECORDS: dict[str, Any] = {
 }
 
 
-def pages(links: dict[str, str]) -> Pages:
+def pages() -> Pages:
     """Return the fragments that `reference/formats.md` includes."""
-    made = {f"made/{name}.md": _fields(cls, links) for name, cls in RECORDS.items()}
+    made = {f"made/{name}.md": _fields(cls) for name, cls in RECORDS.items()}
     for name, module in (("container", container), ("table", tabular)):
-        made[f"made/{name}.md"] = docstrings.prose(docstrings.parse(module).lead, links)
-    meanings = docstrings.parse(registry.Card).items("Attributes")
+        made[f"made/{name}.md"] = prose(docstrings.parse(module.__doc__).lead)
+    meanings = docstrings.parse(registry.Card.__doc__).items("Attributes")
     required = ("target", "summary", "paper")
     rows = [(f"`{f}`", "*required*" if f in required else "", meanings.get(f, "")) for f in registry.FIELDS]
     made["made/card.md"] = table(["key", "", "meaning"], rows)
     rows = [(f"`{p}`", text, ", ".join(registry.PROMISED_BY[p])) for p, text in registry.PROMISES.items()]
     made["made/promises.md"] = table(["promise", "meaning", "of kinds"], rows)
     rows = [
-        (kind, describe.CONTRACTS[kind], ", ".join(f"`{f}`" for f in facts)) for kind, facts in registry.FACTS.items()
+        (kind, registry.CONTRACTS[kind], ", ".join(f"`{f}`" for f in facts)) for kind, facts in registry.FACTS.items()
     ]
     made["made/kinds.md"] = table(["kind", "takes → gives", "facts"], rows)
     return made
 
 
-def _fields(model: Any, links: dict[str, str]) -> str:
-    meanings = docstrings.parse(model).items("Attributes", "Args")
+def _fields(model: Any) -> str:
+    meanings = docstrings.parse(model.__doc__).items("Attributes", "Args")
     rows = []
     for name, field in model.model_fields.items():
         default = "*required*" if field.is_required() else f"`{_plain(field.default)}`"
         rows.append(
-            (f"`{name}`", f"`{_type(field.annotation)}`", default, meanings.get(name, "") or _about(field.annotation))
+            (
+                f"`{name}`",
+                f"`{type_name(field.annotation)}`",
+                default,
+                meanings.get(name, "") or _about(field.annotation),
+            )
         )
     return table(["key", "type", "default", "meaning"], rows)
 
@@ -58,21 +62,7 @@ def _fields(model: Any, links: dict[str, str]) -> str:
 def _about(annotation: Any) -> str:
     """What a record of ours says of itself."""
     own = getattr(annotation, "__module__", "").startswith("mer_zoo")
-    return docstrings.parse(annotation).lead.split("\n\n")[0] if own else ""
-
-
-def _type(annotation: Any) -> str:
-    """A type as one would write it, classes of ours without their modules."""
-    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _type(inside[0])
-    if origin is typing.Literal:
-        return " | ".join(repr(value) for value in inside)
-    if origin in (typing.Union, types.UnionType):
-        return " | ".join(_type(option) for option in inside)
-    if inside:
-        return f"{origin.__name__}[{', '.join(_type(option) for option in inside)}]"  # type: ignore[union-attr]
-    return "null" if annotation is type(None) else getattr(annotation, "__name__", str(annotation))
+    return docstrings.parse(annotation.__doc__).lead.split("\n\n")[0] if own else ""
 
 
 def _plain(value: Any) -> str:
@@ -80,4 +70,4 @@ def _plain(value: Any) -> str:
         return value.name
     if isinstance(value, recipe.Training):
         return "{}"
-    return "null" if value is None else str(value)
+    return written(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import inspect
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -44,18 +43,24 @@ def escape(text: Any) -> str:
     return html.escape(str(text))
 
 
-def source_file(thing: Any) -> tuple[str, int]:
-    """Return the repository-relative file of an object and the line it starts at."""
-    path = Path(inspect.getsourcefile(thing) or "").resolve()
-    line = 1 if inspect.ismodule(thing) else inspect.getsourcelines(thing)[1]
-    return path.relative_to(ROOT).as_posix(), line
+def source_page(path: str, line: int = 1, up: int = 0) -> str:
+    """Return the address of a line of the code, from a page `up` folders below docs/.
+
+    Example:
+        >>> source_page("mer_zoo/registry/__init__.py", 7, up=1)
+        '../_modules/mer_zoo/registry.html#L7'
+    """
+    return f"{'../' * up}_modules/{module(path).replace('.', '/')}.html#L{line}"
 
 
-def source_link(path: str, line: int = 1, text: str = "", up: int = 0) -> str:
-    """Return a link to a line of a source page, from a page `up` folders below docs/."""
-    return (
-        f'<a class="source" href="{"../" * up}source/{path}.html#L{line}"><code>{text or f"{path}:{line}"}</code></a>'
-    )
+def module(path: str) -> str:
+    """Return the module that a file below the checkout holds."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def source_link(path: str, line: int, up: int = 0) -> str:
+    """Return a link to a line of the code, as HTML."""
+    return f'<a class="source" href="{source_page(path, line, up)}"><code>{path}:{line}</code></a>'
 
 
 def recipe_anchor(name: str) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from docs.generator import docstrings, drawings, papers
+from docs.generator import drawings, papers
 from docs.generator.pages import ROOT, Pages, raw, recipe_anchor, source_link, table, toctree
+from docs.generator.python import prose
 from mer_zoo import registry
-from mer_zoo.commands.describe import CONTRACTS, describe
+from mer_zoo.commands.describe import describe, written
+from mer_zoo.registry import docstrings
 from mer_zoo.registry.references import references
 
 TITLES = {
@@ -43,7 +45,7 @@ def faults(cards: Sequence[registry.Card]) -> list[str]:
     return found
 
 
-def pages(cards: Sequence[registry.Card], links: dict[str, str]) -> Pages:
+def pages(cards: Sequence[registry.Card]) -> Pages:
     """Return the pages of all cards, of every kind, and of the whole catalogue."""
     made: Pages = {}
     kinds = [kind for kind in registry.KINDS if any(card.kind == kind for card in cards)]
@@ -54,15 +56,16 @@ def pages(cards: Sequence[registry.Card], links: dict[str, str]) -> Pages:
         made[f"catalogue/{kind}/index.md"] = "\n\n".join(
             [
                 f"# {TITLES[kind]}",
-                f"Contract: {docstrings.prose(CONTRACTS[kind], links)}. N is the number of utterances in a batch.",
+                f"Contract: {prose(registry.CONTRACTS[kind])}. N is the number of utterances in a batch.",
                 f"Facts that its `__init__` may ask for, by position: {facts}." if facts else "",
                 table(["name", "what it does", "paper"], rows),
                 toctree(card.name for card in members),
             ]
         )
-        made |= {f"catalogue/{kind}/{card.name}.md": _page(card, links) for card in members}
+        made |= {f"catalogue/{kind}/{card.name}.md": _page(card) for card in members}
     rows = [
-        (f"[{TITLES[kind]}]({kind}/index.md)", sum(c.kind == kind for c in cards), CONTRACTS[kind]) for kind in kinds
+        (f"[{TITLES[kind]}]({kind}/index.md)", sum(c.kind == kind for c in cards), registry.CONTRACTS[kind])
+        for kind in kinds
     ]
     made["catalogue/index.md"] = "\n\n".join(
         [
@@ -75,20 +78,20 @@ def pages(cards: Sequence[registry.Card], links: dict[str, str]) -> Pages:
     return made
 
 
-def _page(card: registry.Card, links: dict[str, str]) -> str:
+def _page(card: registry.Card) -> str:
     known = describe(card.id).data
     kind = card.kind.replace("_", " ")
     parts = [f"(part-{card.kind}-{card.name})=\n# {card.name}", f"*{kind}*, paper: {papers.link(card.paper)}"]
     if card.equation and "$$" not in known["about"]:
         parts.append(f"$$\n{card.equation}\n$$")
-    parts.append(docstrings.prose(known["about"] or card.summary, links))
+    parts.append(prose(known["about"] or card.summary))
     if card.kind == "graph":
         caption, figures = drawings.relations(card)
         parts += ["## Relations", caption, raw(figures)]
-    parts += ["## Settings", _settings(card, known["settings"], links)]
-    parts += ["## Shapes", _shapes(card, known, links), "## Promises", _promises(card)]
+    parts += ["## Settings", _settings(card, known["settings"])]
+    parts += ["## Shapes", _shapes(card, known), "## Promises", _promises(card)]
     if known["raises"]:
-        parts += ["## Errors", docstrings.item_list(known["raises"], links)]
+        parts += ["## Errors", _errors(known["raises"])]
     if known["example"]:
         parts += ["## Example", f"```pycon\n{known['example']}\n```"]
     shown = ", ".join(f"[{name}](#recipe-{recipe_anchor(name)})" for name in known["recipes"])
@@ -107,37 +110,35 @@ def _page(card: registry.Card, links: dict[str, str]) -> str:
     return "\n\n".join([*parts, "## Where it is", "\n".join(lines)])
 
 
-def _settings(card: registry.Card, settings: dict[str, Any], links: dict[str, str]) -> str:
+def _errors(section: str) -> str:
+    found = docstrings.entries(section)
+    return "\n".join(f"- `{names}`: {prose(when)}" if names else f"- {prose(when)}" for names, when in found)
+
+
+def _settings(card: registry.Card, settings: dict[str, Any]) -> str:
     if not settings:
         return "It has none."
     rows = [
-        (f"`{name}`", f"`{s['type']}`", f"`{_yaml(s['default'])}`", docstrings.prose(s["meaning"], links))
+        (f"`{name}`", f"`{s['type']}`", f"`{written(s['default'])}`", prose(s["meaning"]))
         for name, s in settings.items()
     ]
     parts = [table(["name", "type", "default", "meaning"], rows)]
     if card.kind not in ("dataset", "kernel", "extractor", "learner"):
         shown = [f"{n}: ..." for n, s in settings.items() if s["default"] == "required"]
-        shown += [f"{n}: {_yaml(s['default'])}" for n, s in settings.items() if s["default"] != "required"][:1]
+        shown += [f"{n}: {written(s['default'])}" for n, s in settings.items() if s["default"] != "required"][:1]
         given = f"{card.kind}: {{name: {card.name}, {', '.join(shown)}}}"
         top = card.kind in ("graph", "balancing", "loss")
         parts.append(f"In a recipe:\n\n```yaml\n{given if top else f'my_stage: {{{given}}}'}\n```")
     return "\n\n".join(parts)
 
 
-def _yaml(value: Any) -> str:
-    words = {None: "null", True: "true", False: "false"}
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_yaml(v) for v in value)}]"
-    return words[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _shapes(card: registry.Card, known: dict[str, Any], links: dict[str, str]) -> str:
+def _shapes(card: registry.Card, known: dict[str, Any]) -> str:
     lines = []
     for name, word in (("Inputs", "In"), ("Outputs", "Out")):
         if name in known["shapes"]:
-            lines.append(f"- {word}: {docstrings.prose(' '.join(known['shapes'][name].split()), links)}")
+            lines.append(f"- {word}: {prose(' '.join(known['shapes'][name].split()))}")
     if not lines:
-        lines = [f"- As every {card.kind.replace('_', ' ')}: {docstrings.prose(CONTRACTS[card.kind], links)}."]
+        lines = [f"- As every {card.kind.replace('_', ' ')}: {prose(registry.CONTRACTS[card.kind])}."]
     if known["facts"] and card.kind != "kernel":
         facts = "; ".join(f"`{n}`" + (f", {m.rstrip('.')}" if m else "") for n, m in known["facts"].items())
         lines.append(f"- Facts it asks for: {facts}.".replace(" (a fact)", "").replace(" (facts)", ""))

@@ -17,7 +17,8 @@ from mer_zoo.batch.index import Layout
 class ConversationBatch:
     """Several dialogues end to end: one row per utterance, no padding.
 
-    With N utterances.
+    With N utterances. To fix the shape of a batch, rows may be added at its end that belong to no dialogue: unlabelled,
+    without edges, seen by no one.
 
     Attributes:
         features: modality -> float32 `[N, width]`; zeros where the modality is absent.
@@ -25,9 +26,6 @@ class ConversationBatch:
         labels: int64 `[N]`; -1 where unlabelled.
         layout: who speaks where.
         views: edges that the stages of a model see, by view.
-
-    To fix the shape of a batch, rows may be added at its end that belong to no dialogue: unlabelled, without edges,
-    seen by no one.
     """
 
     features: dict[str, Tensor]

@@ -30,15 +30,15 @@ def check_part(
     survive a file; dialogues do not leak into each other; padding counts for nothing; all kernels agree; float64 and
     bfloat16; CUDA equals CPU; stacked weights equal a loop; every bool and Literal setting runs; the promises.
 
-    Returns:
-        One `Finding` per check, in order; printing one shows it.
-
     Args:
         kind: kind of part.
         part: its name (built-in, plugin, `module:Class` or `./file.py:Class`), or the class.
         promises: what to prove besides; by default what the card promises.
         dead: wildcards of parameters that by definition get no gradient; by default those of the card.
         settings: settings to make it with, where the defaults do not suit.
+
+    Returns:
+        One `Finding` per check, in order; printing one shows it.
 
     Raises:
         MerZooError: what is wrong, everything at once.

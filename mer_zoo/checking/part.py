@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -257,11 +256,3 @@ def difference(first: Tensor, second: Tensor) -> str:
     if first.shape != second.shape:
         return f"shapes {tuple(first.shape)} and {tuple(second.shape)}"
     return f"{float((first.detach().double() - second.detach().double()).abs().max()):.2g}"
-
-
-def source_line(cls: type) -> str:
-    """Return `file:line` of a class."""
-    try:
-        return f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
-    except (OSError, TypeError):
-        return f"{cls.__module__}:{cls.__qualname__}"

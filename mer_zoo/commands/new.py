@@ -16,13 +16,13 @@ def new(kind: str, name: str, folder: Path | str = ".") -> list[Path]:
     The part is complete: its test passes, and `./NAME.py:Class` works in a recipe. The card beside the file holds what
     it promises.
 
-    Returns:
-        the files written.
-
     Args:
         kind: kind of part.
         name: in snake_case.
         folder: where to write; made if missing.
+
+    Returns:
+        the files written.
 
     Raises:
         MerZooError: no such kind, not a name, or a file is already there; then nothing is written.

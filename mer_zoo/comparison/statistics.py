@@ -201,10 +201,9 @@ class Comparison:
 
 
 def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
-    """Two-sided sign-flip permutation test of paired differences against zero.
+    r"""Two-sided sign-flip permutation test of paired differences against zero.
 
-    Equation:
-        p = #{s ∈ {−1, 1}^n : |Σ s_i d_i| ≥ |Σ d_i|} / 2^n
+    $$p = \Big|\Big\{s \in \{-1, 1\}^n : \Big|\sum_i s_i d_i\Big| \ge \Big|\sum_i d_i\Big|\Big\}\Big| \Big/ 2^n$$
 
     Args:
         differences: float `[n]`, one per seed.

@@ -96,13 +96,11 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], overwrite: b
 
     Args:
         dataset: what to write; features come back bit for bit.
+        folder: where to; parents are made.
+        overwrite: replace an existing container. Anything else that exists is never replaced.
 
     Returns:
         The folder's path.
-
-    Args:
-        folder: where to; parents are made.
-        overwrite: replace an existing container. Anything else that exists is never replaced.
 
     Raises:
         MerZooError: the target exists and may not be replaced, or cannot be written.
@@ -136,11 +134,11 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], overwrite: b
 def read_dataset(folder: str | os.PathLike[str]) -> Dataset:
     """Read a container that `write_dataset` wrote, checking all of it.
 
-    Returns:
-        The dataset, its `fingerprint` filled in.
-
     Args:
         folder: the container.
+
+    Returns:
+        The dataset, its `fingerprint` filled in.
 
     Raises:
         MerZooError: it is missing, not a container, of another version, truncated, changed or inconsistent.

@@ -23,13 +23,13 @@ LAYOUTS: dict[str, Callable[..., Dataset]] = {
 def import_dataset(layout: str, path: str | os.PathLike[str], name: str | None = None) -> Dataset:
     """Read a file of the named layout, check it once, and let what was found follow the data as its warnings.
 
-    Returns:
-        The dataset with `fingerprint` and `warnings` filled in, ready for `write_dataset`.
-
     Args:
         layout: `npz` (one row per utterance), `mmgcn-iemocap`, `mmgcn-meld`, `sdt-iemocap` or `sdt-meld`.
         path: the file.
         name: the dataset's name; by default the file's (`npz`) or the layout's.
+
+    Returns:
+        The dataset with `fingerprint` and `warnings` filled in, ready for `write_dataset`.
 
     Raises:
         MerZooError: there is no such layout, or the file is not in it.

@@ -106,13 +106,13 @@ PICKLE_LAYOUTS = {
 def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str | None = None) -> Dataset:
     """Read one of the field's feature pickles as a dataset with the splits `train` and `test`.
 
-    Returns:
-        The dataset: train dialogues first, then test, in the pickle's order (sorted where it holds a set).
-
     Args:
         path: the pickle.
         layout: what it should hold; one of `PICKLE_LAYOUTS`.
         name: the dataset's name, by default the layout's.
+
+    Returns:
+        The dataset: train dialogues first, then test, in the pickle's order (sorted where it holds a set).
 
     Raises:
         MerZooError: the pickle asks for something forbidden, is damaged, or holds something else than the layout says.
@@ -141,11 +141,11 @@ def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str 
 def load_plain(path: str | os.PathLike[str]) -> Any:
     """Unpickle a file of plain containers, strings, numbers and numpy arrays, and refuse any other.
 
-    Returns:
-        The object; strings of Python 2 are decoded as latin1. Nothing that the pickle names is imported or called.
-
     Args:
         path: a pickle of any protocol.
+
+    Returns:
+        The object; strings of Python 2 are decoded as latin1. Nothing that the pickle names is imported or called.
 
     Raises:
         MerZooError: the pickle names anything else, or is damaged.

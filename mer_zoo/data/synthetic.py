@@ -99,10 +99,6 @@ def synthetic(
     modalities at once and persists through neighbouring utterances, whoever speaks. A modality may fail, and is then
     absent throughout a dialogue. Equations: docs/synthetic.md.
 
-    Returns:
-        `SyntheticDataset` with the splits train, validation and test; `ceiling` is the accuracy no model can exceed on
-        the test split in expectation; `fingerprint` is the sha256 of the settings and of the generator's version.
-
     Args:
         dialogues: numbers of dialogues in train, validation and test.
         utterances: fewest and most utterances of a dialogue, drawn uniformly.
@@ -122,6 +118,10 @@ def synthetic(
         fails: the modalities that then are absent, all of them, throughout the dialogue; one at least stays.
         fails_in: the splits where it happens.
         seed: of all that is drawn; dialogue number i does not depend on how many there are.
+
+    Returns:
+        `SyntheticDataset` with the splits train, validation and test; `ceiling` is the accuracy no model can exceed on
+        the test split in expectation; `fingerprint` is the sha256 of the settings and of the generator's version.
 
     Raises:
         MerZooError: a setting of the wrong form or out of its range, too many speakers for exact inference.

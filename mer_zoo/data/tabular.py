@@ -43,12 +43,12 @@ SPLITS = {
 def import_table(path: str | os.PathLike[str], name: str | None = None) -> Dataset:
     """Read an `.npz` with one row per utterance (columns: see the table above) as a dataset.
 
-    Returns:
-        The dataset: dialogues in order of first appearance, utterances by turn, features as float32.
-
     Args:
         path: the `.npz`; arrays of Python objects are refused, for they are pickles.
         name: the dataset's name, by default the file's without its ending.
+
+    Returns:
+        The dataset: dialogues in order of first appearance, utterances by turn, features as float32.
 
     Raises:
         MerZooError: a column is missing, unknown, of the wrong type or length; a (dialogue, turn) occurs twice; a
@@ -93,14 +93,14 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
 
     dialogues = []
     splits: dict[str, list[str]] = {}
-    for talk_id, rows in zip(numbers, rows_of, strict=True):
-        split = _split_of(columns["split"][rows], talk_id, file)
-        splits.setdefault(split, []).append(talk_id)
+    for dialogue_id, rows in zip(numbers, rows_of, strict=True):
+        split = _split_of(columns["split"][rows], dialogue_id, file)
+        splits.setdefault(split, []).append(dialogue_id)
         transcript = columns["transcript"][rows].tolist() if "transcript" in columns else None
-        speakers = columns["speaker"][rows].tolist() if "speaker" in columns else [talk_id] * len(rows)
+        speakers = columns["speaker"][rows].tolist() if "speaker" in columns else [dialogue_id] * len(rows)
         dialogues.append(
             Conversation(
-                id=talk_id,
+                id=dialogue_id,
                 speakers=tuple(speakers),
                 labels=labels[rows],
                 features={m: x[rows] for m, x in features.items()},
@@ -194,15 +194,15 @@ def _check_turns(dialogue: np.ndarray, turn: np.ndarray, names: list[str], file:
         )
 
 
-def _split_of(values: np.ndarray, talk_id: str, file: Path) -> str:
+def _split_of(values: np.ndarray, dialogue_id: str, file: Path) -> str:
     found = [str(value) for value in np.unique(values)]
     for value in found:
         if value not in SPLITS:
-            raise MerZooError(f"{file}, dialogue '{talk_id}': unknown split '{value}'.{nearest(value, SPLITS)}")
+            raise MerZooError(f"{file}, dialogue '{dialogue_id}': unknown split '{value}'.{nearest(value, SPLITS)}")
     splits = {SPLITS[value] for value in found}
     if len(splits) > 1:
         raise MerZooError(
-            f"{file}, dialogue '{talk_id}': lies in the splits {' and '.join(sorted(splits))}. "
+            f"{file}, dialogue '{dialogue_id}': lies in the splits {' and '.join(sorted(splits))}. "
             "Splits are by dialogue; give all its rows the same one."
         )
     return splits.pop()

@@ -101,7 +101,7 @@ class Report:
 
 
 def describe_dataset(dataset: Dataset) -> Report:
-    """Count and measure a dataset, and warn of what makes results on it look better than they are.
+    r"""Count and measure a dataset, and warn of what makes results on it look better than they are.
 
     Two warnings are looked for. **Copies**: more than 1 % of a held-out split's dialogues, or of its utterances where
     there is more than text, also occur in train (equal sentences have equal text features, so single ones prove
@@ -109,11 +109,12 @@ def describe_dataset(dataset: Dataset) -> Report:
     *inside* train (5-fold by dialogue) far more often than on held-out dialogues, which means that the features
     were made with the help of the train labels.
 
-    Equation:
-        gap = acc_cv(train) − acc(held out); fitted when gap > 0.1 and gap > 4·se, with
-        se² = se_cv² + se_held², each se = √(G/(G−1)·Σ_g (c_g − acc·n_g)²)/Σ_g n_g over the G dialogues with n_g
-        labelled utterances and c_g right answers, since utterances of a dialogue are not independent.
-        On honest features both accuracies estimate the same thing, the first from 20 % less data.
+    $$\text{gap} = \text{acc}_\text{cv}(\text{train}) - \text{acc}(\text{held out}),\qquad
+      \text{fitted when gap} > 0.1 \text{ and gap} > 4\,\text{se}$$
+    $$\text{se}^2 = \text{se}_\text{cv}^2 + \text{se}_\text{held}^2,\qquad \text{each se} =
+      \sqrt{\tfrac{G}{G-1} \sum_g (c_g - \text{acc}\; n_g)^2} \Big/ \sum_g n_g$$
+    over the G dialogues with $n_g$ labelled utterances and $c_g$ right answers, since utterances of a dialogue are not
+    independent. On honest features both accuracies estimate the same thing, the first from 20 % less data.
 
     The labels of a test split are read for this diagnosis of the features alone. It chooses no model and no
     setting, and no accuracy of it is a result.

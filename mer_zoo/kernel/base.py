@@ -50,7 +50,7 @@ class Kernel(abc.ABC):
     or channels. They add, multiply and drop out element by element like any tensor, and dimensions of size one
     broadcast. Off the edges their content is arbitrary until `mask` or `softmax` sets it to zero.
 
-    Inputs:
+    Args:
         view: the lowered edges of the whole corpus.
         tables: what `tables(view)` made, on the device.
         index: the batch.

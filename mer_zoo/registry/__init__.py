@@ -5,7 +5,7 @@ Neither torch nor dgl is imported here; a class is imported only when `load` is 
 
 from mer_zoo.registry.building import build, fill
 from mer_zoo.registry.cards import FIELDS, Card, DeprecatedName, is_name, read_card, snake_case
-from mer_zoo.registry.kinds import FACTS, KINDS, PROMISED_BY, PROMISES, a, promise_faults
+from mer_zoo.registry.kinds import CONTRACTS, FACTS, KINDS, PROMISED_BY, PROMISES, a, promise_faults
 from mer_zoo.registry.lookup import (
     ENTRY_POINT_GROUP,
     card_faults,
@@ -24,6 +24,7 @@ from mer_zoo.registry.lookup import (
 from mer_zoo.registry.signature import Setting, construct, facts, schema, settings, validate
 
 __all__ = [
+    "CONTRACTS",
     "ENTRY_POINT_GROUP",
     "FACTS",
     "FIELDS",

@@ -26,6 +26,23 @@ FACTS: dict[str, tuple[str, ...]] = {
 KINDS = tuple(FACTS)
 
 
+CONTRACTS: dict[str, str] = {
+    "dataset": "makes a `Dataset`, or gives one when called; a setting `seed` decides what is random",
+    "extractor": "utterances of a dialogue → float32 `[utterances, out_width]`; tells its `modality` and `out_width`",
+    "encoder": "x float `[N, width]`, layout → float `[N, out_width]`",
+    "graph": "`edges(conversation)` → edge type -> (sources, targets); tells `relations` and `edge_types`",
+    "edge_weight": "x float `[nodes, width]`, edges, layout → masked edge tensor `[*edges]`",
+    "layer": "x float `[nodes, width]`, edges, weights `[*edges]` or None → float `[nodes, out_width]`",
+    "fusion": "states: modality -> float `[N, width]`, layout → float `[N, out_width]`",
+    "balancing": "hooks on the training loop, see `mer_zoo.parts.balancing.base`; no effect in evaluation",
+    "head": "x float `[N, width]`, layout → logits float `[N, classes]`",
+    "loss": "output, labels int64 `[N]` (-1: none) → scalar",
+    "kernel": "message passing on the lowered edges of a batch, see `mer_zoo.kernel.base`",
+    "learner": "`fit(train, validation, label_names, seed=)`, `predict_proba(conversation)` → float64 `[utt, classes]`",
+}
+"""What every kind of part takes and gives."""
+
+
 PROMISES: dict[str, str] = {
     "capturable": "Never reads a value back to the host, nor branches on one, forward and backward.",
     "causal": "What an utterance gets depends on it and earlier ones only; a graph has no edge from the future.",

@@ -7,20 +7,17 @@ from torch import Tensor
 
 
 def confusion(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Count utterances by true class (row) and predicted class (column) without leaving the device.
+    r"""Count utterances by true class (row) and predicted class (column) without leaving the device.
 
-    Equation:
-        C[i, j] = Σ_u 1[label_u = i] · 1[argmax logits_u = j]
+    $$C_{ij} = \sum_u [\text{label}_u = i]\,[\arg\max \text{logits}_u = j]$$
 
     Args:
         logits: float `[..., utt, classes]`.
         labels: int64 `[..., utt]`; a label outside 0..classes-1, such as -1, does not count.
+        classes: number of classes.
 
     Returns:
         int64 `[..., classes, classes]`; add those of several batches to get that of an epoch.
-
-    Args:
-        classes: number of classes.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -35,10 +32,9 @@ def confusion(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def weighted_f1(confusion: Tensor) -> Tensor:
-    """Mean of F1 over classes with their support as weight; 0 where nothing is labelled.
+    r"""Mean of F1 over classes with their support as weight; 0 where nothing is labelled.
 
-    Equation:
-        Σ_c s_c · 2 TP_c / (s_c + p_c) / Σ_c s_c, with support s and predicted count p
+    $$\sum_c s_c \frac{2\,\mathrm{TP}_c}{s_c + p_c} \Big/ \sum_c s_c$$ with support s and predicted count p.
 
     Args:
         confusion: `[..., classes, classes]`, rows are true classes, any number type.

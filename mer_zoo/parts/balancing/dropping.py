@@ -14,11 +14,10 @@ def drop_modalities(features: Features, rates: Tensor, layout: Layout, probabili
 
     Args:
         features: modality -> `[N, width]`; rates: `[modalities]`, in the order of `features`.
+        probability: chance that the step takes part at all.
+
     Returns:
         features of the same shapes.
-
-    Args:
-        probability: chance that the step takes part at all.
 
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch

@@ -8,7 +8,7 @@ from mer_zoo.parts.balancing.base import Balancing
 class NoBalancing(Balancing):
     """Train on the loss as it is.
 
-    Attributes:
+    Args:
         modalities, classes: facts.
 
     Example:

@@ -24,7 +24,7 @@ class BiLSTM(nn.Module):
     the longest dialogue of its batch.
 
     Inputs:
-        x: float `[N, width]`; dialogues.
+        x: float `[N, width]`; layout.
     Outputs:
         float `[N, 2 * hidden]`.
 

@@ -21,7 +21,7 @@ class DialogueRNN(nn.Module):
     $q_p \leftarrow \mathrm{GRU}_L([u_t; q_s]; q_p)$. The backward direction reads each dialogue from its own last turn.
 
     Inputs:
-        x: float `[N, width]`; dialogues.
+        x: float `[N, width]`; layout.
     Outputs:
         float `[N, 2 * emotion]`.
 

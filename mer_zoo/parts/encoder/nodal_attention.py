@@ -14,7 +14,7 @@ class NodalAttention(nn.Module):
     $$y_i = \sum_j \mathrm{softmax}_j\big(\tanh((W h_i + b)^\top h_j)\big)\, h_j$$
 
     Inputs:
-        x: float `[N, width]`; dialogues.
+        x: float `[N, width]`; layout.
     Outputs:
         float `[N, width]`.
 

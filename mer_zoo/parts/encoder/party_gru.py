@@ -19,7 +19,7 @@ class PartyGRU(BiGRU):
     where p(i) and n(i) are the same speaker's turns before and after i.
 
     Inputs:
-        x: float `[N, width]`; dialogues.
+        x: float `[N, width]`; layout.
     Outputs:
         float `[N, 2 * hidden]`.
 

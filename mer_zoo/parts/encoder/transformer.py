@@ -21,7 +21,7 @@ class Transformer(nn.Module):
     published.
 
     Inputs:
-        x: float `[N, width]`; dialogues.
+        x: float `[N, width]`; layout.
     Outputs:
         float `[N, width]`.
 
@@ -75,7 +75,7 @@ class TransformerLayer(nn.Module):
     """One layer: attention and a feed-forward part, each with a residual.
 
     Inputs:
-        x: float `[N, width]`; dialogues; shown: bool `[B, L]`, keys that may be attended to.
+        x: float `[N, width]`; layout; shown: bool `[B, L]`, keys that may be attended to.
     Outputs:
         float `[N, width]`.
     """

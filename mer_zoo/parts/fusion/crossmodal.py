@@ -23,7 +23,7 @@ class CrossModal(nn.Module):
     The result is all pairs side by side.
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues.
+        states: modality -> float `[N, width]`; layout.
     Outputs:
         float `[N, modalities * (modalities - 1) * hidden]`, ordered by target, then source.
 

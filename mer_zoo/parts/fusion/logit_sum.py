@@ -8,12 +8,12 @@ from mer_zoo.parts.fusion.sum import Sum
 class LogitSum(Sum):
     r"""Add the logits that the modalities' heads give (AMB-DSGDN): $y = \sum_m y_m$. As `Sum`, behind the heads.
 
-    Attributes:
+    Inputs:
         states: modality -> float `[N, classes]`; layout: unused.
     Outputs:
         float `[N, classes]`.
 
-    Attributes:
+    Args:
         widths: modality -> width, all equal (a fact).
 
     Raises:

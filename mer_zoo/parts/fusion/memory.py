@@ -22,7 +22,7 @@ class Memory(nn.Module):
     Every $D$ is a layer, ReLU, dropout and a layer; states start at zero. Only earlier utterances are seen.
 
     Inputs:
-        states: modality -> float `[N, width]`; dialogues.
+        states: modality -> float `[N, width]`; layout.
     Outputs:
         float `[N, modalities * hidden + memory]`.
 

@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 class UnimodalSquared(NLL):
     r"""The fused loss and a tenth of every modality's loss times itself (AMB-DSGDN): $L + \sum_m L_m^2 / 10$.
 
+    Settings and facts are those of `NLL`.
+
     Inputs:
         output: `Output` with one head per modality; labels: int64 `[N]`.
     Outputs:
         scalar.
-
-    Args:
-        as of `NLL`.
 
     Raises:
         MerZooError: the model has no head per modality.

@@ -19,12 +19,11 @@ def dropout(x: Tensor, probability: float, training: bool = True) -> Tensor:
 
     Args:
         x: float of any shape.
-    Returns:
-        of the same shape.
-
-    Args:
         probability: chance of a zero.
         training: do nothing if false.
+
+    Returns:
+        of the same shape.
 
     Example:
         >>> y = dropout(torch.ones(10_000), 0.2)
