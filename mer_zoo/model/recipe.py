@@ -16,6 +16,7 @@ from mer_zoo import registry
 from mer_zoo.data.conversation import MODALITIES
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.registry import document, resources
+from mer_zoo.results.metrics import Score
 
 STAGE_KINDS = ("encoder", "layer", "edge_weight", "fusion", "head", "skip", "start")
 
@@ -102,7 +103,7 @@ class Training(_Strict):
     dialogues_per_batch: pydantic.PositiveInt = 16
     epochs: pydantic.PositiveInt = 30
     patience: pydantic.PositiveInt | None = None
-    select: Literal["weighted_f1", "macro_f1", "accuracy", "unweighted_recall"] = "weighted_f1"
+    select: Score = "weighted_f1"
     clip: pydantic.PositiveFloat | None = None
 
 
