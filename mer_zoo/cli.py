@@ -276,7 +276,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from mer_zoo.data.loading import load
     from mer_zoo.data.splits import split_dataset
     from mer_zoo.model.saving import load as load_model
-    from mer_zoo.results.metrics import score
+    from mer_zoo.results.metrics import SCORES, score
 
     saved = load_model(options.run)
     dataset = load(options.data)
@@ -292,8 +292,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     dialogues = dataset.select(parts[options.split])
     predicted = saved.predict(dialogues, options.device)
     labels = np.concatenate([dialogue.labels for dialogue in dialogues])
-    guesses = np.concatenate([predicted[dialogue.id].argmax(-1) for dialogue in dialogues])
-    scores = score(labels, guesses, dataset.label_names)
+    found = np.concatenate([predicted[dialogue.id].argmax(-1) for dialogue in dialogues])
+    scores = score(labels, found, dataset.label_names)
     if options.json:
         print(json.dumps(scores, indent=1))
         return
@@ -306,12 +306,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     for name, row in scores["per_class"].items():
         table.add_row(name, *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1")), str(row["support"]))
     Console().print(table)
-    print(
-        "  ".join(
-            f"{k.replace('_', ' ')} {scores[k]:.4f}"
-            for k in ("weighted_f1", "accuracy", "macro_f1", "unweighted_recall")
-        )
-    )
+    print("  ".join(f"{name.replace('_', ' ')} {scores[name]:.4f}" for name in SCORES))
 
 
 def _predict_arguments(command: argparse.ArgumentParser) -> None:

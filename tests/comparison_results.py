@@ -27,7 +27,7 @@ def fabricate(
     ceiling: float | None = None,
     warnings: tuple[str, ...] = (),
     rates: bool = False,
-    oracle: bool = True,
+    oracle: bool | None = None,
     epochs: int = 30,
     seconds: float = 1.0,
     recipe: dict | None = None,
@@ -90,7 +90,9 @@ def fabricate(
         chosen_epoch=epochs * 2 // 3,
         epochs_run=epochs,
         metrics={"validation": scores, "test": scores},
-        oracle_metrics=score(flat[0], better, names) if oracle else None,
+        oracle_metrics=score(flat[0], better, names)
+        if (protocol == "test-oracle" if oracle is None else oracle)
+        else None,
         history=history,
         predictions=predictions,
         parameters=13_133_234,

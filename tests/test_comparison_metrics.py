@@ -1,6 +1,7 @@
 """Our scores are scikit-learn's, on the host and on the device."""
 
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn import metrics as sk
 
 from mer_zoo.errors import MerZooError
 from mer_zoo.results import device_metrics, metrics
+from mer_zoo.results.result import Metrics
 
 
 @st.composite
@@ -29,15 +31,15 @@ def test_scores_are_those_of_scikit_learn(drawn):
     names = [f"class {i}" for i in range(classes)]
     ours = metrics.score(labels, predicted, names)
     known = labels >= 0
-    true, guess = labels[known], predicted[known]
+    label, found = labels[known], predicted[known]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert ours["weighted_f1"] == pytest.approx(sk.f1_score(true, guess, average="weighted", zero_division=0))
-        assert ours["macro_f1"] == pytest.approx(sk.f1_score(true, guess, average="macro", zero_division=0))
-        assert ours["accuracy"] == pytest.approx(sk.accuracy_score(true, guess))
-        assert ours["unweighted_recall"] == pytest.approx(sk.balanced_accuracy_score(true, guess))
-        assert ours["confusion"] == sk.confusion_matrix(true, guess, labels=range(classes)).tolist()
-        theirs = sk.precision_recall_fscore_support(true, guess, labels=range(classes), zero_division=0)
+        assert ours["weighted_f1"] == pytest.approx(sk.f1_score(label, found, average="weighted", zero_division=0))
+        assert ours["macro_f1"] == pytest.approx(sk.f1_score(label, found, average="macro", zero_division=0))
+        assert ours["accuracy"] == pytest.approx(sk.accuracy_score(label, found))
+        assert ours["unweighted_recall"] == pytest.approx(sk.balanced_accuracy_score(label, found))
+        assert ours["confusion"] == sk.confusion_matrix(label, found, labels=range(classes)).tolist()
+        theirs = sk.precision_recall_fscore_support(label, found, labels=range(classes), zero_division=0)
     for what, values in zip(("precision", "recall", "f1", "support"), theirs, strict=True):
         assert [ours["per_class"][name][what] for name in names] == pytest.approx(values.tolist())
 
@@ -70,7 +72,7 @@ def test_device_weighted_f1_of_nothing_is_zero():
 def test_stacked_matrices_score_like_single_ones():
     stack = np.random.default_rng(0).integers(0, 9, (4, 3, 5, 5))
     for score in metrics.SCORES:
-        function = getattr(metrics, score)
+        function = metrics.SCORES[score]
         assert function(stack).shape == (4, 3)
         assert function(stack)[2, 1] == pytest.approx(float(function(stack[2, 1])))
 
@@ -89,3 +91,10 @@ def test_stacked_matrices_score_like_single_ones():
 def test_unusable_input_is_named(labels, predicted, names, message):
     with pytest.raises(MerZooError, match=message):
         metrics.score(labels, predicted, names)
+
+
+def test_what_names_the_scores_names_all_of_them():
+    """One list; the records and reports that spell fields out for type checkers must not fall behind."""
+    assert list(metrics.SCORES) == list(get_args(metrics.Score))
+    assert set(metrics.SCORES) == set(Metrics.model_fields) - {"per_class", "confusion"}
+    assert set(metrics.SCORES) == set(metrics.score([0], [0], ["a"])) - {"per_class", "confusion"}

@@ -1,18 +1,25 @@
 """The table and the HTML report say what the results say, and nothing unescaped."""
 
 import builtins
+import csv
 import io
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from comparison_results import fabricate
 from rich.console import Console
 
+from mer_zoo.comparison import summary, table
 from mer_zoo.comparison.report import comparison_table, write_html
+from mer_zoo.comparison.statistics import compare
+from mer_zoo.comparison.summary import read_csv, write_csv
+from mer_zoo.comparison.table import latex, markdown
 from mer_zoo.errors import MerZooError
+from mer_zoo.results import metrics
 
 MODELS = {"amb_dsgdn": 0.62, "mmgcn": 0.58, "bilstm": 0.5}
 BEWARE = "Text features look fitted on the train labels."
@@ -50,7 +57,9 @@ def test_the_table_holds_everything(width):
     words = " ".join(text.split())
     assert "Warning about this data: " + BEWARE in words
     assert re.search(r"ceiling.* 80\.00 ", text)
-    assert "With 3 shared seeds no difference can be called significant" in words
+    assert "With 3 seeds no difference is claimed: that takes 6." in words
+    assert "clear over dialogues; too few seeds: 3 of 6" in words
+    assert "Gap" not in words  # nobody looked at test
     assert "13,133,234" in text
     assert "512 MB" in text
     assert "1.0 s" in text
@@ -59,13 +68,108 @@ def test_the_table_holds_everything(width):
     assert text.index("amb_dsgdn") < text.index("mmgcn") < text.index("bilstm")
 
 
-def test_selection_on_test_is_watermarked():
-    what = [*results(), *(fabricate(model, dataset="mosi", protocol="test-oracle") for model in MODELS)]
-    assert printed(what).count("SELECTED ON TEST") == 2
+def oracle_results(*names):
+    return [
+        fabricate(name, seed=seed, dataset="mosi", protocol="test-oracle", skill=0.5)
+        for name in names or ("mmgcn", "bilstm")
+        for seed in range(2)
+    ]
 
 
-def test_names_are_not_markup():
-    assert "[red]x[/red]" in printed([fabricate("[red]x[/red]")], 160)
+def scores(oracle):
+    """Weighted F1 of `mmgcn` as tables print it, and its gap."""
+    runs = oracle_results("mmgcn")
+    values = [100 * (r.oracle_metrics if oracle else r.metrics.test).weighted_f1 for r in runs]
+    gap = sum(r.oracle_metrics.weighted_f1 - r.metrics.test.weighted_f1 for r in runs) / len(runs)
+    assert gap > 0
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}", f"+{100 * gap:.2f}"
+
+
+def test_scores_chosen_on_test_stand_under_their_own_name_in_every_export(tmp_path):
+    runs = oracle_results()
+    (honest, gap), (chosen, _) = scores(oracle=False), scores(oracle=True)
+    assert honest != chosen
+    html = write_html(runs, tmp_path / "report.html").read_text()
+    exports = {
+        "terminal": printed(runs, 200),
+        "markdown": markdown(runs),
+        "latex": latex(runs).replace(r"$\pm$", "±"),
+        "html": re.sub(r"</?(th|td)[^>]*>", " ", html),
+    }
+    for name, text in exports.items():
+        assert "SELECTED ON TEST" in text, name
+        (row,) = [line for line in text.splitlines() if re.search(rf"mmgcn\W+{re.escape(honest)}", line)]
+        (oracle,) = [line for line in text.splitlines() if "mmgcn (oracle)" in line]
+        assert gap not in row, name
+        assert chosen in oracle, name
+        assert gap in oracle, name
+        assert "SELECTED" not in printed(results())
+    table = read_csv(write_csv(runs, tmp_path / "summary.csv"))
+    for row, run in zip(table, runs, strict=True):
+        assert row["watermark"] == "oracle scores SELECTED ON TEST"
+        for score in metrics.SCORES:
+            assert float(row[score]) == pytest.approx(getattr(run.metrics.test, score), abs=1e-6)
+            assert float(row[f"oracle_{score}"]) == pytest.approx(getattr(run.oracle_metrics, score), abs=1e-6)
+        gap = run.oracle_metrics.weighted_f1 - run.metrics.test.weighted_f1
+        assert float(row["gap"]) == pytest.approx(gap, abs=1e-6)
+    assert "SELECTED ON TEST" in summary.markdown(table)
+    assert "| mmgcn (oracle) |" in summary.markdown(table)
+
+
+def test_oracle_and_honest_results_stand_in_one_report():
+    text = printed([*results(), *oracle_results()], 160)
+    assert text.index("mosi (6 classes") < text.index("oracle rows SELECTED ON TEST")
+
+
+def test_without_a_best_epoch_on_test_nothing_is_put_in_its_place():
+    text = printed([fabricate("mmgcn", protocol="test-oracle", oracle=False)])
+    assert "mmgcn (oracle)" not in text
+    assert "No best epoch on test is recorded for mmgcn." in " ".join(text.split())
+
+
+EVIL = "=HYPERLINK(1) [/x] [red]\x1b[31m<b>&|$_"
+
+
+def test_names_are_shown_and_never_obeyed(tmp_path):
+    runs = [fabricate(name, seed=seed, names=("a", "b\x1b[2J", "c")) for name in (EVIL, "-1+1") for seed in range(2)]
+    for text in (printed(runs, 200), printed(runs), write_html(runs, tmp_path / "r.html").read_text(), markdown(runs)):
+        assert "\x1b" not in text
+    assert EVIL.replace("\x1b", "\\x1b") in printed(runs, 200)
+    assert "<b>" not in (tmp_path / "r.html").read_text()
+    assert "<b>" not in markdown(runs)
+    assert r"[\$\_" not in latex(runs)
+    assert r"{[}/x{]} {[}red{]}\textbackslash{}x1b{[}31m$<$b$>$\&|\$\_" in latex(runs)
+
+
+def test_a_spreadsheet_runs_no_name_and_every_number_stays_one(tmp_path):
+    runs = [fabricate(name) for name in (EVIL, "-1+1", "+a", "@b", "plain", "'quoted")]
+    path = write_csv(runs, tmp_path / "summary.csv")
+    with path.open(newline="") as file:
+        raw = list(csv.DictReader(file))
+    assert [row["model"][:2] for row in raw] == ["'=", "'-", "'+", "'@", "pl", "'q"]
+    assert all(float(row["weighted_f1"]) > 0 for row in raw)
+    assert [row["model"] for row in read_csv(path)] == [run.recipe_name for run in runs]
+    (row,) = summary.rows([fabricate(protocol="test-oracle")])
+    worse = type(runs[0]).model_validate(runs[0].model_dump() | {"protocol": "test-oracle"})
+    low = worse.metrics.test.model_copy(update={"weighted_f1": 0.1})
+    worse = worse.model_copy(update={"oracle_metrics": low})
+    assert float(read_csv(write_csv([worse], path))[0]["gap"]) < 0
+    assert ",-0." in path.read_text()
+    assert row["gap"] >= 0
+
+
+def test_eighty_columns_hold_the_tables():
+    runs = [
+        fabricate(name, seed=seed, protocol="test-oracle", ceiling=0.9, skill=skill)
+        for name, skill in {"AMB-DSGDN without balancing, text only": 0.6, "b": 0.3}.items()
+        for seed in range(6)
+    ]
+    text = printed(runs)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for row in (*table.rows(compare(runs)), *table.pair_rows(compare(runs))):
+        for key in ("weighted_f1", "unweighted_recall", "gap", "interval", "p"):
+            assert row.get(key, "") in text
 
 
 class Page(HTMLParser):
@@ -138,7 +242,10 @@ def test_the_report_warns_and_keeps_published_scores_apart(page):
     assert "SELECTED ON TEST" in oracle.split("</h2>")[0]
     alts = re.findall(r'alt="(.*?)"', oracle)
     assert alts
-    assert all("SELECTED ON TEST" in alt for alt in alts)
+    # what shows scores chosen on test says so, and what does not show them does not
+    assert [alt.split()[0] for alt in alts if "SELECTED ON TEST" in alt] == ["Weighted"]
+    assert "mmgcn (oracle)" in oracle
+    assert "SELECTED ON TEST" not in "".join(measured.split("<h2")[:-1]).split("</nav>")[1]
 
 
 def test_the_same_results_give_the_same_file(page, tmp_path):

@@ -1,59 +1,26 @@
-"""Means, pairs and tests: against scipy and by hand; mixtures are refused."""
-
-from itertools import product
+"""Means, pairs and what is said of them; mixtures are refused."""
 
 import numpy as np
 import pytest
 from comparison_results import NAMES, fabricate
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 from sklearn.metrics import f1_score
 
-from mer_zoo.comparison.statistics import compare, compare_all, holm, sign_flip
+from mer_zoo.comparison.inference import difference
+from mer_zoo.comparison.statistics import compare, compare_all
 from mer_zoo.errors import MerZooError
+from mer_zoo.results.result import run_id
 
 
 def suite(seeds=3, **models):
     return [fabricate(name, seed=seed, skill=skill) for name, skill in models.items() for seed in range(seeds)]
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(-1, 1), min_size=2, max_size=9))
-def test_sign_flip_agrees_with_enumeration(values):
-    sums = [
-        abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in product((-1, 1), repeat=len(values))
-    ]
-    tolerance = 1e-9 * sum(map(abs, values))
-    assert sign_flip(values) == np.mean([total >= abs(sum(values)) - tolerance for total in sums])
-
-
-def test_sign_flip_agrees_with_scipy():
-    values = np.random.default_rng(3).normal(0.3, 1, 10)
-    theirs = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf)
-    assert sign_flip(values) == pytest.approx(theirs.pvalue)
-
-
-@pytest.mark.parametrize(("count", "floor"), [(1, 1.0), (5, 0.0625), (6, 0.03125), (10, 2 / 2**10)])
-def test_few_seeds_cannot_reach_a_small_p(count, floor):
-    assert sign_flip(np.full(count, 0.1)) == pytest.approx(floor)
-
-
-def test_many_seeds_are_sampled_and_repeat():
-    values = np.random.default_rng(0).normal(0.2, 1, 30)
-    assert sign_flip(values) == sign_flip(values)
-    assert 0 < sign_flip(np.full(30, 0.1)) < 1e-4
-
-
-def test_holm():
-    assert holm([]) == []
-    assert holm([0.04]) == [0.04]
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert max(holm([0.6, 0.9])) <= 1
-
-
 def test_mean_and_sd_over_seeds():
-    results = suite(strong=0.7, weak=0.4)
+    results = [
+        fabricate(name, seed=seed, skill=skill, protocol="test-oracle")
+        for name, skill in {"strong": 0.7, "weak": 0.4}.items()
+        for seed in range(3)
+    ]
     table = compare(results)
     assert [model.name for model in table.models] == ["strong", "weak"]
     scores = [r.metrics.test.weighted_f1 for r in results if r.recipe_name == "weak"]
@@ -87,51 +54,84 @@ def test_a_seed_with_a_missing_fold_is_left_out_aloud():
     assert table.notes[0] == "amb_dsgdn, seed 1: left out, because fold 2 is missing."
 
 
-def test_pairs_use_shared_seeds_and_the_same_dialogues():
-    results = suite(seeds=7, strong=0.75, weak=0.4)[:-1]
-    table = compare(results)
+def test_the_others_are_compared_with_the_first_model_or_the_named_one():
+    results = suite(seeds=6, middle=0.6, strong=0.8, weak=0.4)
+    assert [(pair.first, pair.second) for pair in compare(results).pairs] == [("strong", "middle"), ("weak", "middle")]
+    named = compare(results, control="weak")
+    assert [(pair.first, pair.second) for pair in named.pairs] == [("strong", "weak"), ("middle", "weak")]
+    assert len(compare(results, all_pairs=True).pairs) == 3
+    assert named.significance.startswith("Each is compared with weak, for new seeds and new dialogues")
+    assert "strong > weak" in named.significance
+    with pytest.raises(MerZooError, match=r"no results of 'weka' on iemocap\. Did you mean 'weak'"):
+        compare(results, control="weka")
+
+
+def test_a_pair_is_what_the_formula_says_of_its_predictions():
+    results = [r for r in suite(seeds=7, strong=0.75, weak=0.6) if (r.recipe_name, r.seed) != ("weak", 6)]
+    table = compare(results, control="weak")
     (pair,) = table.pairs
-    assert (pair.first, pair.second, pair.seeds) == ("strong", "weak", tuple(range(6)))
-    assert pair.p == pytest.approx(2 / 2**6) == pair.p_holm
-    assert pair.significant
-    assert pair.interval[0] < pair.difference < pair.interval[1]
-    assert "strong > weak" in table.significance
+    a, b = (next(m for m in table.models if m.name == name).confusion for name in ("strong", "weak"))
+    assert len(a) == 7
+    assert len(b) == 6
+    assert pair.seeds == 6
+    assert np.allclose(pair.found, difference(a, b))
+    assert pair.p_holm == pytest.approx(float(pair.found.p))
     assert "not run with the same seeds" in " ".join(table.notes)
     assert table.pairs is table.pairs
 
 
-def test_the_bootstrap_interval_agrees_with_a_plain_one():
-    results = suite(seeds=2, strong=0.7, weak=0.6)
+def test_a_fold_counts_as_one_dialogue():
+    results = [
+        fabricate(name, seed=seed, fold=fold, folds=5, skill=skill)
+        for name, skill in {"a": 0.65, "b": 0.6}.items()
+        for seed in range(6)
+        for fold in range(5)
+    ]
     table = compare(results)
-    random = np.random.default_rng(1)
-    draws = []
-    for _ in range(250):
-        ids = random.choice(table.dialogues, len(table.dialogues))
-        value = {"strong": 0.0, "weak": 0.0}
-        for r in results:
-            label = np.concatenate([r.predictions[i].label for i in ids])
-            predicted = np.concatenate([r.predictions[i].predicted for i in ids])
-            known = label >= 0
-            value[r.recipe_name] += f1_score(label[known], predicted[known], average="weighted", zero_division=0) / 2
-        draws.append(value["strong"] - value["weak"])
-    expected = np.quantile(draws, (0.025, 0.975)) * (1 if table.pairs[0].first == "strong" else -1)
-    assert sorted(table.pairs[0].interval) == pytest.approx(sorted(expected), abs=0.015)
+    (pair,) = table.pairs
+    folds = [sorted(r.split.test) for r in results[:5]]
+    index = [[table.dialogues.index(name) for name in fold] for fold in folds]
+    by_fold = {m.name: np.stack([m.confusion[:, i].sum(1) for i in index], 1) for m in table.models}
+    assert pair.samples == "folds"
+    assert np.allclose(pair.found, difference(by_fold["b"], by_fold["a"]))
+
+
+def test_folds_must_be_the_same_for_all_seeds():
+    results = [fabricate(seed=seed, fold=fold, folds=2) for seed in range(2) for fold in range(2)]
+    other = [
+        moved(r, fold=1 - r.fold, run=run_id(r.recipe, r.dataset.fingerprint, r.seed, 1 - r.fold)) for r in results[2:]
+    ]
+    with pytest.raises(MerZooError, match="fold 0 of other runs tests it"):
+        compare(results[:2] + other)
+
+
+def test_verdicts_do_not_deny_their_intervals():
+    sizes = ((1, 0.9, 0.3), (3, 0.9, 0.3), (3, 0.6, 0.58), (6, 0.61, 0.6), (6, 0.9, 0.3), (10, 0.66, 0.6))
+    for seeds, first, second in sizes:
+        for names in (("a", "b"), ("a", "b", "c", "d")):
+            skills = dict(zip(names, (first, second, 0.6, 0.59), strict=False))
+            for pair in compare(suite(seeds=seeds, **skills), all_pairs=True).pairs:
+                excludes = pair.interval is not None and (pair.interval[0] > 0 or pair.interval[1] < 0)
+                assert excludes == (pair.found.p < 0.05)
+                assert not (excludes and "not clear" in pair.verdict)
+                assert excludes or pair.verdict != "clear"
+                assert pair.significant == (pair.verdict == "clear")
+                assert ("too few seeds" in pair.verdict) == (seeds < 6)
 
 
 def test_what_few_seeds_cannot_prove_is_said():
     assert compare(suite(seeds=3, a=0.5)).significance == ""
-    assert compare(suite(seeds=5, a=0.7, b=0.3)).significance == (
-        "With 5 shared seeds no difference can be called significant: the smallest two-sided p-value that the "
-        "sign-flip test can give is 0.0625, and at least 6 seeds are needed for p < 0.05."
-    )
-    assert compare(suite(seeds=6, a=0.7, b=0.5, c=0.3)).significance == (
-        "With 6 shared seeds no difference can be called significant with Holm's correction over 3 pairs: at least 7 "
-        "seeds are needed."
-    )
-    assert compare(suite(seeds=6, a=0.5, b=0.5)).significance.startswith("No difference is significant at p < 0.05")
-    assert not any(pair.significant for pair in compare(suite(seeds=5, a=0.9, b=0.1)).pairs)
-    apart = [fabricate("a", seed=0), fabricate("b", seed=1)]
-    assert compare(apart).significance == "No two models share a seed, so none are compared."
+    table = compare(suite(seeds=3, a=0.9, b=0.3))
+    assert table.significance.endswith("With 3 seeds no difference is claimed: that takes 6.")
+    assert table.pairs[0].verdict == "clear over dialogues; too few seeds: 3 of 6"
+    alone = compare(suite(seeds=1, a=0.9, b=0.3)).pairs[0]
+    assert alone.interval is None
+    assert alone.verdict == "clear over dialogues; too few seeds: 1 of 6"
+    same = compare(suite(seeds=6, a=0.5) + [moved(r, recipe_name="b") for r in suite(seeds=6, a=0.5)])
+    assert same.significance.endswith("No difference is clear at p < 0.05.")
+    low, high = same.pairs[0].interval
+    assert low == -high < 0
+    assert same.pairs[0].verdict == "not clear"
 
 
 def moved(result, **changes):
@@ -165,6 +165,6 @@ def test_results_are_grouped_by_data_and_protocol():
         ("meld", "validation"),
         ("iemocap", "test-oracle"),
     ]
-    assert tables[2].models[0].gap is None
+    assert [table.models[0].gap is None for table in tables] == [True, True, False]
     with pytest.raises(MerZooError, match="there are no results"):
         compare_all([])

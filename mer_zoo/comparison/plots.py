@@ -16,6 +16,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.legend import Legend
 
 from mer_zoo.comparison.statistics import Comparison, Model
+from mer_zoo.comparison.table import visible
 from mer_zoo.results import metrics
 from mer_zoo.results.result import Result
 
@@ -47,11 +48,16 @@ WIDTH = 5.0  # inches: text stays readable when a phone shrinks the figure to it
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure: its caption, what it shows in words, and an image address that holds the whole SVG."""
+    """A drawn figure: its caption, what it shows in words, and an image address that holds the whole SVG.
+
+    Attributes:
+        oracle: whether it shows scores chosen on test, or that a choice on test would be made by.
+    """
 
     caption: str
     alt: str
     source: str
+    oracle: bool = False
 
 
 def figures(comparison: Comparison) -> list[Figure]:
@@ -67,7 +73,7 @@ def figures(comparison: Comparison) -> list[Figure]:
     return drawn
 
 
-def _draw(caption: str, alt: str, height: float, paint: Callable[[Canvas], None]) -> Figure:
+def _draw(caption: str, alt: str, height: float, paint: Callable[[Canvas], None], *, oracle: bool = False) -> Figure:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts for it
         canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
@@ -75,7 +81,7 @@ def _draw(caption: str, alt: str, height: float, paint: Callable[[Canvas], None]
         text = io.StringIO()
         canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     # An image of its own: the ids inside one SVG cannot meet those of another.
-    return Figure(caption, alt, "data:image/svg+xml;base64," + b64encode(text.getvalue().encode()).decode())
+    return Figure(caption, alt, "data:image/svg+xml;base64," + b64encode(text.getvalue().encode()).decode(), oracle)
 
 
 def _look(index: int) -> dict[str, Any]:
@@ -96,6 +102,7 @@ def _legend(axes: Axes, count: int) -> Legend:
 def _scores(comparison: Comparison, score: str, name: str) -> Figure:
     models = comparison.models
     ceiling = comparison.dataset.ceiling if score == "accuracy" else None
+    oracle = comparison.protocol == "test-oracle"
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
@@ -103,6 +110,9 @@ def _scores(comparison: Comparison, score: str, name: str) -> Figure:
             values = 100 * model.values(score)
             axes.plot(values, np.full(len(values), row), "o", color=COLOURS[0], alpha=0.75, markeredgecolor="white")
             axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=2)
+            if oracle:
+                chosen = 100 * model.oracle_values(score)
+                axes.plot(chosen, np.full(len(chosen), row + 0.2), "x", color=COLOURS[1])
         if ceiling is not None:
             axes.axvline(100 * ceiling, color=COLOURS[1], linestyle="--")
             axes.annotate(
@@ -123,7 +133,8 @@ def _scores(comparison: Comparison, score: str, name: str) -> Figure:
     means = "; ".join(f"{model.name} {100 * model.mean(score):.2f}" for model in models)
     alt = f"{name} in percent, mean over seeds: {means}."
     alt += "" if ceiling is None else f" The ceiling is {100 * ceiling:.2f}."
-    return _draw(f"{name} (dot: one seed; bar: mean)", alt, 1.1 + 0.42 * len(models), paint)
+    caption = f"{name} (dot: one seed; bar: mean{'; cross: its best epoch on test' if oracle else ''})"
+    return _draw(caption, alt, 1.1 + 0.42 * len(models), paint, oracle=oracle)
 
 
 def _cost(comparison: Comparison) -> Figure:
@@ -201,7 +212,9 @@ def _curves(comparison: Comparison, ending: str, caption: str, *, percent: bool)
 
         ends = [f"{m.name} after {np.mean([run.epochs_run for run in m.all_runs]):.0f} epochs" for m in shown]
         alt = f"{what} {ending.replace('_', ' ')} of every run over epochs; training ended for {', '.join(ends)}."
-        yield _draw(f"{caption}, {what}".rstrip(", "), alt.strip().capitalize(), 3.0 + 0.1 * len(shown), paint)
+        height = 3.0 + 0.1 * len(shown)
+        on_test = what == "test"
+        yield _draw(f"{caption}, {what}".rstrip(", "), alt.strip().capitalize(), height, paint, oracle=on_test)
 
 
 def _series(run: Result, key: str) -> tuple[list[float], list[float]]:
@@ -276,4 +289,5 @@ def _confusion(model: Model, names: list[str]) -> Figure:
 
 
 def _short(name: str) -> str:
+    name = visible(name)  # an SVG cannot hold control characters
     return name if len(name) <= 24 else name[:23] + "…"

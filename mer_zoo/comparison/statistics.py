@@ -1,12 +1,7 @@
-"""From result files to statements: means over seeds, paired differences, and what they cannot prove.
-
-Two sources of chance are kept apart. Seeds: models are paired by seed, and the signs of their differences are flipped.
-Dialogues: utterances of one dialogue depend on one another, so whole dialogues are drawn with replacement.
-"""
+"""From result files to statements: which runs share a table, their means over seeds, and what they prove."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mer_zoo.errors import MerZooError
+from mer_zoo.comparison.inference import FEWEST_SEEDS, LEVEL, Pair, pairs
+from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.results import metrics
 from mer_zoo.results.result import DatasetInfo, Result
-
-LEVEL = 0.05
-FEWEST_SEEDS = 6  # 2/2^6 = 0.031; five seeds reach only 2/2^5 = 0.0625
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,14 @@ class Model:
 
     def values(self, score: str) -> np.ndarray:
         """Value of a score (one of `metrics.SCORES`) for every seed, float64 `[seed]`, 0 to 1."""
-        return getattr(metrics, score)(self.confusion.sum(1))
+        return metrics.SCORES[score](self.confusion.sum(1))
+
+    def oracle_values(self, score: str) -> np.ndarray:
+        """The same at the epochs that are best on test, `[seed]`; of no seed where a run did not look for it."""
+        found = [[run.oracle_metrics for run in self.runs[seed]] for seed in self.seeds]
+        if not all(one for runs in found for one in runs):
+            return np.empty(0)
+        return metrics.SCORES[score](np.array([np.sum([one.confusion for one in runs if one], 0) for runs in found]))
 
     def mean(self, score: str) -> float:
         """Mean of a score over seeds."""
@@ -58,19 +58,9 @@ class Model:
 
     @property
     def gap(self) -> float | None:
-        """Weighted F1 at the best-on-test epoch minus that at the chosen one, mean over seeds.
-
-        None where it is not known, and for runs that were selected on test in the first place.
-        """
-        if self.all_runs[0].protocol == "test-oracle":
-            return None
-        oracle = []
-        for seed in self.seeds:
-            found = [run.oracle_metrics.confusion for run in self.runs[seed] if run.oracle_metrics]
-            if len(found) < len(self.runs[seed]):
-                return None
-            oracle.append(float(metrics.weighted_f1(np.sum(found, axis=0))))
-        return float(np.mean(oracle)) - self.mean("weighted_f1")
+        """Weighted F1 at the best-on-test epoch minus that at the chosen one, mean over seeds; None if not known."""
+        oracle = self.oracle_values("weighted_f1")
+        return float(oracle.mean()) - self.mean("weighted_f1") if len(oracle) else None
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -95,187 +85,79 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two models compared on the seeds they share: `first` minus `second` in weighted F1.
-
-    Attributes:
-        differences: float64 `[seed]`.
-        interval: 95 % bootstrap interval of the mean difference, resampled by dialogue; not corrected for the number
-            of pairs.
-        p: exact sign-flip test over seeds, two-sided.
-        p_holm: the same with Holm's correction over all pairs of the comparison.
-    """
-
-    first: str
-    second: str
-    seeds: tuple[int, ...]
-    differences: np.ndarray
-    interval: tuple[float, float]
-    p: float
-    p_holm: float
-
-    @property
-    def difference(self) -> float:
-        """Mean difference over seeds."""
-        return float(self.differences.mean())
-
-    @property
-    def significant(self) -> bool:
-        """Whether the corrected p-value is below 0.05."""
-        return self.p_holm < LEVEL
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Models on the same data, test dialogues and protocol: one table.
 
     Attributes:
         dataset: what they were run on.
-        protocol: "validation", or "test-oracle" (epochs selected on test).
+        protocol: "validation", or "test-oracle" (the best epochs on test are there too).
         dialogues: pooled test dialogues.
+        folds: of each dialogue the fold that tested it; empty where there is one test split.
         models: best mean weighted F1 first.
+        control: the model that the others are compared with; None: every two are compared.
         notes: sentences about runs that were left out or that differ in what bears on time.
     """
 
     dataset: DatasetInfo
     protocol: str
     dialogues: tuple[str, ...]
+    folds: tuple[int, ...]
     models: tuple[Model, ...]
+    control: str | None
     notes: tuple[str, ...] = ()
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """Every two models that share a seed, the better one first."""
-        bootstrap = {
-            model.name: draws for model, draws in zip(self.models, _bootstrap(self.models), strict=True)
-        }  # [draw, seed]
-        found: list[dict[str, Any]] = []
-        for first, second in combinations(self.models, 2):
-            seeds = tuple(sorted(set(first.seeds) & set(second.seeds)))
-            if not seeds:
-                continue
-            a, b = ([model.seeds.index(seed) for seed in seeds] for model in (first, second))
-            differences = first.values("weighted_f1")[a] - second.values("weighted_f1")[b]
-            draws = (bootstrap[first.name][:, a] - bootstrap[second.name][:, b]).mean(1)
-            low, high = np.quantile(draws, (0.025, 0.975))
-            found.append(
-                {
-                    "first": first.name,
-                    "second": second.name,
-                    "seeds": seeds,
-                    "differences": differences,
-                    "interval": (float(low), float(high)),
-                    "p": sign_flip(differences),
-                }
-            )
-        corrected = holm([pair["p"] for pair in found])
-        return tuple(Pair(**pair, p_holm=p) for pair, p in zip(found, corrected, strict=True))
+        """Every other model minus the control, or every two models, the better one first."""
+        names = [model.name for model in self.models]
+        chosen = list(combinations(names, 2))
+        if self.control is not None:
+            chosen = [(name, self.control) for name in names if name != self.control]
+        counts = {model.name: model.confusion for model in self.models}
+        if self.folds:  # dialogues that one trained model tested share its luck: the fold is the sample
+            member = np.array(self.folds) == np.unique(self.folds)[:, None]
+            counts = {name: np.einsum("fd,sdij->sfij", member.astype(np.int64), c) for name, c in counts.items()}
+        return tuple(pairs(counts, chosen, "folds" if self.folds else "dialogues"))
 
     @property
     def significance(self) -> str:
-        """What the seeds can and do prove, in a sentence or two; "" for a single model."""
-        if len(self.models) < 2:
-            return ""
+        """What is claimed, and what it holds for, in a few sentences; "" for a single model."""
         if not self.pairs:
-            return "No two models share a seed, so none are compared."
-        count = max(len(pair.seeds) for pair in self.pairs)
-        least = 2 / 2**count
-        needed = math.floor(math.log2(2 * len(self.pairs) / LEVEL)) + 1
-        many = len(self.pairs) > 1
-        correction = f" with Holm's correction over {len(self.pairs)} pairs" if many else ""
-        if count < FEWEST_SEEDS:
-            text = (
-                f"With {count} shared seed{'s' if count > 1 else ''} no difference can be called significant: the "
-                f"smallest two-sided p-value that the sign-flip test can give is {least:.4g}, and at least "
-                f"{FEWEST_SEEDS} seeds are needed for p < {LEVEL}"
-            )
-            return text + (f", {needed}{correction}." if many else ".")
-        if least * len(self.pairs) >= LEVEL:
-            return (
-                f"With {count} shared seeds no difference can be called significant{correction}: at least {needed} "
-                "seeds are needed."
-            )
-        proved = [f"{pair.first} > {pair.second} (p = {pair.p_holm:.3g})" for pair in self.pairs if pair.significant]
-        test = f"at p < {LEVEL} (sign-flip test over {count} seeds{correction})"
-        return f"Significant {test}: {'; '.join(proved)}." if proved else f"No difference is significant {test}."
+            return ""
+        count, samples = len(self.pairs), self.pairs[0].samples
+        against = "Every two models are compared" if self.control is None else f"Each is compared with {self.control}"
+        scope = f"{against}, for new seeds and new {samples}; the training data stay" + (
+            f"; Holm's correction for {count} comparisons." if count > 1 else "."
+        )
+        few = [pair for pair in self.pairs if pair.seeds < FEWEST_SEEDS]
+        if len(few) == count:
+            most = max(pair.seeds for pair in few)
+            return f"{scope} With {most} seed{'s' * (most > 1)} no difference is claimed: that takes {FEWEST_SEEDS}."
+        claimed = [
+            f"{pair.first} {'>' if pair.difference > 0 else '<'} {pair.second} (p = {pair.p_holm:.2g})"
+            for pair in self.pairs
+            if pair.significant
+        ]
+        return scope + (f" Clear: {'; '.join(claimed)}." if claimed else f" No difference is clear at p < {LEVEL}.")
 
 
-def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
-    r"""Two-sided sign-flip permutation test of paired differences against zero.
-
-    $$p = \Big|\Big\{s \in \{-1, 1\}^n : \Big|\sum_i s_i d_i\Big| \ge \Big|\sum_i d_i\Big|\Big\}\Big| \Big/ 2^n$$
-
-    Args:
-        differences: float `[n]`, one per seed.
-
-    Returns:
-        p; never below 2/2^n. Exact up to 16 seeds, by 99,999 seeded random flips beyond.
-
-    Example:
-        >>> sign_flip([0.1, 0.2, 0.1, 0.3, 0.1]), sign_flip([0.5])
-        (0.0625, 1.0)
-    """
-    d = np.asarray(differences, dtype=np.float64)
-    if len(d) <= 16:
-        signs = (np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1) * 2 - 1
-    else:
-        signs = np.random.default_rng(0).integers(0, 2, (99_999, len(d))) * 2 - 1
-        signs = np.vstack([np.ones(len(d), int), signs])  # what was observed counts as one of the flips
-    slack = 1e-9 * np.abs(d).sum()  # equal sums may differ by rounding
-    return float((np.abs(signs @ d) >= abs(d.sum()) - slack).mean())
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number by Holm's step-down method.
-
-    Args:
-        p_values: any number of them.
-
-    Returns:
-        the corrected ones, in the same order, at most 1.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
-    values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
-    factors = len(p_values) - np.arange(len(p_values))
-    steps = np.minimum(np.maximum.accumulate(values[order] * factors), 1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = steps
-    return corrected.tolist()
-
-
-def _bootstrap(models: Sequence[Model], draws: int = 10_000) -> list[np.ndarray]:
-    """Weighted F1 of every model and seed, `[draw, seed]`, on the same random draws of dialogues for all models."""
-    count = models[0].confusion.shape[1]
-    random = np.random.default_rng(0)
-    found: list[list[np.ndarray]] = [[] for _ in models]
-    for _ in range(0, draws, 1000):  # in chunks, to bound memory
-        times_drawn = random.multinomial(count, np.full(count, 1 / count), size=1000).astype(np.float32)
-        for values, model in zip(found, models, strict=True):
-            seeds, _, classes, _ = model.confusion.shape
-            # Counts are far below 2^24, so float32 is exact.
-            flat = model.confusion.swapaxes(0, 1).reshape(count, -1).astype(np.float32)
-            values.append(metrics.weighted_f1((times_drawn @ flat).reshape(1000, seeds, classes, classes)))
-    return [np.concatenate(values) for values in found]
-
-
-def compare(results: Sequence[Result]) -> Comparison:
+def compare(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> Comparison:
     """Put results on one dataset, one set of test dialogues and one protocol side by side.
 
     A seed that lacks a fold which other runs have is left out, with a note.
 
     Args:
         results: of any number of models, seeds and folds.
+        control: the model that each other one is compared with; None: that of the first result, which is the first of
+            the suite. So it is named before a score is seen.
+        all_pairs: compare every two models instead, at the price of a stronger correction.
 
     Returns:
         a `Comparison`; its means, gaps, pairs and notes.
 
     Raises:
-        MerZooError: there are none; datasets, protocols, splits or labels differ; a run occurs twice; or one model name
-            stands for different recipes.
+        MerZooError: there are none; datasets, protocols, splits or labels differ; a run occurs twice; one model name
+            stands for different recipes; or there is no such control.
     """
     if not results:
         raise MerZooError("nothing to compare: there are no results. Run a suite first, or name another folder.")
@@ -310,11 +192,15 @@ def compare(results: Sequence[Result]) -> Comparison:
             del by_name[name]
     if not by_name:
         raise MerZooError("nothing to compare: no seed of any model has all folds. Let the suite finish.")
-    dialogues = _dialogues(by_name)
+    if control is not None and control not in by_name:
+        raise MerZooError(f"control: no results of '{control}' on {first.dataset.name}.{nearest(control, by_name)}")
+    if not all_pairs and control is None:
+        control = first.recipe_name if first.recipe_name in by_name else next(iter(by_name))
+    dialogues, fold_of = _dialogues(by_name)
     models = [_model(name, seeds, dialogues) for name, seeds in by_name.items()]
     models.sort(key=lambda model: (-model.mean("weighted_f1"), model.name))
     if len({model.seeds for model in models}) > 1:
-        notes.append("The models were not run with the same seeds; pairs use the seeds they share.")
+        notes.append("The models were not run with the same seeds.")
     kept = [run for model in models for run in model.all_runs]
     machines = sorted({f"{run.environment.device} on {run.environment.platform}" for run in kept})
     if len(machines) > 1:
@@ -324,11 +210,13 @@ def compare(results: Sequence[Result]) -> Comparison:
         notes.append(f"The runs were made by different versions of mer_zoo: {'; '.join(versions)}.")
     warnings = list(dict.fromkeys(warning for run in kept for warning in run.dataset.warnings))
     dataset = first.dataset.model_copy(update={"warnings": warnings})
-    return Comparison(dataset, first.protocol, dialogues, tuple(models), tuple(notes))
+    return Comparison(
+        dataset, first.protocol, dialogues, fold_of, tuple(models), None if all_pairs else control, tuple(notes)
+    )
 
 
-def compare_all(results: Sequence[Result]) -> list[Comparison]:
-    """Make one comparison per dataset, contents of it, and protocol; those selected on test come last.
+def compare_all(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> list[Comparison]:
+    """Make one comparison per dataset, contents of it, and protocol; those with scores selected on test come last.
 
     Raises:
         MerZooError: what `compare` raises.
@@ -339,7 +227,7 @@ def compare_all(results: Sequence[Result]) -> list[Comparison]:
         groups.setdefault(key, []).append(result)
     if not groups:
         compare([])
-    return [compare(groups[key]) for key in sorted(groups)]
+    return [compare(groups[key], control=control, all_pairs=all_pairs) for key in sorted(groups)]
 
 
 def _kind(result: Result) -> str:
@@ -387,9 +275,10 @@ def _differences(a: Any, b: Any, path: str = "") -> list[str]:
     return [] if a == b else [path]
 
 
-def _dialogues(by_name: dict[str, dict[int, list[Result]]]) -> tuple[str, ...]:
-    """Test dialogues with the folds of a seed pooled; the same ones, with the same labels, in every seed."""
+def _dialogues(by_name: dict[str, dict[int, list[Result]]]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Test dialogues with the folds of a seed pooled, and the fold of each; the same, with the same labels, in all."""
     labels: dict[str, list[int]] = {}
+    folds: dict[str, int | None] = {}
     expected: set[str] = set()
     for seeds in by_name.values():
         for runs in seeds.values():
@@ -404,12 +293,18 @@ def _dialogues(by_name: dict[str, dict[int, list[Result]]]) -> tuple[str, ...]:
                 )
             for run in runs:
                 for name, one in run.predictions.items():
+                    if folds.setdefault(name, run.fold) != run.fold:
+                        raise MerZooError(
+                            f"{_where(run)}, dialogue '{name}': fold {folds[name]} of other runs tests it. "
+                            "Repeat the runs on one set of folds."
+                        )
                     if labels.setdefault(name, one.label) != one.label:
                         raise MerZooError(
                             f"{_where(run)}, dialogue '{name}': labels differ from those of other runs. "
                             "Repeat the runs on one version of the data."
                         )
-    return tuple(sorted(expected))
+    dialogues = tuple(sorted(expected))
+    return dialogues, tuple(fold for name in dialogues if (fold := folds[name]) is not None)
 
 
 def _model(name: str, seeds: dict[int, list[Result]], dialogues: Sequence[str]) -> Model:

@@ -5,17 +5,41 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mer_zoo.comparison.table import (
+    MISSING,
+    WATERMARK,
+    WATERMARK_MEANING,
+    markdown_table,
+    markdown_text,
+    signed,
+    used,
+)
 from mer_zoo.results.metrics import SCORES
 from mer_zoo.results.result import Result, write_atomically
 
+ORACLE = tuple(f"oracle_{score}" for score in SCORES)
+"""The same runs at the epoch that is best on test; the gap is the difference in weighted F1."""
+
 COLUMNS = (
-    "dataset", "model", "seed", "fold", "protocol", *SCORES, "ceiling", "validation_weighted_f1", "chosen_epoch",
-    "epochs_run", "parameters", "seconds_per_epoch", "seconds_total", "peak_memory_mb", "device", "platform",
-    "cpu_count", "python", "torch", "dgl", "mer_zoo", "finished", "run",
+    "dataset", "model", "seed", "fold", "protocol", *SCORES, *ORACLE, "gap", "watermark", "ceiling",
+    "validation_weighted_f1", "chosen_epoch", "epochs_run", "parameters", "seconds_per_epoch", "seconds_total",
+    "peak_memory_mb", "device", "platform", "cpu_count", "python", "torch", "dgl", "mer_zoo", "finished", "run",
 )  # fmt: skip
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+MARKDOWN_COLUMNS = {
+    "model": "model",
+    "weighted_f1": "weighted F1",
+    "accuracy": "accuracy",
+    "gap": "gap",
+    "parameters": "parameters",
+    "seconds_per_epoch": "seconds per epoch",
+}
 
 
 def rows(results: Sequence[Result]) -> list[dict[str, object]]:
@@ -29,6 +53,7 @@ def rows(results: Sequence[Result]) -> list[dict[str, object]]:
     for r in results:
         validation = r.metrics.validation
         where = r.environment
+        oracle = r.oracle_metrics
         found.append(
             {
                 "dataset": r.dataset.name,
@@ -37,6 +62,9 @@ def rows(results: Sequence[Result]) -> list[dict[str, object]]:
                 "fold": "" if r.fold is None else r.fold,
                 "protocol": r.protocol,
                 **{score: round(getattr(r.metrics.test, score), 6) for score in SCORES},
+                **{f"oracle_{score}": round(getattr(oracle, score), 6) if oracle else "" for score in SCORES},
+                "gap": round(oracle.weighted_f1 - r.metrics.test.weighted_f1, 6) if oracle else "",
+                "watermark": f"oracle scores {WATERMARK}" if r.protocol == "test-oracle" else "",
                 "ceiling": "" if r.dataset.ceiling is None else round(r.dataset.ceiling, 6),
                 "validation_weighted_f1": "" if validation is None else round(validation.weighted_f1, 6),
                 "chosen_epoch": r.chosen_epoch,
@@ -60,41 +88,54 @@ def rows(results: Sequence[Result]) -> list[dict[str, object]]:
 
 
 def write_csv(results: Sequence[Result], path: Path) -> Path:
-    """Write the rows as CSV, atomically."""
+    """Write the rows as CSV, atomically; a name that a spreadsheet would run as a formula gets an apostrophe first."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows(results))
+    for row in rows(results):
+        writer.writerow({key: _harmless(value) if isinstance(value, str) else value for key, value in row.items()})
     write_atomically(path, text.getvalue())
     return path
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read rows that `write_csv` wrote."""
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        found = list(csv.DictReader(file))
+    return [{key: v[1:] if v[:1] == "'" and v[1:].startswith(FORMULA) else v for key, v in r.items()} for r in found]
 
 
-def markdown(table: Sequence[dict[str, str]]) -> str:
+def markdown(table: Sequence[Mapping[str, str]]) -> str:
     """Return a Markdown table of mean ± standard deviation per model, best first, the ceiling on top.
 
-    Folds of one seed are averaged here; `comparison_table` pools their predictions instead.
+    Scores chosen on test stand in rows of their own, with the gap, under a watermark. Folds of one seed are averaged
+    here; `comparison_table` pools their predictions instead.
     """
-    by_model: dict[str, dict[str, list[dict[str, str]]]] = {}
+    by_model: dict[str, dict[str, list[Mapping[str, str]]]] = {}
     for row in table:
         by_model.setdefault(row["model"], {}).setdefault(row["seed"], []).append(row)
 
-    def spread(model: str, column: str) -> tuple[float, str]:
+    def mean(model: str, column: str) -> tuple[float, str]:
         seeds = [statistics.fmean(float(row[column]) for row in rows) for rows in by_model[model].values()]
         sd = f" ± {100 * statistics.stdev(seeds):.1f}" if len(seeds) > 1 else ""
         return statistics.fmean(seeds), f"{100 * statistics.fmean(seeds):.1f}{sd}"
 
-    lines = ["| model | weighted F1 | accuracy | parameters | seconds per epoch |", "|---|---|---|---|---|"]
+    found, empty = [], dict.fromkeys(MARKDOWN_COLUMNS, MISSING)
     if table[0]["ceiling"]:
-        lines.append(f"| *exact ceiling* | – | *{100 * float(table[0]['ceiling']):.1f}* | – | – |")
-    for model in sorted(by_model, key=lambda m: -spread(m, "weighted_f1")[0]):
-        rows = [row for seed in by_model[model].values() for row in seed]
-        seconds = statistics.median(float(row["seconds_per_epoch"]) for row in rows)
-        scores = " | ".join(spread(model, column)[1] for column in ("weighted_f1", "accuracy"))
-        lines.append(f"| {model} | {scores} | {int(rows[0]['parameters']):,} | {seconds:.2f} |")
-    return "\n".join(lines)
+        found.append(empty | {"model": "exact ceiling", "accuracy": f"{100 * float(table[0]['ceiling']):.1f}"})
+    for model in sorted(by_model, key=lambda name: -mean(name, "weighted_f1")[0]):
+        runs = [row for seed in by_model[model].values() for row in seed]
+        scores = {score: mean(model, score)[1] for score in ("weighted_f1", "accuracy")}
+        seconds = statistics.median(float(row["seconds_per_epoch"]) for row in runs)
+        costs = {"parameters": f"{int(runs[0]['parameters']):,}", "seconds_per_epoch": f"{seconds:.2f}"}
+        found.append(empty | {"model": model} | scores | costs)
+        if all(row.get("watermark") and row["gap"] for row in runs):
+            scores = {score: mean(model, f"oracle_{score}")[1] for score in ("weighted_f1", "accuracy")}
+            found.append(empty | {"model": f"{model} (oracle)"} | scores | {"gap": signed(mean(model, "gap")[0])})
+    watermarked = any(row.get("watermark") for row in table)
+    mark = f"**{WATERMARK}.** {markdown_text(WATERMARK_MEANING)}\n\n" if watermarked else ""
+    return mark + markdown_table(used(MARKDOWN_COLUMNS, found), found)

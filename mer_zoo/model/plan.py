@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import pydantic
 
+from mer_zoo.results.metrics import Score
+
 STAGE_KINDS = ("encoder", "layer", "edge_weight", "fusion", "head", "skip", "start")
 APPLIES_TO: dict[str, tuple[str, ...]] = {
     "only": ("encoder", "layer", "edge_weight", "fusion", "head"),
@@ -117,7 +119,7 @@ class Training(Strict):
     dialogues_per_batch: pydantic.PositiveInt = 16
     epochs: pydantic.PositiveInt = 30
     patience: pydantic.PositiveInt | None = None
-    select: Literal["weighted_f1", "macro_f1", "accuracy", "unweighted_recall"] = "weighted_f1"
+    select: Score = "weighted_f1"
     clip: pydantic.PositiveFloat | None = None
 
 

@@ -25,10 +25,10 @@ def confusion(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
         [[1, 0], [1, 0]]
     """
     names = torch.arange(classes, device=logits.device)
-    true = labels.unsqueeze(-1) == names
-    guessed = logits.argmax(-1, keepdim=True) == names
+    labelled = labels.unsqueeze(-1) == names
+    predicted = logits.argmax(-1, keepdim=True) == names
     # Booleans summed as integers: a matrix product would round to bfloat16 under autocast.
-    return (true.unsqueeze(-1) & guessed.unsqueeze(-2)).sum(-3)
+    return (labelled.unsqueeze(-1) & predicted.unsqueeze(-2)).sum(-3)
 
 
 def weighted_f1(confusion: Tensor) -> Tensor:
@@ -47,6 +47,6 @@ def weighted_f1(confusion: Tensor) -> Tensor:
         0.8381
     """
     counts = confusion if confusion.dtype == torch.float64 else confusion.float()
-    support, guessed = counts.sum(-1), counts.sum(-2)
-    f1 = 2 * counts.diagonal(dim1=-2, dim2=-1) / (support + guessed).clamp(min=1)
+    support, predicted = counts.sum(-1), counts.sum(-2)
+    f1 = 2 * counts.diagonal(dim1=-2, dim2=-1) / (support + predicted).clamp(min=1)
     return (f1 * support).sum(-1) / support.sum(-1).clamp(min=1)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from mer_zoo.errors import MerZooError
 
-SCORES = ("weighted_f1", "macro_f1", "accuracy", "unweighted_recall")
+Score = Literal["weighted_f1", "accuracy", "macro_f1", "unweighted_recall"]
+"""The scores there are, in the order of tables; each is the name of a function below."""
 
 
 def confusion_matrix(labels: Any, predicted: Any, classes: int) -> np.ndarray:
@@ -30,16 +31,18 @@ def confusion_matrix(labels: Any, predicted: Any, classes: int) -> np.ndarray:
         >>> confusion_matrix([0, 1, 1, -1], [0, 0, 1, 1], classes=2).tolist()
         [[1, 0], [1, 1]]
     """
-    true, guess = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
-    if true.ndim != 1 or true.shape != guess.shape:
-        raise MerZooError(f"{true.shape} labels for {guess.shape} predictions. Give one of each per utterance.")
-    if true.size and (true.min() < -1 or true.max() >= classes or guess.min() < 0 or guess.max() >= classes):
+    labels, predicted = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    if labels.ndim != 1 or labels.shape != predicted.shape:
+        raise MerZooError(f"{labels.shape} labels for {predicted.shape} predictions. Give one of each per utterance.")
+    if labels.size and (
+        labels.min() < -1 or labels.max() >= classes or predicted.min() < 0 or predicted.max() >= classes
+    ):
         raise MerZooError(
-            f"labels {true.min()}..{true.max()} and predictions {guess.min()}..{guess.max()} do not fit {classes} "
-            f"classes. Labels run from -1 (unlabelled) and predictions from 0, both to {classes - 1}."
+            f"labels {labels.min()}..{labels.max()} and predictions {predicted.min()}..{predicted.max()} do not fit "
+            f"{classes} classes. Labels run from -1 (unlabelled) and predictions from 0, both to {classes - 1}."
         )
-    known = true >= 0
-    return np.bincount(true[known] * classes + guess[known], minlength=classes**2).reshape(classes, classes)
+    known = labels >= 0
+    return np.bincount(labels[known] * classes + predicted[known], minlength=classes**2).reshape(classes, classes)
 
 
 def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
@@ -56,11 +59,11 @@ def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
         [0.667, 0.667]
     """
     hit = np.diagonal(confusion, axis1=-2, axis2=-1)
-    support, guessed = confusion.sum(-1), confusion.sum(-2)
+    support, predicted = confusion.sum(-1), confusion.sum(-2)
     return {
-        "precision": hit / np.maximum(guessed, 1),
+        "precision": hit / np.maximum(predicted, 1),
         "recall": hit / np.maximum(support, 1),
-        "f1": 2 * hit / np.maximum(support + guessed, 1),
+        "f1": 2 * hit / np.maximum(support + predicted, 1),
         "support": support,
     }
 
@@ -112,6 +115,10 @@ def unweighted_recall(confusion: np.ndarray) -> np.ndarray:
     return parts["recall"].sum(-1) / np.maximum((parts["support"] > 0).sum(-1), 1)
 
 
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {name: globals()[name] for name in get_args(Score)}
+"""The function of every score."""
+
+
 def score_confusion(confusion: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
     """Return every score of one confusion matrix, in plain numbers fit for JSON.
 
@@ -120,7 +127,7 @@ def score_confusion(confusion: np.ndarray, label_names: Sequence[str]) -> dict[s
         label_names: C distinct names.
 
     Returns:
-        `weighted_f1`, `macro_f1`, `accuracy`, `unweighted_recall` (0 to 1), `per_class` (name → `precision`, `recall`,
+        every score of `SCORES` (0 to 1), `per_class` (name → `precision`, `recall`,
         `f1`, `support`) and `confusion`.
 
     Raises:
@@ -142,10 +149,7 @@ def score_confusion(confusion: np.ndarray, label_names: Sequence[str]) -> dict[s
         raise MerZooError("nothing to score: no utterance has a label. Give labelled dialogues to the split.")
     parts = {what: values.tolist() for what, values in per_class(confusion).items()}
     return {
-        "weighted_f1": float(weighted_f1(confusion)),
-        "macro_f1": float(macro_f1(confusion)),
-        "accuracy": float(accuracy(confusion)),
-        "unweighted_recall": float(unweighted_recall(confusion)),
+        **{name: float(score(confusion)) for name, score in SCORES.items()},
         "per_class": {name: {what: parts[what][i] for what in parts} for i, name in enumerate(names)},
         "confusion": confusion.tolist(),
     }

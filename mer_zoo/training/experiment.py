@@ -16,7 +16,7 @@ from mer_zoo.model import filling, recipe
 from mer_zoo.model.plan import Plan
 from mer_zoo.model.saving import Saved, save
 from mer_zoo.results.identity import Identity, Protocol
-from mer_zoo.results.result import SUFFIX, Protocol, write_result
+from mer_zoo.results.result import SUFFIX, write_result
 from mer_zoo.training import loop
 from mer_zoo.training.engines import seeds_that_fit, why_not_stacked
 from mer_zoo.training.options import ComputeOptions
