@@ -77,15 +77,13 @@ def models(device: str, quick: bool, repeats: int, **_: Any) -> Iterator[dict[st
 
 def recipes(device: str, quick: bool, **_: Any) -> Iterator[dict[str, Any]]:
     """The small recipes that `compare` runs by default, on the synthetic dialogues; cost of the suite so far."""
-    from mer_zoo.comparison.suite import fill
-    from mer_zoo.data.splits import split_dataset
     from mer_zoo.data.synthetic import synthetic
-    from mer_zoo.training.task import Task
+    from mer_zoo.training.experiment import prepare
 
     data = synthetic(dialogues=(24, 6, 8), utterances=(5, 12)) if quick else synthetic()
     total = 0.0
     for count, name in enumerate(("amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"), 1):
-        found = measure.ours(Task(name, fill(name, {}, data), data, split_dataset(data), device=device))
+        found = measure.ours(prepare(name, data, device=device).task())
         total += found["seconds"]
         yield {"recipe": name, "shape": "synthetic", **found, "models": count, "seconds_of_all_so_far": total}
 

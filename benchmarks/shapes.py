@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_zoo.comparison.suite import fill
 from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.data.splits import Split
+from mer_zoo.training.experiment import prepare
 from mer_zoo.training.task import Task
 
 
@@ -64,4 +64,4 @@ def task(recipe: str, shape: Shape, device: str = "cpu", **change: object) -> Ta
     if "/" in recipe:  # made for the widths of its data
         keep.setdefault("modalities", dict(shape.widths))
     split = Split(data.splits["train"], data.splits["test"], data.splits["test"])
-    return Task(recipe, fill(recipe, keep, data), data, split, device=device)
+    return Task(recipe, prepare(recipe, data, changes=keep).plan, data, split, device=device)

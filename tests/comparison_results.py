@@ -79,7 +79,7 @@ def fabricate(
             "name": dataset,
             "fingerprint": f"print-{dataset}",
             "warnings": list(warnings),
-            "ceiling": ceiling,
+            "ceilings": {} if ceiling is None else {"full": ceiling},
             "label_names": list(names),
             "modalities": {"text": 1024, "audio": 1582, "visual": 342},
         },

@@ -8,7 +8,6 @@ from sklearn.metrics import f1_score
 from mer_zoo.comparison.inference import difference
 from mer_zoo.comparison.statistics import compare, compare_all
 from mer_zoo.errors import MerZooError
-from mer_zoo.results.result import run_id
 
 
 def suite(seeds=3, **models):
@@ -98,9 +97,7 @@ def test_a_fold_counts_as_one_dialogue():
 
 def test_folds_must_be_the_same_for_all_seeds():
     results = [fabricate(seed=seed, fold=fold, folds=2) for seed in range(2) for fold in range(2)]
-    other = [
-        moved(r, fold=1 - r.fold, run=run_id(r.recipe, r.dataset.fingerprint, r.seed, 1 - r.fold)) for r in results[2:]
-    ]
+    other = [moved(r, fold=1 - r.fold, run=r.identity.model_copy(update={"fold": 1 - r.fold}).run) for r in results[2:]]
     with pytest.raises(MerZooError, match="fold 0 of other runs tests it"):
         compare(results[:2] + other)
 

@@ -14,6 +14,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.model import filling, recipe, saving
 from mer_zoo.model.model import Model
 from mer_zoo.results.result import read_result, write_result
+from mer_zoo.training.experiment import Experiment
 from mer_zoo.training.loop import train
 from mer_zoo.training.task import Task
 
@@ -126,7 +127,7 @@ def test_a_result_survives_the_disk(small, tmp_path):
 def trained(small):
     cell = task(small)
     outcome = train(cell, 0)
-    return saving.Saved(outcome.model, "amb_dsgdn", cell.plan, small.label_names, "run"), outcome
+    return saving.Saved(outcome.model, "amb_dsgdn", cell.plan, small.label_names, "run", outcome.normaliser), outcome
 
 
 def test_a_saved_model_predicts_the_same(trained, small, tmp_path):
@@ -143,8 +144,9 @@ def test_predicting_checks_its_input(trained):
     saved, _ = trained
     widths = saved.plan.modalities
     features = {m: np.zeros((3, w)) for m, w in widths.items()}
-    with pytest.raises(MerZooError, match="3 speakers, but model 'amb_dsgdn' was trained for 2"):
-        saved.predict([Conversation("d", ("A", "B", "C"), np.zeros(3, int), features)])
+    crowd = {m: np.zeros((9, w)) for m, w in widths.items()}
+    with pytest.raises(MerZooError, match="9 speakers, but model 'amb_dsgdn' was trained for"):
+        saved.predict([Conversation("d", tuple("ABCDEFGHI"), np.zeros(9, int), crowd)])
     with pytest.raises(MerZooError, match="audio features of width 24; here: none"):
         saved.predict([Conversation("d", ("A",) * 3, np.zeros(3, int), {"text": features["text"]})])
     alone = saved.predict([Conversation("d", ("A",), [-1], {m: x[:1] for m, x in features.items()})])
@@ -194,3 +196,60 @@ def test_weights_that_are_not_finite_are_never_kept(small):
     wild = task(small, "bilstm", "training.learning_rate=1e38", "training.epochs=1")
     with pytest.raises(MerZooError, match=r"seed 0, epoch 0: .* finite|training loss is"):
         train(wild, 0)
+
+
+def shifted(dataset, splits, factor):
+    """The same dialogues, the features of some splits multiplied."""
+    chosen = {name for split in splits for name in dataset.splits[split]}
+    moved = [
+        dataclasses.replace(one, features={m: x * np.float32(factor) for m, x in one.features.items()})
+        if one.id in chosen
+        else one
+        for one in dataset
+    ]
+    return Dataset(dataset.name, tuple(moved), dataset.label_names, dataset.splits)
+
+
+def test_test_rows_do_not_touch_the_normaliser_or_the_weights(small):
+    before, after = (train(task(data, "bilstm"), 0) for data in (small, shifted(small, ["test"], 1e6)))
+    assert before.normaliser.state().keys() == {f"{m}.{what}" for m in small.widths for what in ("mean", "scale")}
+    for name, x in before.normaliser.state().items():
+        np.testing.assert_array_equal(x, after.normaliser.state()[name])
+    for one, other in zip(before.model.state_dict().values(), after.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_saved_model_brings_its_normaliser(small, tmp_path):
+    scaled = shifted(small, small.splits, 1e4)
+    plain, large = (train(task(data, "bilstm"), 0) for data in (small, scaled))
+    assert plain.result.metrics.test.accuracy == pytest.approx(large.result.metrics.test.accuracy, abs=0.05)
+    saving.save(
+        saving.Saved(large.model, "b", large.model.plan, small.label_names, "run", large.normaliser), tmp_path / "m"
+    )
+    predicted = saving.load(tmp_path / "m").predict(scaled.select(scaled.splits["test"]))
+    for name, prediction in large.result.predictions.items():
+        np.testing.assert_allclose(predicted[name], prediction.probability, atol=1e-5)
+
+
+def test_a_learner_is_a_run_like_others(small):
+    outcome = prepare_learner(small, "two_stage_regression").run()
+    assert outcome.model is None
+    assert outcome.result.metrics.test.accuracy > prepare_learner(small, "majority").run().result.metrics.test.accuracy
+    assert read_result_again(outcome.result) == outcome.result
+
+
+def prepare_learner(dataset, name):
+    parsed = recipe.Recipe.model_validate({"title": name, "learner": name})
+    plan = filling.fill(recipe.RecipeFile(name, parsed), dataset.widths)
+    return Experiment(name, plan, dataset, dataset.fingerprint)
+
+
+def read_result_again(result):
+    return type(result).model_validate_json(result.model_dump_json())
+
+
+def test_a_recipe_is_a_model_or_a_learner():
+    with pytest.raises(ValueError, match="neither"):
+        recipe.Recipe.model_validate({"title": "t"})
+    with pytest.raises(ValueError, match="training would not be used"):
+        recipe.Recipe.model_validate({"title": "t", "learner": "majority", "training": {"epochs": 3}})

@@ -82,11 +82,13 @@ def _there(
     """Results of these experiments that the folder holds, whole."""
     if not folder.exists():
         return {}
-    wanted = {experiment.identity.run for experiment in experiments}
+    wanted = {experiment.identity.run: experiment for experiment in experiments}
     found = {result.run: result for result in read_results(folder, listener.damaged) if result.run in wanted}
-    if not keep_weights:
-        return found
-    return {run: result for run, result in found.items() if weights_beside(folder / result.file_name).exists()}
+    return {
+        run: result
+        for run, result in found.items()
+        if not keep_weights or wanted[run].plan.learner or weights_beside(folder / result.file_name).exists()
+    }
 
 
 def _outcomes(

@@ -187,6 +187,11 @@ class Dataset(_Frozen):
     fingerprint: str = ""
     ceiling: float | None = None
 
+    @property
+    def ceilings(self) -> Mapping[str, float]:
+        """Accuracy of the best rule that sees all (`full`), and of those that see less, where it is known exactly."""
+        return {} if self.ceiling is None else {"full": self.ceiling}
+
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "conversations", tuple(self.conversations))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Integral, Real
 
 import numpy as np
 
-from mer_zoo.data.ceiling import Ceiling, DialogueModel, ceiling
+from mer_zoo.data.ceiling import Ceiling, DialogueModel, ceiling, ceilings
 from mer_zoo.data.conversation import MODALITIES, Conversation, Dataset
 from mer_zoo.errors import MerZooError, nearest
 
@@ -50,6 +51,11 @@ class SyntheticDataset(Dataset):
     """
 
     model: DialogueModel = field(kw_only=True)
+
+    @cached_property
+    def ceilings(self) -> Mapping[str, float]:
+        """Accuracy of the best rule that sees all, and of those that see less, on the test split."""
+        return ceilings(self)
 
     def bayes(self, *, modalities: Sequence[str] | None = None, view: str = "full", split: str = "test") -> Ceiling:
         """Return the ceiling for a classifier that sees only these modalities, or less than the whole dialogue.

@@ -9,6 +9,7 @@ from typing import Any
 
 from mer_zoo import registry
 from mer_zoo.data.conversation import MODALITIES
+from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model.plan import PartChoice, Plan, StageChoice
 from mer_zoo.model.recipe import RecipeFile
@@ -34,14 +35,18 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
     modalities = _modalities(file, widths, data_name)
     filling = _Filling(file)
     recipe = file.recipe
+    normalise = _normalise(file, modalities)
+    if recipe.learner is not None:
+        learner = filling.part("learner", recipe.learner, "learner")
+        filling.refuse()
+        return Plan(modalities=modalities, normalise=normalise, learner=learner, code=filling.code)
     graph = recipe.graph and filling.part("graph", recipe.graph, "graph")
     stages: dict[str, StageChoice] = {}
     for name, stage in recipe.model.items():
         stages[name] = filling.stage(name, stage, tuple(stages), {*MODALITIES, *modalities, "utterance"})
     balancing = filling.part("balancing", recipe.balancing, "balancing")
     loss = filling.part("loss", recipe.loss, "loss")
-    if filling.faults:
-        raise MerZooError("\n".join(filling.faults))
+    filling.refuse()
     if len(modalities) == 1:
         balancing = PartChoice(name="none")  # nothing to balance; what ran is what is written down
     return Plan(
@@ -51,8 +56,20 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
         balancing=balancing,
         loss=loss,
         training=recipe.training,
+        normalise=normalise,
         code=filling.code,
     )
+
+
+def _normalise(file: RecipeFile, modalities: Mapping[str, int]) -> dict[str, Way]:
+    """Return how each modality is normalised, without those that are left as they are."""
+    asked = file.recipe.normalise
+    ways: dict[str, Way] = dict.fromkeys(modalities, asked) if isinstance(asked, str) else asked
+    for modality in ways:
+        if modality not in (*modalities, *MODALITIES):
+            place = file.place("normalise", modality)
+            raise MerZooError(f"{place}: no modality '{modality}'.{nearest(modality, modalities)}")
+    return {modality: way for modality, way in ways.items() if modality in modalities and way != "none"}
 
 
 @dataclass
@@ -62,6 +79,11 @@ class _Filling:
     file: RecipeFile
     faults: list[str] = field(default_factory=list)
     code: dict[str, str] = field(default_factory=dict)
+
+    def refuse(self) -> None:
+        """Raise if anything was wrong."""
+        if self.faults:
+            raise MerZooError("\n".join(self.faults))
 
     def part(self, kind: str, part: PartChoice, *location: Any) -> PartChoice:
         """Return the part with all its settings."""
@@ -120,7 +142,5 @@ def versions(plan: Plan) -> dict[str, int]:
         >>> sorted(versions(fill(recipe.read("bilstm"), {"text": 8})))[:2]
         ['balancing/none', 'encoder/bilstm']
     """
-    parts = [(stage.kind, stage.part.name) for stage in plan.model.values() if stage.part is not None]
-    parts += [("balancing", plan.balancing.name), ("loss", plan.loss.name)]
-    parts += [("graph", plan.graph.name)] if plan.graph else []
-    return {"mer_zoo": COMPUTES, **{f"{kind}/{name}": registry.find(kind, name).version for kind, name in parts}}
+    parts = {f"{kind}/{part.name}": registry.find(kind, part.name).version for kind, part in plan.parts()}
+    return {"mer_zoo": COMPUTES, **parts}

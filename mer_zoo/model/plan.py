@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pydantic
 
+from mer_zoo.data.normalising import Way
 from mer_zoo.results.metrics import Score
 
 STAGE_KINDS = ("encoder", "layer", "edge_weight", "fusion", "head", "skip", "start")
@@ -132,6 +133,8 @@ class Plan(Strict):
         model: the stages by name, in the order the data meets them.
         balancing, loss: the parts.
         training: the loop's settings.
+        normalise: modality -> how its features are brought to one scale; a modality not named is left as it is.
+        learner: what is fitted without gradient descent instead of a model; then there are no stages.
         code: `kind/name` -> source of parts that are not the library's own.
 
     Example:
@@ -144,21 +147,35 @@ class Plan(Strict):
     """
 
     modalities: dict[str, int]
-    graph: PartChoice | None
-    model: dict[str, StageChoice]
-    balancing: PartChoice
-    loss: PartChoice
-    training: Training
+    graph: PartChoice | None = None
+    model: dict[str, StageChoice] = {}
+    balancing: PartChoice = PartChoice(name="none")
+    loss: PartChoice = PartChoice(name="nll")
+    training: Training = Training()
+    normalise: dict[str, Way] = {}
+    learner: PartChoice | None = None
     code: dict[str, str] = {}
 
     def plain(self) -> dict[str, Any]:
         """Return the plan as plain data, as result files and model files hold it."""
-        return {
-            "modalities": dict(self.modalities),
+        model = {
             "graph": self.graph and self.graph.plain(),
             "model": {name: stage.plain() for name, stage in self.model.items()},
             "balancing": self.balancing.plain(),
             "loss": self.loss.plain(),
             "training": self.training.model_dump(mode="json"),
+        }
+        return {
+            "modalities": dict(self.modalities),
+            **(model if self.learner is None else {"learner": self.learner.plain()}),
+            **({"normalise": dict(self.normalise)} if self.normalise else {}),
             **({"code": dict(self.code)} if self.code else {}),
         }
+
+    def parts(self) -> list[tuple[str, PartChoice]]:
+        """Return every part with its kind, in the order the data meets them."""
+        if self.learner is not None:
+            return [("learner", self.learner)]
+        graph = [("graph", self.graph)] if self.graph is not None else []
+        stages = [(stage.kind, stage.part) for stage in self.model.values() if stage.part is not None]
+        return [*graph, *stages, ("balancing", self.balancing), ("loss", self.loss)]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pydantic
 
+from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model.plan import PartChoice, StageChoice, Strict, Training
 from mer_zoo.registry import document, resources
@@ -46,6 +47,8 @@ class Recipe(Strict):
         modalities: `all` that the data has, a list of names, or a mapping to the widths the features must have.
         graph: the graph builder, or null.
         model: the stages in the order the data meets them, by name.
+        learner: what is fitted without gradient descent; instead of a model, and of all that belongs to one.
+        normalise: how features are brought to one scale: one word for all modalities, or modality -> word.
         balancing, loss: the parts.
         training: the loop's settings.
         published: scores from the literature.
@@ -56,11 +59,22 @@ class Recipe(Strict):
     notes: tuple[str, ...] = ()
     modalities: Literal["all"] | list[str] | dict[str, int] = "all"
     graph: PartChoice | None = None
-    model: dict[str, StageChoice]
+    model: dict[str, StageChoice] = pydantic.Field(default_factory=dict)
+    learner: PartChoice | None = None
+    normalise: Way | dict[str, Way] = "none"
     balancing: PartChoice = PartChoice(name="none")
     loss: PartChoice = PartChoice(name="nll")
     training: Training = Training()
     published: tuple[Published, ...] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _one_or_the_other(self) -> Recipe:
+        if self.learner is None and not self.model:
+            raise ValueError("a recipe has a `model` (its stages) or a `learner`; this one has neither")
+        idle = [key for key in ("model", "graph", "balancing", "loss", "training") if key in self.model_fields_set]
+        if self.learner is not None and idle:
+            raise ValueError(f"a `learner` is fitted as a whole: {', '.join(idle)} would not be used. Leave it out")
+        return self
 
 
 @dataclass

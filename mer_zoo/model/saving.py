@@ -14,12 +14,15 @@ import torch
 
 from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Conversation
+from mer_zoo.data.normalising import Normaliser
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import Plan
 
-FORMAT = "1"
+FORMAT = "2"
+NORMALISER = "normaliser:"
+"""What the names of a normaliser's arrays begin with."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Saved:
         plan: what it was made from.
         label_names: names of its classes.
         run: identity of the run.
+        normaliser: what brings features to the scale that the model was trained on.
         seed, fold: of the run.
     """
 
@@ -40,6 +44,7 @@ class Saved:
     plan: Plan
     label_names: tuple[str, ...]
     run: str
+    normaliser: Normaliser
     seed: int = 0
     fold: int | None = None
 
@@ -62,7 +67,8 @@ class Saved:
                 raise MerZooError(
                     f"{here}: {count} speakers, but model '{self.name}' was trained for {self.model.facts.speakers}."
                 )
-        corpus = Corpus(conversations, self.model.builder, self.model.views, device=device)
+        seen = [self.normaliser.apply(dialogue) for dialogue in conversations]
+        corpus = Corpus(seen, self.model.builder, self.model.views, device=device)
         self.model.to(device).eval()
         found = {}
         with torch.no_grad():
@@ -89,6 +95,7 @@ def save(saved: Saved, path: Path) -> None:
     os.close(handle)
     try:
         weights = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
+        weights |= {NORMALISER + name: torch.from_numpy(x) for name, x in saved.normaliser.state().items()}
         save_file(weights, temporary, metadata={"mer_zoo": FORMAT, "model": json.dumps(described)})
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
@@ -120,11 +127,13 @@ def load(path: Path | str, device: str = "cpu") -> Saved:
     except (SafetensorError, OSError) as error:
         raise MerZooError(f"{path}: not a readable safetensors file ({error}).") from None
     if metadata.get("mer_zoo") != FORMAT:
-        raise MerZooError(f"{path}: not a model that mer_zoo {FORMAT}.x saved. Train it anew.")
+        raise MerZooError(f"{path}: not a model of format {FORMAT}, which this mer_zoo reads. Train it anew.")
     described = json.loads(metadata["model"])
     facts = Facts(**{**described["facts"], "class_counts": tuple(described["facts"]["class_counts"])})
     plan = Plan.model_validate(described["filled"])
     model = assemble(plan, facts).to(device)
+    measured = {name: weights.pop(name).cpu().numpy() for name in list(weights) if name.startswith(NORMALISER)}
+    state = {name.removeprefix(NORMALISER): x for name, x in measured.items()}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -135,6 +144,7 @@ def load(path: Path | str, device: str = "cpu") -> Saved:
         plan,
         tuple(described["label_names"]),
         described["run"],
+        Normaliser.from_state(plan.normalise, state),
         described["seed"],
         described["fold"],
     )

@@ -59,14 +59,22 @@ class SplitMetrics(_Record):
 
 
 class DatasetInfo(_Record):
-    """Which data a run saw; `ceiling` is the accuracy no model can exceed, where it is known."""
+    """Which data a run saw; `ceilings` are the accuracies of optimal rules on the test split, where they are known.
+
+    That of `full` no model can exceed; the others see less.
+    """
 
     name: str
     fingerprint: str
     warnings: list[str] = []
-    ceiling: float | None = None
+    ceilings: dict[str, float] = {}
     label_names: list[str]
     modalities: dict[str, int]
+
+    @property
+    def ceiling(self) -> float | None:
+        """The accuracy that no model can exceed."""
+        return self.ceilings.get("full")
 
 
 class Split(_Record):

@@ -13,6 +13,7 @@ from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.results.device_metrics import confusion
 from mer_zoo.training.capturing import Replayed
+from mer_zoo.training.describing import predictions_of
 from mer_zoo.training.engines import Engine
 
 
@@ -49,8 +50,8 @@ class Evaluator:
         starts = np.cumsum([len(dialogue) for dialogue in conversations])[:-1]
         return [
             {
-                one.id: {"label": one.labels.tolist(), "predicted": p.argmax(-1).tolist(), "probability": p.tolist()}
-                for one, p in zip(conversations, np.split(probability, starts), strict=True)
+                dialogue.id: predictions_of(dialogue, rows)
+                for dialogue, rows in zip(conversations, np.split(probability, starts), strict=True)
             }
             for probability in probabilities
         ]

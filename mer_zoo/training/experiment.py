@@ -17,7 +17,7 @@ from mer_zoo.model.plan import Plan
 from mer_zoo.model.saving import Saved, save
 from mer_zoo.results.identity import Identity, Protocol
 from mer_zoo.results.result import SUFFIX, write_result
-from mer_zoo.training import loop
+from mer_zoo.training import learning, loop
 from mer_zoo.training.engines import seeds_that_fit, why_not_stacked
 from mer_zoo.training.options import ComputeOptions
 from mer_zoo.training.task import Task, identity
@@ -77,6 +77,8 @@ class Experiment:
         Args:
             progress: called after every epoch with its record.
         """
+        if self.plan.learner is not None:
+            return learning.learn(self.task(), self.seed, protocol=self.protocol)
         how: dict[str, Any] = {"protocol": self.protocol, "options": self.options, "progress": progress}
         return loop.train(self.task(), self.seed, **how)
 
@@ -132,6 +134,8 @@ def run_stack(
     first = experiments[0]
     if any(replace(other, seed=first.seed) != first for other in experiments):
         raise MerZooError("experiments that are stacked may differ in their seed only.")
+    if first.plan.learner is not None:
+        return [experiment.run() for experiment in experiments]
     task, outcomes = first.task(), []
     size = 1 if why_not_stacked(task) is not None else seeds_that_fit(task)
     how: dict[str, Any] = {"protocol": first.protocol, "options": first.options, "progress": progress}
@@ -144,12 +148,12 @@ def run_stack(
 def keep(experiment: Experiment, outcome: loop.Outcome, folder: Path, *, weights: bool = False) -> Path:
     """Write the result of an experiment into a folder, after its weights if they are wanted; returns its path.
 
-    The result vouches for everything else, so it is written last.
+    The result vouches for everything else, so it is written last. A learner has no weights to keep: it is fitted again.
     """
     path = folder / outcome.result.file_name
-    if weights:
-        result, plan = outcome.result, experiment.plan
-        saved = Saved(outcome.model, experiment.name, plan, tuple(result.dataset.label_names), result.run)
+    if weights and outcome.model is not None:
+        names, run = tuple(outcome.result.dataset.label_names), outcome.result.run
+        saved = Saved(outcome.model, experiment.name, experiment.plan, names, run, outcome.normaliser)
         save(replace(saved, seed=experiment.seed, fold=experiment.fold), weights_beside(path))
     return write_result(outcome.result, folder)
 

@@ -6,7 +6,6 @@ replays the literature and is marked everywhere, looks at it while training.
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,26 +16,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mer_zoo.data.normalising import Normaliser
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Model
 from mer_zoo.results.identity import Protocol
 from mer_zoo.results.metrics import score_confusion
-from mer_zoo.results.result import Environment, Result
+from mer_zoo.results.result import Result
 from mer_zoo.training import memory
+from mer_zoo.training.describing import described
 from mer_zoo.training.engines import Engine, OneSeed, StackedSeeds, batches_of, why_not_stacked
 from mer_zoo.training.evaluation import Evaluator
 from mer_zoo.training.options import ComputeOptions
-from mer_zoo.training.task import Task, identity
+from mer_zoo.training.task import Task
 
 Progress = Callable[[dict[str, Any]], None]
 
 
 @dataclass
 class Outcome:
-    """A trained model and its result."""
+    """What a run leaves.
 
-    model: Model
+    Attributes:
+        model: the trained model; None where a learner was fitted.
+        result: scores, predictions and all that was run.
+        normaliser: what its features were brought to one scale by.
+    """
+
+    model: Model | None
     result: Result
+    normaliser: Normaliser
 
 
 def train(
@@ -153,7 +161,11 @@ class _Run:
             confusions = validation.confusion(), test.confusion()
             predictions = test.predictions(task.dataset.select(task.split.test))
         return [
-            Outcome(model, self._result(record, [of_split[number] for of_split in confusions], predicted, model))
+            Outcome(
+                model,
+                self._result(record, [of_split[number] for of_split in confusions], predicted, model),
+                task.normaliser,
+            )
             for number, (record, predicted, model) in enumerate(
                 zip(self.records, predictions, engine.models, strict=True)
             )
@@ -200,43 +212,23 @@ class _Run:
         self, record: SeedRecord, confusions: Sequence[np.ndarray], predictions: dict[str, Any], model: Model
     ) -> Result:
         """Describe the run of one seed."""
-        task, data, share = self.task, self.task.dataset, 1 / len(self.seeds)  # what one of several stacked seeds costs
+        share = 1 / len(self.seeds)  # what one of several stacked seeds costs
         validation, test = (score_confusion(confusion, self.names) for confusion in confusions)
-        how: dict[str, Any] = {"protocol": self.protocol, "precision": self.options.precision}
-        what = identity(task.plan, data.fingerprint, task.split_rule, seed=record.seed, fold=task.fold, **how)
-        described = {
-            "run": what.run,
-            "recipe_name": task.name,
-            "recipe": what.recipe,
-            "dataset": {
-                "name": data.name,
-                "fingerprint": data.fingerprint,
-                "warnings": data.warnings,
-                "ceiling": data.ceiling,
-                "label_names": self.names,
-                "modalities": data.widths,
-            },
-            "seed": record.seed,
-            "fold": task.fold,
-            "protocol": self.protocol,
-            "split_rule": what.split,
-            "precision": what.precision,
-            "versions": what.versions,
-            "split": task.split._asdict(),
-            "chosen_epoch": record.best.epoch,
-            "epochs_run": len(record.history),
-            "metrics": {"validation": validation, "test": test},
-            "oracle_metrics": record.best_on_test.scores,
-            "history": record.history,
-            "predictions": predictions,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "seconds": {
+        return described(
+            self.task,
+            record.seed,
+            self.protocol,
+            self.options.precision,
+            chosen_epoch=record.best.epoch,
+            epochs_run=len(record.history),
+            metrics={"validation": validation, "test": test},
+            oracle_metrics=record.best_on_test.scores,
+            history=record.history,
+            predictions=predictions,
+            parameters=sum(p.numel() for p in model.parameters()),
+            seconds={
                 "total": (time.perf_counter() - self.started) * share,
                 "first_epoch": self.seconds[0] * share,
                 "per_epoch": float(np.median(self.seconds)) * share,
             },
-            "peak_memory_mb": memory.peak(task.device),
-            "environment": Environment.here(task.device),
-            "finished": datetime.datetime.now(datetime.timezone.utc),
-        }
-        return Result.model_validate(described)
+        )

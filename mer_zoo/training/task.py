@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from mer_zoo.corpus import Corpus
-from mer_zoo.data.conversation import Dataset
+from mer_zoo.data.conversation import Conversation, Dataset
+from mer_zoo.data.normalising import Normaliser
 from mer_zoo.data.splits import Split, SplitRule
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
@@ -60,8 +61,17 @@ class Task:
         """Graph builder and views of the plan."""
         return wire(self.plan, self.facts.speakers)
 
+    @cached_property
+    def normaliser(self) -> Normaliser:
+        """What brings features to one scale, measured on the train dialogues alone."""
+        return Normaliser.fit(self.dataset.select(self.split.train), self.plan.normalise)
+
+    def dialogues(self, ids: Sequence[str]) -> list[Conversation]:
+        """Return dialogues as the model sees them: normalised."""
+        return [self.normaliser.apply(dialogue) for dialogue in self.dataset.select(ids)]
+
     def _corpus(self, ids: Sequence[str]) -> Corpus:
-        dialogues, wiring = self.dataset.select(ids), self.wiring
+        dialogues, wiring = self.dialogues(ids), self.wiring
         return Corpus(dialogues, wiring.builder, wiring.views, kernels=self.kernels, device=self.device)
 
     @cached_property
