@@ -65,6 +65,16 @@ def test_the_others_are_compared_with_the_first_model_or_the_named_one():
         compare(results, control="weka")
 
 
+def test_a_control_that_a_dataset_lacks_is_replaced_aloud():
+    results = [*suite(seeds=2, a=0.6, b=0.5), *(fabricate(name, dataset="meld") for name in ("b", "c"))]
+    first, second = compare_all(results, control="a")
+    assert (first.control, second.control) == ("a", "b")
+    assert first.notes == ()
+    assert second.notes[0] == "The control a has no results here; b stands in for it."
+    with pytest.raises(MerZooError, match="no results of 'bb'"):
+        compare_all(results, control="bb")
+
+
 def test_a_pair_is_what_the_formula_says_of_its_predictions():
     results = [r for r in suite(seeds=7, strong=0.75, weak=0.6) if (r.recipe_name, r.seed) != ("weak", 6)]
     table = compare(results, control="weak")
@@ -98,7 +108,7 @@ def test_a_fold_counts_as_one_dialogue():
 def test_folds_must_be_the_same_for_all_seeds():
     results = [fabricate(seed=seed, fold=fold, folds=2) for seed in range(2) for fold in range(2)]
     other = [moved(r, fold=1 - r.fold, run=r.identity.model_copy(update={"fold": 1 - r.fold}).run) for r in results[2:]]
-    with pytest.raises(MerZooError, match="fold 0 of other runs tests it"):
+    with pytest.raises(MerZooError, match="of other runs tests it"):
         compare(results[:2] + other)
 
 

@@ -137,13 +137,17 @@ def _measured(results: Sequence[Result]) -> str:
     for result in results:
         groups.setdefault((result.dataset.name, result.protocol), []).append(result)
     for (data, protocol), members in sorted(groups.items()):
-        f1 = [100 * r.metrics.test.weighted_f1 for r in members]
-        accuracy = [100 * r.metrics.test.accuracy for r in members]
-        spread = f" ± {np.std(f1, ddof=1):.2f}" if len(f1) > 1 else ""
         warned = "see the warnings of `mer-zoo validate`" if members[0].dataset.warnings else ""
-        chosen = "test" if protocol == "test-oracle" else "validation"
-        row = (data, f"{np.mean(f1):.2f}{spread}", f"{np.mean(accuracy):.2f}", len(members), PROTOCOLS[chosen], warned)
-        rows.append(row)
+        scores = {"validation": [r.metrics.test for r in members]}
+        if protocol == "test-oracle":
+            scores["test"] = [r.oracle_metrics for r in members if r.oracle_metrics]
+        for chosen, found in scores.items():
+            f1 = [100 * one.weighted_f1 for one in found]
+            accuracy = [100 * one.accuracy for one in found]
+            spread = f" ± {np.std(f1, ddof=1):.2f}" if len(f1) > 1 else ""
+            if found:
+                means = f"{np.mean(f1):.2f}{spread}", f"{np.mean(accuracy):.2f}"
+                rows.append((data, *means, len(found), PROTOCOLS[chosen], warned))
     return table(["data", "weighted F1, %", "accuracy, %", "runs", "protocol", ""], rows)
 
 

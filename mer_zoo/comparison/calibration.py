@@ -87,7 +87,8 @@ def claims(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """
     found = [difference(other, confusion[0]) for other in confusion[1:]]
     ways = {"seeds alone": "p_seeds", "dialogues alone": "p_dialogues", "both (what is claimed)": "p"}
-    return {way: (holm(np.stack([getattr(one, p) for one in found], -1)) < LEVEL).any(-1) for way, p in ways.items()}
+    corrected = {way: holm(np.stack([getattr(one, p) for one in found], -1)) for way, p in ways.items()}
+    return {way: np.any(values < LEVEL, axis=-1) for way, values in corrected.items()}
 
 
 def bootstrap_claims(confusion: np.ndarray, random: np.random.Generator, draws: int = 500) -> np.ndarray:

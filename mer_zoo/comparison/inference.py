@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from mer_zoo.results.metrics import weighted_f1
@@ -118,7 +119,7 @@ def _p(value: np.ndarray, deviation: np.ndarray, freedom: Any) -> np.ndarray:
     return np.where((value == 0) & (deviation == 0), 1.0, 2 * stats.t.sf(np.abs(value) / deviation, freedom))
 
 
-def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+def holm(p_values: npt.ArrayLike) -> np.ndarray:
     """Correct p-values for their number by Holm's step-down method.
 
     Args:

@@ -132,6 +132,10 @@ def _scores(comparison: Comparison, score: str, name: str) -> Figure:
 
     means = "; ".join(f"{model.name} {100 * model.mean(score):.2f}" for model in models)
     alt = f"{name} in percent, mean over seeds: {means}."
+    if oracle:
+        known = [model for model in models if model.gap is not None]
+        best = "; ".join(f"{model.name} {100 * model.oracle_values(score).mean():.2f}" for model in known)
+        alt += f" At the best epochs on test: {best or 'not recorded'}."
     alt += "" if ceiling is None else f" The ceiling is {100 * ceiling:.2f}."
     caption = f"{name} (dot: one seed; bar: mean{'; cross: its best epoch on test' if oracle else ''})"
     return _draw(caption, alt, 1.1 + 0.42 * len(models), paint, oracle=oracle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -218,6 +218,11 @@ def compare(results: Sequence[Result], *, control: str | None = None, all_pairs:
 def compare_all(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> list[Comparison]:
     """Make one comparison per dataset, contents of it, and protocol; those with scores selected on test come last.
 
+    Args:
+        results: of any number of datasets.
+        control: as in `compare`; where its runs on a dataset are missing, the first model there stands in, with a note.
+        all_pairs: as in `compare`.
+
     Raises:
         MerZooError: what `compare` raises.
     """
@@ -227,7 +232,18 @@ def compare_all(results: Sequence[Result], *, control: str | None = None, all_pa
         groups.setdefault(key, []).append(result)
     if not groups:
         compare([])
-    return [compare(groups[key], control=control, all_pairs=all_pairs) for key in sorted(groups)]
+    names = {result.recipe_name for result in results}
+    if control is not None and control not in names:
+        raise MerZooError(f"control: there are no results of '{control}'.{nearest(control, names)}")
+    found = []
+    for key in sorted(groups):
+        there = control in {result.recipe_name for result in groups[key]}
+        one = compare(groups[key], control=control if there else None, all_pairs=all_pairs)
+        if control is not None and not there and one.control is not None:
+            note = f"The control {control} has no results here; {one.control} stands in for it."
+            one = replace(one, notes=(note, *one.notes))
+        found.append(one)
+    return found
 
 
 def _kind(result: Result) -> str:
