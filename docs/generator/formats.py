@@ -10,14 +10,14 @@ from mer_zoo import registry
 from mer_zoo.commands.describe import type_name, written
 from mer_zoo.comparison import suite
 from mer_zoo.data import container, tabular
-from mer_zoo.model import recipe
+from mer_zoo.model import plan, recipe
 from mer_zoo.registry import docstrings
 from mer_zoo.results import result
 
 RECORDS: dict[str, Any] = {
     "recipe": recipe.Recipe,
-    "stage": recipe.Stage,
-    "training": recipe.Training,
+    "stage": plan.StageChoice,
+    "training": plan.Training,
     "published": recipe.Published,
     "suite": suite.Suite,
     "suite-entry": suite.Entry,
@@ -66,8 +66,8 @@ def _about(annotation: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, recipe.Part):
+    if isinstance(value, plan.PartChoice):
         return value.name
-    if isinstance(value, recipe.Training):
+    if isinstance(value, plan.Training):
         return "{}"
     return written(value)
