@@ -14,14 +14,15 @@ from mer_zoo.data.container import FEATURES, MANIFEST, fingerprint_of, read_data
 from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.errors import MerZooError
 
+MODALITIES = ["text", "audio", "visual", "Blick", "声", "text_present", "features", "a1"]
 NAMES = st.text(min_size=1, max_size=8).filter(str.strip)
 
 
 @st.composite
 def datasets(draw):
-    widths = draw(st.dictionaries(NAMES, st.integers(1, 4), min_size=1, max_size=3))
+    widths = draw(st.dictionaries(st.sampled_from(MODALITIES), st.integers(1, 4), min_size=1, max_size=3))
     ids = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
-    classes = draw(st.lists(NAMES, min_size=1, max_size=4))
+    classes = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     spoken = draw(st.booleans())
     dialogues = []
     for name in ids:

@@ -185,6 +185,9 @@ def scenarios(folder):
     yield "a strange letter", lambda: document.parse("a: \x00\n", "mine.yaml")
     yield "a key twice", lambda: document.parse("a: 1\na: 2\n", "mine.yaml")
     yield "a key that is a list", lambda: document.parse("[1]: 1\n", "mine.yaml")
+    yield "YAML without end", lambda: document.parse("# " + "x" * document.LONGEST, "mine.yaml")
+    yield "YAML too deep", lambda: document.parse("a: " + "[" * 60, "mine.yaml")
+    yield "YAML too large", lambda: document.parse("- 1\n" * 60_000, "mine.yaml")
     yield "an alias of itself", lambda: document.parse("a: &a [*a]\n", "mine.yaml")
     # recipes
     wrong = """

@@ -197,5 +197,5 @@ def test_references(tmp_path):
 
 
 def test_yaml_that_refers_to_itself_is_refused():
-    with pytest.raises(MerZooError, match=r"loop\.yaml: refers to itself"):
+    with pytest.raises(MerZooError, match=r"loop\.yaml:1:8 'a' refers to itself"):
         document.parse("a: &a [*a]\n", "loop.yaml")

@@ -25,14 +25,14 @@ import uuid
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mer_zoo.data.conversation import Conversation, Dataset
+from mer_zoo.data.conversation import CLASSES, UNLABELLED, Conversation, Dataset
 from mer_zoo.errors import MerZooError
 
 FORMAT = "mer_zoo dataset"
@@ -47,10 +47,10 @@ class _Strict(BaseModel):
 
 class _Dialogue(_Strict):
     id: str
-    utterances: int
+    utterances: Annotated[int, Field(ge=1)]
     speakers: list[str]
     roles: list[str]
-    labels: list[int]
+    labels: list[Annotated[int, Field(ge=UNLABELLED, lt=CLASSES)]]
     transcript: list[str] | None
 
 
@@ -59,7 +59,7 @@ class _Manifest(_Strict):
     version: Literal[1]
     name: str
     label_names: list[str]
-    widths: dict[str, int]
+    widths: dict[str, Annotated[int, Field(ge=1)]]
     splits: dict[str, list[str]]
     provenance: dict[str, str]
     warnings: list[str]
@@ -259,7 +259,7 @@ def _sha256(path: Path) -> str:
 
 def _read_manifest(home: Path) -> _Manifest:
     path = home / MANIFEST
-    if not home.exists():
+    if not os.path.exists(home):
         raise MerZooError(f"{home}: no such dataset folder. Check the path.")
     if not home.is_dir():
         raise MerZooError(f"{home}: is a file, not a dataset folder. Import it first: mer-zoo import LAYOUT {home}")

@@ -14,6 +14,8 @@ from mer_zoo.errors import MerZooError, nearest
 
 MODALITIES = ("text", "audio", "visual")
 UNLABELLED = -1
+CLASSES = 10_000  # at most; a larger label is a mistake, and would make room for as many
+NAME = 1000  # characters of a dialogue's, speaker's or class's name, at most
 
 
 class _Frozen:
@@ -76,6 +78,13 @@ class Conversation(_Frozen):
             raise MerZooError(f"{here}: has no utterances. Remove it, or give it at least one.")
         if not self.features:
             raise MerZooError(f"{here}: has no features. Give at least one modality, such as 'text'.")
+        for modality in self.features:
+            if not modality.isidentifier() or modality.startswith("_") or len(modality) > 64:
+                raise MerZooError(
+                    f"{here}: modality '{modality[:70]}' has a name that cannot be used. Take one word of letters, "
+                    "digits and underscores, such as 'text'."
+                )
+        _check_names(f"dialogue '{self.id[:70]}'", (self.id, *self.speakers, *self.roles))
         for turn, speaker in enumerate(self.speakers):
             if not speaker.strip():
                 raise MerZooError(f"{here}, utterance {turn}: has no speaker. Name one (any string will do).")
@@ -147,6 +156,19 @@ class Conversation(_Frozen):
         return _read_only(np.array([order.setdefault(s, len(order)) for s in self.speakers], dtype=np.int64))
 
 
+def _check_names(here: str, names: Sequence[str]) -> None:
+    """Refuse names that cannot be printed, and texts in place of names."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        here = here.encode(errors="replace").decode()
+        raise MerZooError(
+            f"{here}: a name holds half a character ({error.object[error.start]!a}). Read its source as UTF-8."
+        ) from None
+    if (size := max(map(len, names))) > NAME:
+        raise MerZooError(f"{here}: a name has {size:,} characters, more than {NAME:,}. Shorten it.")
+
+
 def _read_only(array: np.ndarray) -> np.ndarray:
     view = array.view()
     view.flags.writeable = False
@@ -204,6 +226,15 @@ class Dataset(_Frozen):
     def _check(self) -> None:
         if not self.conversations:
             raise MerZooError(f"dataset '{self.name}': has no dialogues.")
+        here = f"dataset '{self.name[:70]}'"
+        _check_names(here, (self.name, *self.label_names))
+        if len(self.label_names) > CLASSES:
+            raise MerZooError(f"{here}: {len(self.label_names):,} classes, and there can be {CLASSES:,}.")
+        for number, name in enumerate(self.label_names):
+            if not name.strip():
+                raise MerZooError(f"{here}: class {number} has no name. Name every class.")
+            if self.label_names.index(name) < number:
+                raise MerZooError(f"{here}: two classes are called '{name}'. Name every class differently.")
         first = self.conversations[0]
         seen: set[str] = set()
         for dialogue in self.conversations:

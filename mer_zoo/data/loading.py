@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def load(reference: str | Mapping[str, Any], place: str = "") -> Dataset:
     if reference in names:
         return _make(reference, {}, place)
     folder = Path(reference)
-    if folder.exists():
+    if os.path.exists(folder):  # False for names too long to be one
         return _read(folder.resolve(), tuple(_stamp(folder / file) for file in (MANIFEST, FEATURES)))
     if registry.names_class(reference):
         return _make(reference, {}, place)

@@ -1,8 +1,5 @@
 """Importers for the feature pickles of the field's IEMOCAP and MELD releases, which never run what a pickle asks for.
 
-A pickle is a program: it may import and call anything. `load_plain` knows a dozen harmless names, answers every other
-one with an error, and builds numpy arrays itself from checked types and raw bytes.
-
 The layouts are tuples, most of whose parts are dicts from dialogue id to one entry per utterance:
 
 | layout | released with | parts, in order |
@@ -19,8 +16,7 @@ layers in the `sdt` layouts, the first is read, as AMB-DSGDN does.
 from __future__ import annotations
 
 import os
-import pickle
-from collections import OrderedDict
+import reprlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +25,16 @@ from typing import Any
 import numpy as np
 
 from mer_zoo.data.conversation import MODALITIES, Conversation, Dataset
+from mer_zoo.data.unpickling import load_plain
 from mer_zoo.errors import MerZooError
 
 IEMOCAP_LABELS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 MELD_LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 MELD_SPEAKERS = 9
+NUMBER = int | float | np.number | np.bool_
+LARGEST_ID = 2**63
+SHARED = 16  # bytes of features for one of the file: rows may be shared, such as one of zeros
+SPARE = 64 << 20  # and what the features of a small file may take anyway
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str 
         for key in ids:
             if key not in parts[part]:
                 raise MerZooError(f"{file}, part '{part}': has no dialogue {key!r}, which the split lists name.")
+    _check_size(parts, ids, layout, file)
     dialogues = [_conversation(parts, key, layout, file) for key in ids]
     unlisted = len(set(parts["labels"]) - set(ids))
     left_out = f"{unlisted} dialogue(s) of {file.name} are in neither its train nor its test list and were left out."
@@ -136,169 +138,6 @@ def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str 
         provenance={m: f"{layout.features[m]}, from {file.name} (layout {layout.name})" for m in MODALITIES},
         warnings=(left_out,) if unlisted else (),
     )
-
-
-def load_plain(path: str | os.PathLike[str]) -> Any:
-    """Unpickle a file of plain containers, strings, numbers and numpy arrays, and refuse any other.
-
-    Args:
-        path: a pickle of any protocol.
-
-    Returns:
-        The object; strings of Python 2 are decoded as latin1. Nothing that the pickle names is imported or called.
-
-    Raises:
-        MerZooError: the pickle names anything else, or is damaged.
-
-    Example:
-        >>> import pickle, tempfile
-        >>> with tempfile.TemporaryDirectory() as home:
-        ...     _ = Path(home, "evil.pkl").write_bytes(pickle.dumps(eval))
-        ...     load_plain(f"{home}/evil.pkl")
-        Traceback (most recent call last):
-        ...
-        mer_zoo.errors.MerZooError: .../evil.pkl: asks to import 'builtins.eval', which feature data has no need of. ...
-    """
-    file = Path(path)
-    try:
-        with file.open("rb") as stream:
-            return _Unpickler(stream, encoding="latin1").load()
-    except FileNotFoundError:
-        raise MerZooError(f"{file}: no such file. Check the path.") from None
-    except OSError as error:
-        raise MerZooError(f"{file}: cannot be read: {error.strerror or error}.") from None
-    except _Forbidden as error:
-        raise MerZooError(
-            f"{file}: asks to import '{error}', which feature data has no need of. Nothing was run. "
-            "Only plain containers, strings, numbers and numpy arrays are read; do not open this file with pickle."
-        ) from None
-    except Exception as error:  # damaged bytes can make the unpickler raise nearly anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise MerZooError(f"{file}: is not a pickle of plain data ({reason}). It is truncated or damaged.") from None
-
-
-class _Forbidden(Exception):
-    pass
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _Forbidden(f"{module}.{name}") from None
-
-
-class _Sealed(type):
-    """A pickle may set attributes of whatever it names; those of our stubs stay as they are."""
-
-    def __setattr__(cls, name: str, value: object) -> None:
-        raise pickle.UnpicklingError(f"sets '{name}' of {cls.__name__}")
-
-
-class _Dtype(metaclass=_Sealed):
-    """Stands in for `numpy.dtype`: simple numbers, strings and objects; no records, no sub-arrays, no metadata."""
-
-    def __init__(self, code: str, align: object = False, copy: object = True) -> None:
-        self.dtype = self._plain(np.dtype(str(code)))
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, order, *nested = state[:5]
-        if any(part is not None for part in nested):
-            raise pickle.UnpicklingError("holds an array of records")
-        if order in ("<", ">"):
-            self.dtype = self._plain(self.dtype.newbyteorder(order))
-
-    @staticmethod
-    def _plain(dtype: np.dtype) -> np.dtype:
-        if dtype.kind not in "biufSUO" or dtype.fields or dtype.subdtype:
-            raise pickle.UnpicklingError(f"holds an array of type {dtype}")
-        return dtype
-
-
-class _Array(np.ndarray, metaclass=_Sealed):
-    """Stands in for `numpy.ndarray`; numpy fills it only after its state was found sound. `np.asarray` undresses it."""
-
-    def __new__(cls) -> _Array:
-        return super().__new__(cls, (0,), np.dtype("b"))
-
-    def __setstate__(self, state: Any) -> None:
-        _, sizes, dtype, fortran, raw = state
-        shape = tuple(int(size) for size in sizes)
-        count = _count(shape)
-        if dtype.dtype.kind == "O":
-            sound = type(raw) is list and len(raw) == count
-        else:
-            raw = _bytes(raw)
-            sound = len(raw) == count * dtype.dtype.itemsize
-        if not sound:
-            raise pickle.UnpicklingError(f"holds an array whose data does not fill its shape {shape}")
-        super().__setstate__((1, shape, dtype.dtype, bool(fortran), raw))  # type: ignore[arg-type]
-
-
-class _Reconstruct(metaclass=_Sealed):
-    """Stands in for numpy's `_reconstruct`: an empty array, whose state follows."""
-
-    def __new__(cls, subtype: object, shape: object, code: object) -> Any:
-        return _Array()
-
-
-class _FromBuffer(metaclass=_Sealed):
-    """Stands in for numpy's `_frombuffer`: how protocol 5 stores arrays."""
-
-    def __new__(cls, raw: Any, dtype: _Dtype, shape: Any, order: str, axes: Any = None) -> Any:
-        if dtype.dtype.kind == "O":
-            raise pickle.UnpicklingError("holds raw bytes for an array of objects")
-        flat = np.frombuffer(_bytes(raw), dtype.dtype)
-        return flat.reshape(shape, order="F" if order == "F" else "C")
-
-
-class _Scalar(metaclass=_Sealed):
-    """Stands in for numpy's `scalar`: one number or string."""
-
-    def __new__(cls, dtype: _Dtype, raw: Any) -> Any:
-        if dtype.dtype.kind == "O":
-            raise pickle.UnpicklingError("holds an object scalar")
-        return np.frombuffer(_bytes(raw), dtype.dtype, count=1)[0]
-
-
-class _Encode(metaclass=_Sealed):
-    """Stands in for `_codecs.encode`, by which old protocols spell bytes."""
-
-    def __new__(cls, text: str, encoding: str = "latin1") -> Any:
-        return _bytes(text)
-
-
-def _bytes(raw: object) -> bytes:
-    if isinstance(raw, str):  # Python 2 wrote bytes as strings, and they came in as latin1
-        return raw.encode("latin1")
-    if isinstance(raw, bytes | bytearray):
-        return bytes(raw)
-    raise pickle.UnpicklingError(f"holds a {type(raw).__name__} where bytes belong")
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    if any(size < 0 for size in shape):
-        raise pickle.UnpicklingError(f"holds an array of shape {shape}")
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _Encode,
-    ("collections", "OrderedDict"): OrderedDict,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = _Reconstruct
-    _ALLOWED[f"{_core}.multiarray", "scalar"] = _Scalar
-    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _FromBuffer
-for _builtins in ("builtins", "__builtin__"):
-    for _plain in (set, frozenset, bytes, bytearray):
-        _ALLOWED[_builtins, _plain.__name__] = _plain
 
 
 def _parts(content: object, layout: PickleLayout, file: Path) -> dict[str, Any]:
@@ -327,14 +166,19 @@ def _fault(content: object, layout: PickleLayout) -> str | None:
             return f"part {position} ('{part}') is not a dict by dialogue id with something in it"
     for modality, width in layout.widths.items():
         row = _first(_first(parts[modality]))
-        found = len(row) if isinstance(row, list | tuple | np.ndarray) and np.ndim(_first(row)) == 0 else None
+        found = len(row) if isinstance(row, list | tuple | np.ndarray) and isinstance(_first(row), NUMBER) else None
         if found != width:
             return f"{modality} features have width {found}, not {width}"
     speaker = _first(_first(parts["speakers"]))
     if isinstance(speaker, str) == layout.one_hot_speakers:
         want = f"one-hot rows of {MELD_SPEAKERS}" if layout.one_hot_speakers else "M or F"
-        return f"speakers are such as {speaker!r}, not {want}"
+        return f"speakers are such as {_shown(speaker)}, not {want}"
     return None
+
+
+def _shown(value: object) -> str:
+    """Return a short text; lists of the same lists would be endless when written out."""
+    return reprlib.repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def _first(collection: Any) -> Any:
@@ -348,8 +192,8 @@ def _first(collection: Any) -> Any:
 def _dialogue_list(value: Any, split: str, file: Path) -> list[Hashable]:
     keys = value.tolist() if isinstance(value, np.ndarray) else list(value)
     for key in keys:
-        if not isinstance(key, str | int | np.integer):
-            raise MerZooError(f"{file}, part '{split}': {key!r} is not a dialogue id; want strings or integers.")
+        if not isinstance(key, str | int | np.integer) or (not isinstance(key, str) and abs(key) > LARGEST_ID):
+            raise MerZooError(f"{file}, part '{split}': {_shown(key)} is not a dialogue id; want strings or integers.")
     if isinstance(value, set | frozenset):  # a set has no order of its own that another run would repeat
         keys.sort(key=lambda key: (isinstance(key, str), key))
     return keys
@@ -357,14 +201,12 @@ def _dialogue_list(value: Any, split: str, file: Path) -> list[Hashable]:
 
 def _conversation(parts: dict[str, Any], key: Hashable, layout: PickleLayout, file: Path) -> Conversation:
     here = f"{file}, dialogue {key!r}"
-    labels = _numbers(parts["labels"][key], f"{here}, labels", 1)
+    labels = _numbers(parts["labels"][key], f"{here}, labels")
     if (labels != np.round(labels)).any():
         raise MerZooError(f"{here}, labels: are not whole numbers.")
     features = {}
     for modality, width in layout.widths.items():
-        features[modality] = _numbers(parts[modality][key], f"{here}, {modality}", 2)
-        if features[modality].shape[1] != width:
-            raise MerZooError(f"{here}, {modality}: width {features[modality].shape[1]}, the layout wants {width}.")
+        features[modality] = _numbers(parts[modality][key], f"{here}, {modality}", width)
     return Conversation(
         id=str(key),
         speakers=_speakers(parts["speakers"][key], layout.one_hot_speakers, here),
@@ -375,14 +217,35 @@ def _conversation(parts: dict[str, Any], key: Hashable, layout: PickleLayout, fi
     )
 
 
-def _numbers(value: Any, where: str, dimensions: int) -> np.ndarray:
+def _check_size(parts: dict[str, Any], ids: Sequence[Hashable], layout: PickleLayout, file: Path) -> None:
+    """Refuse more features than a file of this size has, for a pickle can name one row a million times."""
+    size = 0
+    for modality, width in layout.widths.items():
+        size += sum(4 * width * len(rows) for key in ids if hasattr(rows := parts[modality][key], "__len__"))
+    if size > SHARED * file.stat().st_size + SPARE:
+        raise MerZooError(f"{file}: its features would take {size:,} bytes, which its own size does not explain.")
+
+
+def _numbers(value: Any, where: str, width: int | None = None) -> np.ndarray:
+    """Return float32 `[utt]`, or `[utt, width]`."""
     try:
-        array = np.asarray([np.asarray(row, dtype=np.float32) for row in value], dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        rows = [_row(row, where, width) for row in value]
+    except (TypeError, ValueError, OverflowError) as error:
         raise MerZooError(f"{where}: is not an array of numbers, one row per utterance ({error}).") from None
-    if array.ndim != dimensions:
-        raise MerZooError(f"{where}: has {array.ndim} dimension(s), want {dimensions} and at least one utterance.")
-    return array
+    if not rows:
+        raise MerZooError(f"{where}: has no utterance. Give at least one.")
+    return np.stack(rows)
+
+
+def _row(row: Any, where: str, width: int | None) -> np.ndarray:
+    numbers = [row] if width is None else row if isinstance(row, list | tuple | np.ndarray) else ()
+    if isinstance(numbers, np.ndarray) and numbers.ndim != 1:
+        raise ValueError(f"a row has {numbers.ndim} dimensions")
+    if width is not None and len(numbers) != width:
+        raise MerZooError(f"{where}: width {len(numbers)}, the layout wants {width}.")
+    if not isinstance(numbers, np.ndarray) and not all(isinstance(number, NUMBER) for number in numbers):
+        raise TypeError("it holds other things than numbers")
+    return np.asarray(row, dtype=np.float32)
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:
@@ -394,9 +257,9 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
 
 def _speakers(value: Any, one_hot: bool, here: str) -> tuple[str, ...]:
     if one_hot:
-        rows = _numbers(value, f"{here}, speakers", 2)
-        bad = (np.sort(rows, axis=1) != np.eye(rows.shape[1])[-1]).any(axis=1)
-        if rows.shape[1] != MELD_SPEAKERS or bad.any():
+        rows = _numbers(value, f"{here}, speakers", MELD_SPEAKERS)
+        bad = (np.sort(rows, axis=1) != np.eye(MELD_SPEAKERS)[-1]).any(axis=1)
+        if bad.any():
             raise MerZooError(
                 f"{here}, utterance {int(bad.argmax())}: speaker {rows[int(bad.argmax())].tolist()} is not a one-hot "
                 f"row of {MELD_SPEAKERS}."
@@ -405,5 +268,5 @@ def _speakers(value: Any, one_hot: bool, here: str) -> tuple[str, ...]:
     letters = _texts(value, f"{here}, speakers")
     for utterance, letter in enumerate(letters):
         if letter not in ("M", "F"):
-            raise MerZooError(f"{here}, utterance {utterance}: speaker {letter!r} is neither M nor F.")
+            raise MerZooError(f"{here}, utterance {utterance}: speaker {_shown(letter)} is neither M nor F.")
     return letters

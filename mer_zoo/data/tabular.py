@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
@@ -23,11 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mer_zoo.data.conversation import Conversation, Dataset
+from mer_zoo.data.conversation import CLASSES, Conversation, Dataset
 from mer_zoo.errors import MerZooError, nearest
 
 REQUIRED = {"dialogue": "Uiu", "turn": "iu", "split": "U", "label": "iu"}
 OPTIONAL = {"transcript": "U", "speaker": "U", "label_names": "U"}
+UNPACKED = 100  # features shrink by 10 when compressed, sparse ones by 50
+SPARE = 64 << 20  # bytes that a small file may unpack to anyway
 NOT_READ = ("sentiment",)  # MELD's second annotation; no model here is trained on it
 KINDS = {"U": "text", "i": "integers", "u": "integers", "f": "floats", "b": "true or false"}
 SPLITS = {
@@ -69,10 +72,10 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
     names = [str(value) for value in columns["dialogue"].tolist()]
     numbers: dict[str, int] = {}
     dialogue = np.array([numbers.setdefault(value, len(numbers)) for value in names], dtype=np.int64)
-    turn = columns["turn"].astype(np.int64)
+    turn = _whole(columns, "turn", file)
     order = np.lexsort((turn, dialogue))
     _check_turns(dialogue[order], turn[order], list(numbers), file)
-    labels = columns["label"].astype(np.int64)
+    labels = _whole(columns, "label", file)
     rows_of = np.split(order, np.flatnonzero(np.diff(dialogue[order])) + 1)
 
     features: dict[str, np.ndarray] = {}
@@ -111,6 +114,11 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
     if "label_names" in columns:
         label_names = columns["label_names"].tolist()
     else:
+        if labels.max() >= CLASSES:
+            raise MerZooError(
+                f"{file}, column 'label': label {labels.max()} in row {int(labels.argmax())}: there can be {CLASSES:,} "
+                "classes. Number the classes from 0."
+            )
         label_names = [str(number) for number in range(max(int(labels.max()), 0) + 1)]
     return Dataset(
         name=name or file.stem,
@@ -122,18 +130,21 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
 
 
 def _load(file: Path) -> dict[str, np.ndarray]:
-    if not file.is_file():
-        raise MerZooError(f"{file}: no such file. Check the path.")
+    if not os.path.isfile(file):
+        raise MerZooError(f"{file}: {'is a folder' if os.path.isdir(file) else 'no such file'}. Check the path.")
     try:
-        loaded = np.load(file, allow_pickle=False)
+        loaded = np.load(file, mmap_mode="r", allow_pickle=False)  # of an .npz nothing is mapped or read yet
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise MerZooError(f"{file}: is not a readable .npz ({error}). Write it with numpy.savez.") from None
+        reason = "it holds pickled objects" if "allow_pickle" in str(error) else error
+        raise MerZooError(f"{file}: is not a readable .npz ({reason}). Write it with numpy.savez.") from None
     if not isinstance(loaded, np.lib.npyio.NpzFile):
         raise MerZooError(f"{file}: is a single array, not an .npz of columns. Write it with numpy.savez.")
     columns = {}
-    with loaded:
+    with loaded, zipfile.ZipFile(file) as archive:
+        _check_size(archive, file)
         for key in loaded.files:
             try:
+                _check_declaration(archive, key, file)
                 columns[key] = loaded[key]
             except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
                 if "allow_pickle" in str(error):
@@ -145,6 +156,43 @@ def _load(file: Path) -> dict[str, np.ndarray]:
             if not isinstance(columns[key], np.ndarray):
                 raise MerZooError(f"{file}, '{key}': is not a numpy array. Write the file with numpy.savez.")
     return columns
+
+
+def _check_size(archive: zipfile.ZipFile, file: Path) -> None:
+    size = sum(member.file_size for member in archive.infolist())
+    if size > UNPACKED * file.stat().st_size + SPARE:
+        raise MerZooError(
+            f"{file}: unpacks to {size:,} bytes, more than {UNPACKED} times its size. If it is right, write it with "
+            "numpy.savez instead of savez_compressed."
+        )
+
+
+def _check_declaration(archive: zipfile.ZipFile, key: str, file: Path) -> None:
+    """Compare the shape that an array declares with the bytes there are, before room is made for it."""
+    name = next((n for n in (f"{key}.npy", key) if n in archive.NameToInfo), key)
+    with archive.open(name) as member:
+        if not name.endswith(".npy"):
+            return  # no array, as will be said
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+        there = archive.getinfo(name).file_size - member.tell()
+    want = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and (want != there or min(shape, default=0) < 0):
+        raise MerZooError(
+            f"{file}, column '{key}': declares shape {shape} of {dtype}, {want:,} bytes, and holds {there:,}. "
+            "The file is damaged."
+        )
+
+
+def _whole(columns: dict[str, np.ndarray], key: str, file: Path) -> np.ndarray:
+    """Return whole numbers as int64, which holds all but the largest of unsigned ones."""
+    numbers = columns[key]
+    beyond = numbers > np.iinfo(np.int64).max
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise MerZooError(f"{file}, column '{key}', row {row}: {numbers[row]} is too large. Number them from 0.")
+    return numbers.astype(np.int64)
 
 
 def _modalities(columns: dict[str, np.ndarray], file: Path) -> list[str]:

@@ -126,9 +126,7 @@ def find(name: str) -> Path:
     """Return the file of a recipe: a shipped name, or a path."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
-        raise MerZooError(f"{name}: no such file.")
+        return path
     if name in names():
         root = resources.folder("baselines") / name
         return root / "default.yaml" if root.is_dir() else root.with_suffix(".yaml")

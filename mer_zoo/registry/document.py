@@ -14,6 +14,11 @@ from mer_zoo.errors import MerZooError
 
 Location = tuple[Any, ...]
 
+# Far beyond anything written by hand, and read within a second.
+LONGEST = 1_000_000  # bytes of a file
+DEEPEST = 50  # lists and mappings inside each other
+MOST = 50_000  # values, what an alias stands for counted wherever it stands
+
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML 1.2's numbers and booleans: `1e-4` is a number, `on` and `no` are words, dates are words."""
@@ -59,10 +64,19 @@ class Document:
 
 
 def parse(text: str, name: str = "<text>") -> Document:
-    """Parse YAML text; malformed YAML and repeated keys raise a `MerZooError` with line and column."""
+    """Parse YAML text.
+
+    Args:
+        text: at most `LONGEST` characters, `DEEPEST` levels and `MOST` values; measured before anything is built.
+        name: what errors call it.
+
+    Raises:
+        MerZooError: malformed YAML, a repeated key, or too much of it, with line and column.
+    """
     page = Document(name)
     loader = _Loader(text)
     try:
+        _measure(text, name)
         root = loader.get_single_node()
         if root is not None:
             page.data = _build(loader, root, (), page)
@@ -70,10 +84,8 @@ def parse(text: str, name: str = "<text>") -> Document:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise MerZooError(f"{where} not valid YAML: {error.problem}. Fix the line.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of more digits than Python reads
         raise MerZooError(f"{name} not valid YAML: {' '.join(str(error).split())}.") from None
-    except RecursionError:
-        raise MerZooError(f"{name}: refers to itself by an alias. Write the value out.") from None
     finally:
         loader.dispose()
     return page
@@ -83,17 +95,52 @@ def read(path: Path | str) -> Document:
     """Read and parse a YAML file."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LONGEST + 1)
+        text = content.decode("utf-8-sig") if len(content) <= LONGEST else " " * len(content)
     except FileNotFoundError:
         raise MerZooError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise MerZooError(f"{path}: cannot be read as text ({error}).") from None
-    return parse(text, str(path))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MerZooError(f"{path}: cannot be read as text ({reason}).") from None
+    return parse(text.replace("\r\n", "\n"), str(path))
 
 
-def plain(text: str) -> Any:
-    """Parse YAML without keeping places (fast; for the library's own files and `-o key=value`)."""
-    return yaml.load(text, Loader=_Loader)
+def plain(text: str, name: str = "<text>") -> Any:
+    """Parse YAML text into plain data without places."""
+    return parse(text, name).data
+
+
+def _measure(text: str, name: str) -> None:
+    """Refuse what is too long, too deep, endless, or too large with its aliases written out."""
+    if len(text) > LONGEST:
+        raise MerZooError(f"{name}: longer than {LONGEST:,} characters, which no recipe, suite or card is.")
+    sizes: dict[str, int] = {}
+    parents: list[tuple[str | None, list[int]]] = []  # anchor, values so far
+    for event in yaml.parse(text, Loader=_Loader):
+        place = f"{name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
+        if isinstance(event, yaml.CollectionStartEvent):
+            parents.append((event.anchor, [1]))
+            if len(parents) > DEEPEST:
+                raise MerZooError(f"{place} lists and mappings are more than {DEEPEST} deep. Write them flatter.")
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in (anchor for anchor, _ in parents):
+                raise MerZooError(f"{place} '{event.anchor}' refers to itself by an alias. Write the value out.")
+            anchor, size = None, sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor, size = event.anchor, 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, (size,) = parents.pop()
+        else:
+            continue
+        if anchor is not None:
+            sizes[anchor] = size
+        if parents:
+            parents[-1][1][0] += size
+            size = parents[-1][1][0]
+        if size > MOST:
+            raise MerZooError(f"{place} more than {MOST:,} values, with what aliases stand for. Write fewer.")
 
 
 def _build(loader: Any, node: Any, path: Location, page: Document) -> Any:

@@ -13,6 +13,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -204,7 +205,7 @@ def names_class(name: str) -> bool:
 def _by_path(kind: str, name: str) -> Card:
     module, _, cls = name.rpartition(":")
     beside = Path(module).with_suffix(".yaml")
-    if module.endswith(".py") and beside.is_file():
+    if module.endswith(".py") and os.path.isfile(beside):
         card = read_card(beside, kind)
         if Path(card.target.rpartition(":")[0]).resolve() == Path(module).resolve() and card.target.endswith(f":{cls}"):
             return replace(card, name=name, target=name)
@@ -254,7 +255,7 @@ def load(card: Card, place: str = "") -> type:
 
 def _module_from_file(path_name: str) -> Any:
     path = Path(path_name).resolve()
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for names too long to be one
         raise MerZooError(f"{path_name}: no such file.")
     # keyed by time too, so that a notebook sees a file that was edited
     name = "mer_zoo_file_" + hashlib.sha256(f"{path} {path.stat().st_mtime_ns}".encode()).hexdigest()[:16]

@@ -20,8 +20,11 @@ class HashedWords:
         float32 `[utt, out_width]`.
 
     Args:
-        out_width: width of the features.
-        words: longest group of neighbouring words that is counted.
+        out_width: width of the features, from 1 to 1,000,000.
+        words: longest group of neighbouring words that is counted, from 1 to 10.
+
+    Raises:
+        ValueError: a width or a group outside these bounds.
 
     Example:
         >>> HashedWords(out_width=16)(["I am so happy!", ""]).shape
@@ -31,6 +34,10 @@ class HashedWords:
     modality = "text"
 
     def __init__(self, *, out_width: int = 512, words: int = 2) -> None:
+        if not 1 <= out_width <= 1_000_000:
+            raise ValueError(f"out_width {out_width} is not between 1 and 1,000,000")
+        if not 1 <= words <= 10:
+            raise ValueError(f"words {words} is not between 1 and 10")
         from sklearn.feature_extraction.text import HashingVectorizer
 
         self.out_width = out_width
