@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mer_zoo.batch.batch import ConversationBatch
+from mer_zoo.corpus import ConversationBatch
 from mer_zoo.batch.index import Shape
 from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Conversation

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mer_zoo.batch.batch import ConversationBatch
+from mer_zoo.corpus import ConversationBatch
 from mer_zoo.checking import examples
 from mer_zoo.checking.part import Broken, Finding, NotHere, Part, run
 from mer_zoo.corpus import Corpus

@@ -86,7 +86,7 @@ def synthetic(
     hold: float = 0.1,
     emotions: tuple[str, ...] = EMOTIONS,
     widths: tuple[int, int, int] = (32, 24, 16),
-    signal: float = 1.3,
+    signal: float = 1.5,
     dominance: float = 0.35,
     complementarity: float = 0.5,
     inertia: float = 0.92,

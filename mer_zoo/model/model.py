@@ -17,7 +17,7 @@ from mer_zoo.model.stages import STAGES, Flow, Group, HeadStage, Stage
 from mer_zoo.model.wiring import Wire, wire
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.batch import ConversationBatch
+    from mer_zoo.corpus import ConversationBatch
 
 
 @dataclass(frozen=True)

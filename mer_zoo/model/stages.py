@@ -15,7 +15,7 @@ from mer_zoo.graph.lowering import ViewSpec
 from mer_zoo.model.vmapped import Call, can_be_mapped, run
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.batch import ConversationBatch
+    from mer_zoo.corpus import ConversationBatch
     from mer_zoo.registry import Card
 
 Group = tuple[str, ...]

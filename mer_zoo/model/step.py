@@ -17,7 +17,7 @@ from mer_zoo.model.plan import Plan
 from mer_zoo.parts.balancing.base import Balancing
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.batch import ConversationBatch
+    from mer_zoo.corpus import ConversationBatch
 
 
 class Step(nn.Module):

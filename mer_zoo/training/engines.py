@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mer_zoo import registry
-from mer_zoo.batch.batch import ConversationBatch
+from mer_zoo.corpus import ConversationBatch
 from mer_zoo.batch.index import BatchIndex, Shape
 from mer_zoo.batch.output import Output
 from mer_zoo.corpus import Corpus

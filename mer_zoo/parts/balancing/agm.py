@@ -15,7 +15,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.parts.balancing.base import Balanced, Balancing
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.batch import ConversationBatch
+    from mer_zoo.corpus import ConversationBatch
     from mer_zoo.batch.output import Output
 
 MOST = 4

@@ -12,7 +12,7 @@ from mer_zoo.errors import MerZooError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mer_zoo.batch.batch import ConversationBatch
+    from mer_zoo.corpus import ConversationBatch
     from mer_zoo.batch.output import Output
 
 Features = dict[str, Tensor]

@@ -14,7 +14,7 @@ from mer_zoo.parts.balancing.unimodal import modality_losses
 from mer_zoo.parts.loss.nll import negative_log_likelihood
 
 if TYPE_CHECKING:
-    from mer_zoo.batch.batch import ConversationBatch
+    from mer_zoo.corpus import ConversationBatch
     from mer_zoo.batch.output import Output
 
 FUSED = "fused"
