@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mer_zoo.corpus import ConversationBatch
 from mer_zoo.batch.index import Shape
-from mer_zoo.corpus import Corpus
+from mer_zoo.corpus import ConversationBatch, Corpus
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.graph.base import Edges, EdgeType, GraphBuilder
 from mer_zoo.graph.lowering import ViewSpec

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo import registry
-from mer_zoo.corpus import ConversationBatch
 from mer_zoo.batch.index import BatchIndex
 from mer_zoo.checking import examples
 from mer_zoo.checking.capture import watch_for_syncs
 from mer_zoo.checking.examples import batch
 from mer_zoo.checking.part import Broken, Finding, NotHere, Part, Trial, cast, close, difference, run
+from mer_zoo.corpus import ConversationBatch
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.kernel.dense import Dense

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo import registry
-from mer_zoo.corpus import ConversationBatch
 from mer_zoo.checking import examples
+from mer_zoo.corpus import ConversationBatch
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mer_zoo.corpus import ConversationBatch
-from mer_zoo.corpus import Corpus
+from mer_zoo.corpus import ConversationBatch, Corpus
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
 

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mer_zoo.corpus import ConversationBatch
 from mer_zoo.checking import examples
 from mer_zoo.checking.part import Broken, Finding, NotHere, Part, run
-from mer_zoo.corpus import Corpus
+from mer_zoo.corpus import ConversationBatch, Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import PartChoice, Plan, Training

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mer_zoo.corpus import ConversationBatch
 from mer_zoo.batch.output import States
-from mer_zoo.corpus import Corpus
+from mer_zoo.corpus import ConversationBatch, Corpus
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Facts, Model

@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mer_zoo import registry
-from mer_zoo.corpus import ConversationBatch
 from mer_zoo.batch.index import BatchIndex, Shape
 from mer_zoo.batch.output import Output
-from mer_zoo.corpus import Corpus
+from mer_zoo.corpus import ConversationBatch, Corpus
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.step import Step, companions, explained
 from mer_zoo.parts.balancing.base import Features

@@ -15,8 +15,8 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.parts.balancing.base import Balanced, Balancing
 
 if TYPE_CHECKING:
-    from mer_zoo.corpus import ConversationBatch
     from mer_zoo.batch.output import Output
+    from mer_zoo.corpus import ConversationBatch
 
 MOST = 4
 

@@ -12,8 +12,8 @@ from mer_zoo.errors import MerZooError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mer_zoo.corpus import ConversationBatch
     from mer_zoo.batch.output import Output
+    from mer_zoo.corpus import ConversationBatch
 
 Features = dict[str, Tensor]
 """Modality -> `[N, width]`."""

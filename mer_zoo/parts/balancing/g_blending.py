@@ -14,8 +14,8 @@ from mer_zoo.parts.balancing.unimodal import modality_losses
 from mer_zoo.parts.loss.nll import negative_log_likelihood
 
 if TYPE_CHECKING:
-    from mer_zoo.corpus import ConversationBatch
     from mer_zoo.batch.output import Output
+    from mer_zoo.corpus import ConversationBatch
 
 FUSED = "fused"
 
