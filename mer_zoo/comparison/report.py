@@ -82,7 +82,7 @@ def _table(rows: Sequence[table.Row], columns: Mapping[str, str], gap: int = 1) 
         else:
             made.add_column(header, justify="right", min_width=width)
     for row in rows:
-        style = "italic" if row["model"] == table.CEILING else "red" if table.is_oracle(row) else None
+        style = "italic" if table.is_ceiling(row) else "red" if table.is_oracle(row) else None
         made.add_row(*(_text(row[key]) for key in columns), style=style)
     return made
 
@@ -128,7 +128,7 @@ def write_html(
     source = resources.files("mer_zoo.comparison").joinpath("report.html.jinja").read_text(encoding="utf-8")
     text = environment.from_string(source).render(
         sections=[_section(comparison, comparisons, plots.figures(comparison)) for comparison in comparisons],
-        ceiling=table.CEILING,
+        is_ceiling=table.is_ceiling,
         watermark=table.WATERMARK,
         watermark_meaning=table.WATERMARK_MEANING,
         published=[{key: _shown(row.get(key)) for key in PUBLISHED_COLUMNS} for row in published],

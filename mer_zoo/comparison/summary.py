@@ -12,6 +12,7 @@ from mer_zoo.comparison.table import (
     MISSING,
     WATERMARK,
     WATERMARK_MEANING,
+    ceiling_name,
     markdown_table,
     markdown_text,
     signed,
@@ -24,7 +25,7 @@ ORACLE = tuple(f"oracle_{score}" for score in SCORES)
 """The same runs at the epoch that is best on test; the gap is the difference in weighted F1."""
 
 COLUMNS = (
-    "dataset", "model", "seed", "fold", "protocol", *SCORES, *ORACLE, "gap", "watermark", "ceiling",
+    "dataset", "model", "seed", "fold", "protocol", *SCORES, *ORACLE, "gap", "watermark", "ceilings",
     "validation_weighted_f1", "chosen_epoch", "epochs_run", "parameters", "seconds_per_epoch", "seconds_total",
     "peak_memory_mb", "device", "platform", "cpu_count", "python", "torch", "dgl", "mer_zoo", "finished", "run",
 )  # fmt: skip
@@ -65,7 +66,7 @@ def rows(results: Sequence[Result]) -> list[dict[str, object]]:
                 **{f"oracle_{score}": round(getattr(oracle, score), 6) if oracle else "" for score in SCORES},
                 "gap": round(oracle.weighted_f1 - r.metrics.test.weighted_f1, 6) if oracle else "",
                 "watermark": f"oracle scores {WATERMARK}" if r.protocol == "test-oracle" else "",
-                "ceiling": "" if r.dataset.ceiling is None else round(r.dataset.ceiling, 6),
+                "ceilings": "; ".join(f"{view}: {accuracy:.6f}" for view, accuracy in r.dataset.ceilings.items()),
                 "validation_weighted_f1": "" if validation is None else round(validation.weighted_f1, 6),
                 "chosen_epoch": r.chosen_epoch,
                 "epochs_run": r.epochs_run,
@@ -125,8 +126,8 @@ def markdown(table: Sequence[Mapping[str, str]]) -> str:
         return statistics.fmean(seeds), f"{100 * statistics.fmean(seeds):.1f}{sd}"
 
     found, empty = [], dict.fromkeys(MARKDOWN_COLUMNS, MISSING)
-    if table[0]["ceiling"]:
-        found.append(empty | {"model": "exact ceiling", "accuracy": f"{100 * float(table[0]['ceiling']):.1f}"})
+    for view, _, accuracy in (entry.rpartition(": ") for entry in table[0]["ceilings"].split("; ") if entry):
+        found.append(empty | {"model": ceiling_name(view), "accuracy": f"{100 * float(accuracy):.1f}"})
     for model in sorted(by_model, key=lambda name: -mean(name, "weighted_f1")[0]):
         runs = [row for seed in by_model[model].values() for row in seed]
         scores = {score: mean(model, score)[1] for score in ("weighted_f1", "accuracy")}

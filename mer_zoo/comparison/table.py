@@ -68,8 +68,8 @@ def rows(comparison: Comparison) -> list[Row]:
     columns = SCORE_COLUMNS | COST_COLUMNS
     empty = dict.fromkeys(columns, MISSING)
     found = []
-    if comparison.dataset.ceiling is not None:
-        found.append(empty | {"model": CEILING, "accuracy": f"{100 * comparison.dataset.ceiling:.2f}"})
+    for view, accuracy in comparison.dataset.ceilings.items():
+        found.append(empty | {"model": ceiling_name(view), "accuracy": f"{100 * accuracy:.2f}"})
     for model in comparison.models:
         memory = model.peak_memory_mb
         found.append(
@@ -87,6 +87,21 @@ def rows(comparison: Comparison) -> list[Row]:
         if comparison.protocol == "test-oracle" and model.gap is not None:
             found.append(empty | _oracle(model) | {"gap": signed(model.gap), "seeds": str(len(model.seeds))})
     return found
+
+
+def ceiling_name(view: str) -> str:
+    """What tables call the accuracy of an optimal rule.
+
+    Example:
+        >>> ceiling_name("full"), ceiling_name("blind to speakers")
+        ('ceiling (exact)', 'ceiling, blind to speakers')
+    """
+    return CEILING if view == "full" else f"ceiling, {view}"
+
+
+def is_ceiling(row: Row) -> bool:
+    """Whether a row is the accuracy of an optimal rule, not of a model."""
+    return row["model"] == CEILING or row["model"].startswith("ceiling, ")
 
 
 def _oracle(model: Model) -> Row:

@@ -31,6 +31,7 @@ class DifferentialGAT(nn.Module):
         heads: heads of the first attention.
         dropout: probability, on states and attention maps.
         embedding: width of the relation embedding.
+        fixed_lambda: hold $\lambda$ at this value instead of learning it; 0 is graph attention without a difference.
 
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
@@ -41,13 +42,21 @@ class DifferentialGAT(nn.Module):
     """
 
     def __init__(
-        self, width: int, relations: tuple[str, ...], *, heads: int = 2, dropout: float = 0.2, embedding: int = 10
+        self,
+        width: int,
+        relations: tuple[str, ...],
+        *,
+        heads: int = 2,
+        dropout: float = 0.2,
+        embedding: int = 10,
+        fixed_lambda: float | None = None,
     ) -> None:
         super().__init__()
         self.out_width = width
         self.drop = Dropout(dropout)
-        self.first = DifferentialAttention(width, width, heads, len(relations), embedding, dropout)
-        self.second = DifferentialAttention(heads * width, width, 1, len(relations), embedding, dropout)
+        rest = (len(relations), embedding, dropout, fixed_lambda)
+        self.first = DifferentialAttention(width, width, heads, *rest)
+        self.second = DifferentialAttention(heads * width, width, 1, *rest)
         self.map = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
 
@@ -76,7 +85,16 @@ class DifferentialAttention(nn.Module):
         float `[nodes, heads * out_width]`.
     """
 
-    def __init__(self, width: int, out_width: int, heads: int, relations: int, embedding: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        out_width: int,
+        heads: int,
+        relations: int,
+        embedding: int,
+        dropout: float,
+        fixed_lambda: float | None = None,
+    ) -> None:
         super().__init__()
         if out_width % 2:
             raise ValueError(f"width {out_width} must be even, for the two halves of differential attention")
@@ -87,7 +105,9 @@ class DifferentialAttention(nn.Module):
         self.source_score = nn.Parameter(torch.empty(heads, 2, half))
         self.relation_embedding = nn.Parameter(torch.randn(heads, 1 + relations, embedding))
         self.relation_score = nn.Parameter(torch.empty(heads, 2, embedding))
-        self.damping = nn.Parameter(torch.randn(heads, 4, half) * 0.1)
+        self.damping = nn.Parameter(torch.randn(heads, 4, half) * 0.1) if fixed_lambda is None else None
+        self.fixed: Tensor
+        self.register_buffer("fixed", torch.full((heads,), fixed_lambda or 0.0), persistent=False)
         self.norm_weight = nn.Parameter(torch.ones(heads, out_width))
         self.norm_bias = nn.Parameter(torch.zeros(heads, out_width))
         self.damping_start = 0.8 - 0.6 * math.exp(-0.3)
@@ -114,7 +134,9 @@ class DifferentialAttention(nn.Module):
 
     def _damping(self) -> Tensor:
         """What each of both maps counts: 1 and -lambda, `[heads, 1, 2]`."""
-        one, other = self.damping.unflatten(1, (2, 2)).unbind(2)
-        first, second = (one * other).sum(-1).exp().unbind(1)
-        damping = first - second + self.damping_start
+        damping = self.fixed
+        if self.damping is not None:
+            one, other = self.damping.unflatten(1, (2, 2)).unbind(2)
+            first, second = (one * other).sum(-1).exp().unbind(1)
+            damping = first - second + self.damping_start
         return torch.stack([torch.ones_like(damping), -damping], -1).unsqueeze(1)
