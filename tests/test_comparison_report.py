@@ -149,13 +149,13 @@ def test_a_spreadsheet_runs_no_name_and_every_number_stays_one(tmp_path):
     assert [row["model"][:2] for row in raw] == ["'=", "'-", "'+", "'@", "pl", "'q"]
     assert all(float(row["weighted_f1"]) > 0 for row in raw)
     assert [row["model"] for row in read_csv(path)] == [run.recipe_name for run in runs]
-    (row,) = summary.rows([fabricate(protocol="test-oracle")])
-    worse = fabricate(EVIL, protocol="test-oracle")
+    worse = fabricate(protocol="test-oracle")
     low = worse.metrics.test.model_copy(update={"weighted_f1": 0.1})
     worse = worse.model_copy(update={"oracle_metrics": low})
     assert float(read_csv(write_csv([worse], path))[0]["gap"]) < 0
     assert ",-0." in path.read_text()
-    assert row["gap"] >= 0
+    with pytest.raises(MerZooError, match="protocol: test-oracle, validation cannot share a table"):
+        summary.markdown(read_csv(write_csv([worse, fabricate()], path)))
 
 
 def test_eighty_columns_hold_the_tables():

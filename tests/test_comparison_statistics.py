@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score
 
 from mer_zoo.comparison.inference import difference
 from mer_zoo.comparison.statistics import compare, compare_all
+from mer_zoo.comparison.table import title
 from mer_zoo.errors import MerZooError
 
 
@@ -107,7 +108,7 @@ def test_a_fold_counts_as_one_dialogue():
 
 def test_folds_must_be_the_same_for_all_seeds():
     results = [fabricate(seed=seed, fold=fold, folds=2) for seed in range(2) for fold in range(2)]
-    other = [moved(r, fold=1 - r.fold, run=r.identity.model_copy(update={"fold": 1 - r.fold}).run) for r in results[2:]]
+    other = [renamed(r, fold=1 - r.fold) for r in results[2:]]
     with pytest.raises(MerZooError, match="of other runs tests it"):
         compare(results[:2] + other)
 
@@ -162,6 +163,24 @@ def moved(result, **changes):
 def test_mixtures_are_refused(other, message):
     with pytest.raises(MerZooError, match=message):
         compare([fabricate("a"), other])
+
+
+def renamed(result, **changes):
+    changed = result.model_copy(update=changes)
+    return moved(changed, run=changed.identity.run)
+
+
+def test_other_precisions_and_split_rules_have_tables_of_their_own():
+    plain = fabricate()
+    others = [renamed(plain, precision="bf16"), renamed(plain, split_rule={"validation": "last"})]
+    tables = compare_all([plain, *others])
+    titles = [title(table, tables) for table in tables]
+    assert [len(table.models) for table in tables] == [1, 1, 1]
+    assert sum("bf16" in text for text in titles) == 1
+    assert sum("validation last" in text for text in titles) == 1
+    for other, what in zip(others, ("precisions", "split rules"), strict=True):
+        with pytest.raises(MerZooError, match=f"different {what}"):
+            compare([plain, other])
 
 
 def test_results_are_grouped_by_data_and_protocol():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -168,6 +169,8 @@ def compare(results: Sequence[Result], *, control: str | None = None, all_pairs:
             ("contents of the dataset", first.dataset.fingerprint, other.dataset.fingerprint),
             ("class names", first.dataset.label_names, other.dataset.label_names),
             ("protocols", first.protocol, other.protocol),
+            ("split rules", first.split_rule, other.split_rule),
+            ("precisions", first.precision, other.precision),
             ("kinds of split", _kind(first), _kind(other)),
         ):
             if a != b:
@@ -216,7 +219,7 @@ def compare(results: Sequence[Result], *, control: str | None = None, all_pairs:
 
 
 def compare_all(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> list[Comparison]:
-    """Make one comparison per dataset, contents of it, and protocol; those with scores selected on test come last.
+    """Make one comparison per dataset, its contents, protocol, split rule and precision; test-oracle comes last.
 
     Args:
         results: of any number of datasets.
@@ -226,9 +229,10 @@ def compare_all(results: Sequence[Result], *, control: str | None = None, all_pa
     Raises:
         MerZooError: what `compare` raises.
     """
-    groups: dict[tuple[bool, str, str], list[Result]] = {}
+    groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
-        key = (result.protocol == "test-oracle", result.dataset.name, result.dataset.fingerprint)
+        data, rule = result.dataset, json.dumps(result.split_rule, sort_keys=True)
+        key = (result.protocol == "test-oracle", data.name, data.fingerprint, rule, result.precision)
         groups.setdefault(key, []).append(result)
     if not groups:
         compare([])

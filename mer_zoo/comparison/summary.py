@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from mer_zoo.comparison.table import (
     signed,
     used,
 )
+from mer_zoo.errors import MerZooError
 from mer_zoo.results.metrics import SCORES
 from mer_zoo.results.result import Result, write_atomically
 
@@ -25,9 +27,10 @@ ORACLE = tuple(f"oracle_{score}" for score in SCORES)
 """The same runs at the epoch that is best on test; the gap is the difference in weighted F1."""
 
 COLUMNS = (
-    "dataset", "model", "seed", "fold", "protocol", *SCORES, *ORACLE, "gap", "watermark", "ceilings",
-    "validation_weighted_f1", "chosen_epoch", "epochs_run", "parameters", "seconds_per_epoch", "seconds_total",
-    "peak_memory_mb", "device", "platform", "cpu_count", "python", "torch", "dgl", "mer_zoo", "finished", "run",
+    "dataset", "model", "seed", "fold", "protocol", "split", "precision", *SCORES, *ORACLE, "gap", "watermark",
+    "ceilings", "validation_weighted_f1", "chosen_epoch", "epochs_run", "parameters", "seconds_per_epoch",
+    "seconds_total", "peak_memory_mb", "device", "platform", "cpu_count", "python", "torch", "dgl", "mer_zoo",
+    "finished", "run",
 )  # fmt: skip
 
 
@@ -62,6 +65,8 @@ def rows(results: Sequence[Result]) -> list[dict[str, object]]:
                 "seed": r.seed,
                 "fold": "" if r.fold is None else r.fold,
                 "protocol": r.protocol,
+                "split": json.dumps(r.split_rule) if r.split_rule else "",
+                "precision": r.precision,
                 **{score: round(getattr(r.metrics.test, score), 6) for score in SCORES},
                 **{f"oracle_{score}": round(getattr(oracle, score), 6) if oracle else "" for score in SCORES},
                 "gap": round(oracle.weighted_f1 - r.metrics.test.weighted_f1, 6) if oracle else "",
@@ -115,7 +120,14 @@ def markdown(table: Sequence[Mapping[str, str]]) -> str:
 
     Scores chosen on test stand in rows of their own, with the gap, under a watermark. Folds of one seed are averaged
     here; `comparison_table` pools their predictions instead.
+
+    Raises:
+        MerZooError: the rows are of several datasets, protocols, split rules or precisions.
     """
+    for kind in ("dataset", "protocol", "split", "precision"):
+        kinds = sorted({row.get(kind, "") for row in table})
+        if len(kinds) > 1:
+            raise MerZooError(f"{kind}: {', '.join(kinds)} cannot share a table. Give the rows of one.")
     by_model: dict[str, dict[str, list[Mapping[str, str]]]] = {}
     for row in table:
         by_model.setdefault(row["model"], {}).setdefault(row["seed"], []).append(row)

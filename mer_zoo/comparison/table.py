@@ -54,10 +54,12 @@ Row = dict[str, str]
 
 def title(comparison: Comparison, among: Sequence[Comparison]) -> str:
     """Name a comparison by its dataset, how it was tested, and its fingerprint where the name alone is ambiguous."""
-    data = comparison.dataset
+    data, run = comparison.dataset, comparison.models[0].all_runs[0]
     folds = len(set(comparison.folds))
     words = [f"{data.name} ({len(data.label_names)} classes, {len(comparison.dialogues)} test dialogues"]
     words += [f"{folds}-fold cross-validation"] if folds > 1 else []
+    words += [f"{key} {value}".replace("_", " ") for key, value in run.split_rule.items()]
+    words += [run.precision] if run.precision != "float32" else []
     if any(c.dataset.name == data.name and c.dataset.fingerprint != data.fingerprint for c in among):
         words.append(f"data {data.fingerprint[:8]}")
     return ", ".join(words) + ")" + (f" – oracle rows {WATERMARK}" if comparison.protocol == "test-oracle" else "")
