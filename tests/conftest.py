@@ -26,7 +26,8 @@ def small():
     """Return a small synthetic dataset: enough to learn something in a second."""
     from mer_zoo.data.synthetic import synthetic
 
-    return synthetic(dialogues=(24, 6, 8), utterances=(5, 12))
+    easy = {"speakers": 2, "hold": 0.3, "signal": 1.6, "inertia": 0.7, "contagion": 0.2, "distractor": 0.5}
+    return synthetic(dialogues=(24, 6, 8), utterances=(5, 12), persistence=0.9, **easy)  # the default takes longer
 
 
 @pytest.fixture(scope="session")

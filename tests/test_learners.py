@@ -99,6 +99,13 @@ def test_the_generative_learner_holds_any_number_of_speakers(data, fitted):
     np.testing.assert_allclose(found.sum(1), 1)
 
 
+def test_the_order_of_the_modalities_does_not_count(data, fitted):
+    dialogue = data.conversations[0]
+    turned = replace(dialogue, features=dict(reversed(dialogue.features.items())))
+    for learner in fitted.values():
+        assert np.array_equal(learner.predict_proba(dialogue), learner.predict_proba(turned))
+
+
 def test_the_penalty_is_chosen_on_validation():
     rng = np.random.default_rng(0)
     labels, other = rng.integers(2, size=(2, 200))
@@ -153,7 +160,7 @@ class Broken(Learner):
     def fit(self, train, validation, label_names, *, seed=0):
         self.classes = len(label_names)
         self.draw = np.random.default_rng().random()
-        if self.fault == "untouched":
+        if self.fault == "writes":
             train[0].features["text"][:] = 0
         return self if self.fault != "itself" else Majority()
 
@@ -178,7 +185,7 @@ class Broken(Learner):
         ("labels", "labels unseen"),
         ("apart", "dialogues apart"),
         ("seed", "determinism"),
-        ("untouched", "inputs untouched"),
+        ("writes", "fit"),
     ],
 )
 def test_the_contract_catches_what_a_learner_must_not_do(fault, check):

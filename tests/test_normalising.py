@@ -35,7 +35,7 @@ def test_train_rows_have_mean_0_and_deviation_1_where_present(data):
     applied = [normaliser.apply(dialogue) for dialogue in train_of(data)]
     assert any(d.present for d in applied)
     for modality in data.widths:
-        rows = np.concatenate([d.features[modality][d.present.get(modality, slice(None))] for d in applied])
+        rows = np.concatenate([d.features[modality][d.mask(modality)] for d in applied])
         np.testing.assert_allclose(rows.mean(0), 0, atol=1e-5)
         np.testing.assert_allclose(rows.std(0), 1, atol=1e-5)
 
@@ -46,11 +46,9 @@ def test_absent_rows_stay_zero_and_nothing_but_features_changes(data):
         for dialogue in data:
             applied = normaliser.apply(dialogue)
             assert np.array_equal(applied.features["text"], dialogue.features["text"])
-            assert (applied.id, applied.speakers, applied.present) == (
-                dialogue.id,
-                dialogue.speakers,
-                dialogue.present,
-            )
+            assert (applied.id, applied.speakers) == (dialogue.id, dialogue.speakers)
+            assert np.array_equal(applied.labels, dialogue.labels)
+            assert all(np.array_equal(applied.mask(m), dialogue.mask(m)) for m in data.widths)
             if dialogue.present:
                 assert not applied.features["audio"].any()
 

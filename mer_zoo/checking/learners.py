@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,6 @@ def findings(part: Part) -> Iterator[Finding]:
     yield run("determinism", lambda: _deterministic(part, made[0], train, validation, test))
     yield run("labels unseen", lambda: _labels_unseen(made[0], test))
     yield run("dialogues apart", lambda: _apart(made[0], test))
-    yield run("inputs untouched", lambda: _untouched(part))
     yield run("little data", lambda: _little(part, train))
     for variant in part.variants():
         told = ", ".join(f"{name}={value}" for name, value in variant.items())
@@ -121,17 +119,6 @@ def _apart(fitted: Learner, test: Sequence[Conversation]) -> None:
         fitted.predict_proba(dialogue)
     if not np.array_equal(before, fitted.predict_proba(test[0])):
         raise Broken("a dialogue is judged otherwise after others were: `predict_proba` must not learn.")
-
-
-def _untouched(part: Part) -> None:
-    given, fresh = _examples(), _examples()
-    fitted = _fit(_made(part), *given[:2])
-    for dialogue in given[2]:
-        fitted.predict_proba(dialogue)
-    for one, other in zip(chain(*given), chain(*fresh), strict=True):
-        same = all(np.array_equal(x, other.features[m]) for m, x in one.features.items())
-        if not same or not np.array_equal(one.labels, other.labels):
-            raise Broken(f"it changes the dialogues it is given (dialogue '{one.id}').")
 
 
 def _little(part: Part, train: Sequence[Conversation]) -> None:

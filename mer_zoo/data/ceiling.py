@@ -86,7 +86,7 @@ class DialogueModel:
             centre = mean[:, None] + self.distractor * mean[None]
             score = values @ mean.T
             term = score[:, :, None] + self.distractor * score[:, None, :] - 0.5 * (centre**2).sum(-1)
-            log += term * dialogue.present[modality][:, None, None] if modality in dialogue.present else term
+            log += term * dialogue.mask(modality)[:, None, None]
         return np.exp(log - log.max(axis=(1, 2), keepdims=True))
 
 
@@ -241,15 +241,13 @@ def _own(model: DialogueModel, conversations: Sequence[Conversation], seen: Sequ
     """Posteriors given who speaks and what the speaker in question says: the utterances of all others are absent."""
     chances = [np.zeros((len(dialogue), model.emotions)) for dialogue in conversations]
     for who in range(1 + max(int(dialogue.speaker_index.max()) for dialogue in conversations)):
-        theirs = [(row, dialogue) for row, dialogue in enumerate(conversations) if who in dialogue.speaker_index]
+        spoken = [dialogue.speaker_index == who for dialogue in conversations]
         alone = [
-            replace(
-                dialogue, present={m: dialogue.present.get(m, True) & (dialogue.speaker_index == who) for m in seen}
-            )
-            for _, dialogue in theirs
+            replace(dialogue, present={m: dialogue.mask(m) & mine for m in seen})
+            for dialogue, mine in zip(conversations, spoken, strict=True)
         ]
-        for (row, dialogue), found in zip(theirs, posterior(model, alone, modalities=seen), strict=True):
-            chances[row][dialogue.speaker_index == who] = found[dialogue.speaker_index == who]
+        for row, found in enumerate(posterior(model, alone, modalities=seen)):
+            chances[row][spoken[row]] = found[spoken[row]]
     return chances
 
 

@@ -67,7 +67,8 @@ class Normaliser:
             if modality not in train[0].features:
                 raise MerZooError(f"normalise: no modality '{modality}'.{nearest(modality, train[0].features)}")
             if way != "none":
-                mean[modality], scale[modality] = _measure(present_rows(train, modality))
+                rows = np.concatenate([dialogue.features[modality][dialogue.mask(modality)] for dialogue in train])
+                mean[modality], scale[modality] = _measure(rows.astype(np.float64))
         return cls(dict(ways), mean, scale)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -102,18 +103,12 @@ class Normaliser:
                     f"dialogue '{conversation.id}': {modality} has width {width}, but {len(mean)} in the train "
                     "dialogues that the normaliser was fitted on. Take dialogues of the same features."
                 )
-            here = conversation.present.get(modality, np.ones(len(conversation), dtype=bool))
+            here = conversation.mask(modality)
             z = _clip((features[modality].astype(np.float64) - mean) * self.scale[modality]) * here[:, None]
             if self.ways[modality] != "train":
                 z = _by_speaker(z, here, conversation.speaker_index, causal=self.ways[modality] == "speaker_causal")
             features[modality] = z.astype(np.float32)
         return replace(conversation, features=features)
-
-
-def present_rows(dialogues: Sequence[Conversation], modality: str) -> np.ndarray:
-    """Return the rows where a modality is present, float64 `[rows, width]`."""
-    rows = [d.features[modality][d.present.get(modality, slice(None))] for d in dialogues]
-    return np.concatenate(rows).astype(np.float64)
 
 
 def _clip(values: np.ndarray) -> np.ndarray:

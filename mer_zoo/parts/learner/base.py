@@ -76,8 +76,9 @@ def seen_classes(train: Sequence[Conversation]) -> np.ndarray:
 
 def rows_of(dialogues: Sequence[Conversation], normaliser: Normaliser) -> np.ndarray:
     """Return the normalised features of all modalities side by side, float64 `[rows, width]`; absent ones are 0."""
-    applied = [normaliser.apply(dialogue) for dialogue in dialogues]
-    return np.concatenate([np.concatenate(list(d.features.values()), axis=1) for d in applied]).astype(np.float64)
+    applied = [normaliser.apply(dialogue).features for dialogue in dialogues]
+    rows = [np.concatenate([features[m] for m in normaliser.ways], axis=1) for features in applied]
+    return np.concatenate(rows).astype(np.float64)
 
 
 def fit_regression(rows: np.ndarray, labels: np.ndarray, penalty: float) -> Any:

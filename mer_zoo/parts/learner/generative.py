@@ -115,9 +115,7 @@ class _Emissions:
         self.x, self.y = {}, {}  # modality -> rows of these, and their emotions one-hot
         for modality, width in dialogues[0].widths.items():
             here, x = np.zeros(y.shape, dtype=bool), np.zeros((*y.shape, width))
-            here[self.inside] = np.concatenate(
-                [d.present.get(modality, np.ones(len(d), dtype=bool)) for d in dialogues]
-            )
+            here[self.inside] = np.concatenate([dialogue.mask(modality) for dialogue in dialogues])
             x[self.inside] = np.concatenate([d.features[modality] for d in dialogues])
             self.known[modality] = here & (y >= 0)
             self.x[modality] = x[self.known[modality]]
