@@ -47,7 +47,7 @@ class Description:
 
 
 def describe(name: str) -> Description:
-    """Tell all there is to know of `kind/name`, or of `recipe/name`.
+    """Return all there is to know of `kind/name`, or of `recipe/name`.
 
     Args:
         name: of a part with its kind, or of a recipe.
