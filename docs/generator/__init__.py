@@ -2,7 +2,7 @@
 
 They are made anew whenever the site is built and are not committed, so they cannot be stale. What can go wrong (an
 undocumented setting, a reference to a line that is gone, a paper that nobody knows) is a fault, and a fault
-stops the build; `python -m docs.generator --check` tells all of them without building.
+stops the build; `python -m docs.generator --check` reports all of them without building.
 """
 
 from __future__ import annotations

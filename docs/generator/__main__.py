@@ -1,4 +1,4 @@
-"""`python -m docs.generator` writes the generated pages; `--check` writes nothing and tells every fault."""
+"""`python -m docs.generator` writes the generated pages; `--check` writes nothing and reports every fault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from docs import generator
 def main() -> int:
     """Run; returns 1 if there is a fault."""
     parser = argparse.ArgumentParser(prog="python -m docs.generator", description=generator.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; tell every fault")
+    parser.add_argument("--check", action="store_true", help="write nothing; report every fault")
     found = generator.faults()
     if parser.parse_args().check:
         with tempfile.TemporaryDirectory() as nowhere:

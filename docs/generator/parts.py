@@ -1,4 +1,4 @@
-"""A page for every card, made of what `mer-zoo describe` tells, with drawings and links."""
+"""A page for every card, made of what `mer-zoo describe` shows, with drawings and links."""
 
 from __future__ import annotations
 

@@ -81,15 +81,19 @@ def _page(name: str, results: Sequence[Result]) -> str:
     widths = read.modalities if isinstance(read.modalities, dict) else synthetic
     plan = filling.fill(file, widths)
     known = next((d for d in PUBLISHED_DATA if name.endswith(d) or any(p.dataset == d for p in read.published)), "")
-    speakers, classes = PUBLISHED_DATA.get(known, (2, 6))
-    model = assemble(plan, Facts(widths, speakers, classes))
-    count = sum(p.numel() for p in model.parameters())
     parts = [f"(recipe-{recipe_anchor(name)})=\n# {name}", f"{read.title}."]
     if read.paper:
         parts.append(f"Paper: {papers.link(read.paper)}.")
-    parts += ["## Stages", raw(drawings.stages(plan, model, _given(read), "../"))]
-    data = {"iemocap": "IEMOCAP", "meld": "MELD"}.get(known, "the synthetic dialogues")
-    parts.append(f"{count:,} parameters for {data} ({classes} classes, up to {speakers} speakers).")
+    if read.learner is not None:
+        learner = read.learner.name
+        parts.append(f"Fitted without gradient descent by the learner [{learner}](#part-learner-{learner}).")
+    else:
+        speakers, classes = PUBLISHED_DATA.get(known, (2, 6))
+        model = assemble(plan, Facts(widths, speakers, classes))
+        parts += ["## Stages", raw(drawings.stages(plan, model, _given(read), "../"))]
+        count = sum(p.numel() for p in model.parameters())
+        data = {"iemocap": "IEMOCAP", "meld": "MELD"}.get(known, "the synthetic dialogues")
+        parts.append(f"{count:,} parameters for {data} ({classes} classes, up to {speakers} speakers).")
     parts += ["## Published scores", _published(read.published)]
     parts += ["## Measured here", _measured([r for r in results if _is(r, name)])]
     if read.notes:
@@ -126,7 +130,8 @@ def _is(result: Result, name: str) -> bool:
         filled = filling.fill(file, result.dataset.modalities).plain()
     except Exception:
         return False
-    return all(result.recipe.get(key) == filled[key] for key in ("graph", "model", "balancing", "loss", "modalities"))
+    keys = ("graph", "model", "balancing", "loss", "modalities", "learner", "normalise")
+    return all(result.recipe.get(key) == filled.get(key) for key in keys)
 
 
 def _measured(results: Sequence[Result]) -> str:

@@ -1,1 +1,1 @@
-"""What a training step sees of the data: index, layout, batch, output."""
+"""What a training step sees of the data: index, layout, output."""

@@ -47,7 +47,7 @@ class Description:
 
 
 def describe(name: str) -> Description:
-    """Tell all there is to know of `kind/name`, or of `recipe/name`.
+    """Return all there is to know of `kind/name`, or of `recipe/name`.
 
     Args:
         name: of a part with its kind, or of a recipe.
@@ -182,10 +182,10 @@ def _users(card: registry.Card) -> list[str]:
             read = recipe.read(name).recipe
         except MerZooError:
             return False
-        parts = [(stage.kind, stage.part.name) for stage in read.model.values() if stage.part is not None]
-        parts += [("balancing", read.balancing.name), ("loss", read.loss.name)]
-        parts += [("graph", read.graph.name)] if read.graph else []
-        return any(kind == card.kind and part in (card.name, *card.aliases) for kind, part in parts)
+        parts = [(stage.kind, stage.part) for stage in read.model.values()]
+        trained = [("graph", read.graph), ("balancing", read.balancing), ("loss", read.loss)]
+        parts += trained if read.learner is None else [("learner", read.learner)]
+        return any(kind == card.kind and part and part.name in (card.name, *card.aliases) for kind, part in parts)
 
     return [name for name in recipe.names() if uses(name)]
 
@@ -200,15 +200,15 @@ def _recipe(name: str) -> dict[str, Any]:
     for stage, entry in read.model.items():
         named = {"from": list(entry.sources)} if entry.part is None else entry.part.plain()
         stages[stage] = {"kind": entry.kind, **named, **entry.model_dump(exclude_defaults=True, exclude={entry.kind})}
+    parts = {"graph": read.graph, "balancing": read.balancing, "loss": read.loss}
     return {
         "id": f"recipe/{name}",
         "summary": read.title,
         "paper": None if read.paper is None else str(paper or read.paper),
         "modalities": read.modalities,
-        "graph": {"name": read.graph.name, **read.graph.settings} if read.graph else None,
-        "balancing": {"name": read.balancing.name, **read.balancing.settings},
-        "loss": {"name": read.loss.name, **read.loss.settings},
-        "training": read.training.model_dump(),
+        "normalise": None if read.normalise == "none" else read.normalise,
+        **({key: part and part.plain() for key, part in parts.items()} if read.learner is None else {}),
+        **({"training": read.training.model_dump()} if read.learner is None else {"learner": read.learner.plain()}),
         "source": str(recipe.find(name)),
         "stages": stages,
         "notes": list(read.notes),
@@ -217,8 +217,8 @@ def _recipe(name: str) -> dict[str, Any]:
 
 
 ROWS = (
-    *("contract", "equation", "paper", "tags", "dead", "modalities", "graph", "balancing", "loss", "training"),
-    *("Inputs", "Outputs", "raises", "recipes", "source", "fault"),
+    *("contract", "equation", "paper", "tags", "dead", "modalities", "normalise", "learner", "graph"),
+    *("balancing", "loss", "training", "Inputs", "Outputs", "raises", "recipes", "source", "fault"),
 )
 """What a terminal shows in a line, in this order; `_tables` has the rest."""
 

@@ -127,7 +127,7 @@ def _cards(what: str) -> Iterator[Diagnosis]:
             registry.schema(card.kind, cls)
         except MerZooError as fault:
             faults.append(str(fault))
-    yield from _told(what, faults, f"{len(registry.cards())} parts, each with a class and readable settings")
+    yield from _faults_or(what, faults, f"{len(registry.cards())} parts, each with a class and readable settings")
 
 
 def _papers(what: str) -> Iterator[Diagnosis]:
@@ -139,7 +139,7 @@ def _papers(what: str) -> Iterator[Diagnosis]:
         for card in registry.cards()
         if card.paper is not None and "/" not in card.name and card.paper not in known
     ]
-    yield from _told(what, faults, f"{len(known)} in references.bib")
+    yield from _faults_or(what, faults, f"{len(known)} in references.bib")
 
 
 def _recipes(what: str) -> Iterator[Diagnosis]:
@@ -151,16 +151,16 @@ def _recipes(what: str) -> Iterator[Diagnosis]:
             recipe.read(name)
         except MerZooError as fault:
             faults.append(str(fault))
-    yield from _told(what, faults, f"{len(recipe.names())} readable")
+    yield from _faults_or(what, faults, f"{len(recipe.names())} readable")
 
 
 def _plugins(what: str) -> Iterator[Diagnosis]:
     points = importlib.metadata.entry_points(group=registry.ENTRY_POINT_GROUP)
     names = ", ".join(sorted({point.name for point in points})) or "none"
-    yield from _told(what, registry.plugin_faults(), names)
+    yield from _faults_or(what, registry.plugin_faults(), names)
 
 
-def _told(what: str, faults: list[str] | tuple[str, ...], otherwise: str) -> Iterator[Diagnosis]:
+def _faults_or(what: str, faults: list[str] | tuple[str, ...], otherwise: str) -> Iterator[Diagnosis]:
     yield from (Diagnosis(what, "fault", fault) for fault in faults)
     if not faults:
         yield Diagnosis(what, "ok", otherwise)

@@ -43,14 +43,14 @@ class Difference(NamedTuple):
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> Difference:
-    """Compare two models over their seeds, unpaired, and over the test dialogues, paired.
+    r"""Compare two models over their seeds, unpaired, and over the test dialogues, paired.
 
-    Equation:
-        V = s₁²/n₁ + s₂²/n₂ + s_d²/D, where s_m² is the variance of the score over the n_m seeds of model m, and s_d²
-        that of the D jackknife pseudo-values of the difference, averaged over seeds: d_j = (D − 1)(Δ − Δ₋ⱼ), with
-        Δ₋ⱼ the difference without dialogue j. t = Δ/√V has the degrees of freedom of Welch and Satterthwaite, at most
-        (Σu)²/Σu² − 1, where u_j counts the utterances of dialogue j: a few long dialogues are a small sample, however
-        many short ones there are. Noise of single runs on single dialogues counts twice, so V errs upwards.
+    $$t = \frac{\Delta}{\sqrt V},\qquad V = \frac{s_1^2}{n_1} + \frac{s_2^2}{n_2} + \frac{s_d^2}{D}$$
+    where $s_m^2$ is the variance of the score over the $n_m$ seeds of model m, and $s_d^2$ that of the D jackknife
+    pseudo-values of the difference, averaged over seeds: $d_j = (D - 1)(\Delta - \Delta_{-j})$, with $\Delta_{-j}$ the
+    difference without dialogue j. t has the degrees of freedom of Welch and Satterthwaite, at most
+    $(\sum u)^2 / \sum u^2 - 1$, where $u_j$ counts the utterances of dialogue j: a few long dialogues are a small
+    sample, however many short ones there are. Noise of single runs on single dialogues counts twice, so V errs upwards.
 
     Args:
         first: int `[..., seed, dialogue, C, C]`, rows are true classes. What was tested by one trained model of a

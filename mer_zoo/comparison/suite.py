@@ -68,7 +68,7 @@ def title(name: str) -> str:
 
 
 def read(name: str) -> Suite:
-    """Read a suite by shipped name or path; faults are told with line and column."""
+    """Read a suite by shipped name or path; faults are reported with line and column."""
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in names():

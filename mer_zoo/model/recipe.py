@@ -136,7 +136,7 @@ def find(name: str) -> Path:
 
 
 def read(name: str, overrides: Iterable[str] = ()) -> RecipeFile:
-    """Read a recipe by name or path, with `key=value` overrides; every fault of the file is told at once.
+    """Read a recipe by name or path, with `key=value` overrides; every fault of the file is reported at once.
 
     Args:
         name: shipped name, or path of a YAML file.

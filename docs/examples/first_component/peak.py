@@ -17,6 +17,6 @@ class Peak(nn.Module):
         self.out_width = out_width
         self.maps = nn.ModuleDict({m: nn.Linear(width, out_width) for m, width in widths.items()})
 
-    def forward(self, states, dialogues):
+    def forward(self, states, layout):
         """States by modality, each `[utterances, width]` -> `[utterances, out_width]`."""
         return torch.stack([layer(states[m]) for m, layer in self.maps.items()]).amax(0)
