@@ -90,8 +90,11 @@ def companions(plan: Plan, facts: Facts) -> tuple[Balancing, nn.Module]:
         "class_counts": facts.class_counts or (1,) * facts.classes,
     }
     made = []
-    for kind, choice in (("balancing", plan.balancing), ("loss", plan.loss)):
-        made.append(registry.build(registry.find(kind, choice.name, kind), choice.settings, known, kind))
+    for kind, choice, base in (("balancing", plan.balancing, Balancing), ("loss", plan.loss, nn.Module)):
+        part = registry.build(registry.find(kind, choice.name, kind), choice.settings, known, kind)
+        if not isinstance(part, base):
+            raise MerZooError(f"{kind}: {choice.name} makes a {type(part).__name__}, not a {base.__name__}.")
+        made.append(part)
     return made[0], made[1]
 
 
@@ -112,10 +115,10 @@ def explained(error: Exception, step: Step, plan: Plan, when: str = "") -> MerZo
     place = step.culprit(error)
     if isinstance(error, MerZooError):
         return error if not place or str(error).startswith(f"{place}:") else MerZooError(f"{place}: {error}")
-    text = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    text = registry.raised(error)
     kind, part = _part_at(plan, place)
     if not part:
-        return MerZooError(f"the model fails{when}: {type(error).__name__}: {text}.")
+        return MerZooError(f"the model fails{when}: {text}.")
     return MerZooError(
         f"{place}: {kind}/{part} fails here{when}: {text}. Do the stages before give what it takes? "
         f"`mer-zoo check {kind}/{part}` tells whether the part itself is sound."
