@@ -34,7 +34,7 @@ def train(
     *,
     changes: Iterable[str] = (),
     seed: int = 0,
-    fold: int = 0,
+    fold: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Outcome:
@@ -45,7 +45,7 @@ def train(
         data: a dataset, or what `load_data` takes.
         changes: `key=value` changes of the recipe, such as `training.epochs=5`.
         seed: decides weights, order of dialogues and dropout.
-        fold: which fold is the test, for data without a test split.
+        fold: which fold is the test, for data without a test split (None: the first).
         device: `cpu`, `cuda`, `cuda:1`.
         progress: called after every epoch with its record.
 
@@ -98,7 +98,7 @@ def compare(
     from mer_zoo.errors import MerZooError
 
     named = models if isinstance(models, Mapping) else {name: name for name in models}
-    plan = suite.Suite.model_validate(
+    plan = suite.checked(
         {
             "title": "comparison",
             "data": [data] if isinstance(data, str | Mapping) else list(data),

@@ -102,7 +102,7 @@ MISTAKES = {
     "unknown dataset": (["train", "bilstm", "--data", "sinthetic"], "Did you mean 'synthetic'"),
     "unknown suite": (["compare", "defalt"], "Did you mean 'default'"),
     "unknown model of a suite": (["compare", "--models", "AMB-DSGD"], "Did you mean 'AMB-DSGDN'"),
-    "no seeds": (["compare", "--seeds", "0"], "want at least 1"),
+    "no seeds": (["compare", "--seeds", "0"], "--seeds: must be greater than or equal to 1 (given: 0)"),
     "unknown kind": (["list", "fusoin"], "Did you mean 'fusion'"),
     "nothing matches": (["list", "fusion", "zzz*"], "nothing matches"),
     "typo in a setting": (["train", "amb_dsgdn", "-o", "model.context.encoder.dropot=0"], "Did you mean 'dropout'"),

@@ -79,6 +79,17 @@ class Speaking(GraphBuilder):
         return {("text", "says", "speaker"): (np.array([0]), np.array([0]))}
 
 
+class NoModule:
+    out_width = 8
+
+
+class Crashing(GraphBuilder):
+    relations = ("near",)  # type: ignore[assignment]
+
+    def edges(self, conversation):
+        return {}["missing"]
+
+
 class Undeclared(GraphBuilder):
     relations = ("near",)  # type: ignore[assignment]
 
@@ -163,6 +174,7 @@ def scenarios(folder):
     yield "an unknown setting", lambda: make("fusion", "gated", out_widht=3)
     yield "a part without settings", lambda: make("fusion", "concat", width=3)
     yield "a wrong type", lambda: make("encoder", "bilstm", hidden="wide", dropout=None)
+    yield "a number that is too large", lambda: make("graph", "self_cross_speaker", window=10**20)
     yield "not plain data", lambda: make("encoder", "bilstm", hidden=object())
     yield "an unknown fact", lambda: registry.build(registry.find("encoder", "linear"), {}, {})
     yield "an untyped setting", lambda: registry.settings("encoder", Untyped)
@@ -213,6 +225,14 @@ loss: nil
     yield "a recipe that is a list", lambda: recipe.read(file("list.yaml", "- x\n"))
     yield "a recipe that extends nothing", lambda: recipe.read(file("child.yaml", "extends: nothing\n"))
     yield "a recipe that extends itself", lambda: recipe.read(file("loop.yaml", "extends: loop.yaml\n"))
+    for number in range(20):
+        file(f"chain{number}.yaml", f"extends: chain{number + 1}.yaml\n")
+    yield "a chain of recipes without end", lambda: recipe.read(f"{folder}/chain0.yaml")
+    yield "a folder for a recipe", lambda: recipe.read(f"{folder}/chain.yaml")
+    (folder / "chain.yaml").mkdir()
+    yield "a change of nothing", lambda: recipe.read("mmgcn", {"": 1})
+    yield "a change that is no plain data", lambda: recipe.read("mmgcn", {"title": object()})
+    yield "a modality twice", lambda: recipe.read("mmgcn", ["modalities=[text, text]"])
     yield "an override without a value", lambda: recipe.read("mmgcn", ["training.epochs"])
     yield "an override of nothing", lambda: recipe.read("mmgcn", ["trainign.epochs=3"])
     yield "an override of no stage", lambda: recipe.read("mmgcn", ["model.jion.fusion=sum"])
@@ -258,6 +278,17 @@ loss: nil
     yield "a skip across a fusion", built(**project, join=end["join"], back={"skip": "project"}, judge=end["judge"])
     with _registered("encoder", Plain):
         yield "a part without out_width", built(**project, odd={"encoder": "plain"}, **end)
+    yield "a stage that torch could not name", built(**project, pop={"encoder": "norm"}, **end)
+    with _registered("encoder", NoModule), _registered("loss", NoModule), _registered("graph", NoModule):
+        yield "a part that is no module", built(**project, odd={"encoder": "no_module"}, **end)
+        yield "a loss that is no module", built(**project, **end, loss="no_module")
+        yield "a graph that is no builder", built("no_module", **project, hop=graph_conv, **end)
+    with _registered("graph", Crashing):
+        yield "a graph that crashes", built("crashing", **project, hop=graph_conv, **end)
+    yield (
+        "a window that looks backwards",
+        built({"name": "self_cross_speaker", "window": -5}, **project, hop=graph_conv, **end),
+    )
     with _registered("encoder", Flat):
         yield "a part that fails", built(**project, odd={"encoder": "flat"}, **end)
     with _registered("graph", Raising):

@@ -144,12 +144,12 @@ def test_settings_are_filled_as_plain_data_and_built_as_typed():
     ("given", "message"),
     [
         ({"raet": 1}, "has no setting 'raet'. Did you mean 'rate'?"),
-        ({"rate": "0.5"}, "setting 'rate' of encoder/part: Input should be a valid number (given: '0.5')."),
-        ({"rate": float("nan")}, "setting 'rate' of encoder/part: Input should be a finite number (given: nan)."),
-        ({"rate": True}, "setting 'rate' of encoder/part: Input should be a valid number (given: True)."),
-        ({"sizes": [1.5]}, "setting 'sizes.0' of encoder/part: Input should be a valid integer"),
-        ({"mode": "c"}, "setting 'mode' of encoder/part: Input should be 'a' or 'b' (given: 'c')."),
-        ({"often": 1}, "setting 'often' of encoder/part: Input should be a valid boolean (given: 1)."),
+        ({"rate": "0.5"}, "setting 'rate' of encoder/part: must be a valid number (given: \"0.5\")."),
+        ({"rate": float("nan")}, "setting 'rate' of encoder/part: must be a finite number (given: NaN)."),
+        ({"rate": True}, "setting 'rate' of encoder/part: must be a valid number (given: true)."),
+        ({"sizes": [1.5]}, "setting 'sizes.0' of encoder/part: must be a valid integer"),
+        ({"mode": "c"}, "setting 'mode' of encoder/part: must be 'a' or 'b' (given: \"c\")."),
+        ({"often": 1}, "setting 'often' of encoder/part: must be a valid boolean (given: 1)."),
         ({"mode": object()}, "settings of encoder/part must be plain data"),
     ],
 )

@@ -5,6 +5,7 @@ Neither torch nor dgl is imported but for the table of settings, which needs the
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib.util
 import inspect
@@ -16,12 +17,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mer_zoo import registry
+from mer_zoo.commands import terminal
 from mer_zoo.errors import MerZooError
 from mer_zoo.registry import docstrings
 from mer_zoo.registry.references import references
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    command.add_argument("part", metavar="KIND/NAME", help="such as fusion/gated, or recipe/amb_dsgdn")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Show all there is to know of a part or recipe."""
+    description = describe(options.part)
+    terminal.console().print(description)
+    if "fault" in description.data:
+        raise MerZooError(description.data["fault"])
 
 
 @dataclass(frozen=True)

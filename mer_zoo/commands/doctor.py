@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import importlib.util
 import sys
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mer_zoo import registry
+from mer_zoo.commands import terminal
 from mer_zoo.errors import MerZooError
 from mer_zoo.registry import resources
 
@@ -17,6 +19,18 @@ EXTRAS = {
     "report": ("matplotlib", "jinja2"),
     "test": ("pytest", "pytest_benchmark", "hypothesis"),
 }
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """There are none."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Tell what is right and wrong with the installation."""
+    findings = diagnose()
+    for finding in findings:
+        terminal.say(finding)
+    return int(any(not finding.fine for finding in findings))
 
 
 @dataclass(frozen=True)

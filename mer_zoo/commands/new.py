@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
 from mer_zoo import registry
+from mer_zoo.commands import terminal
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.registry import resources
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    command.add_argument("kind", help="kind of part")
+    command.add_argument("name", help="its name, snake_case")
+    command.add_argument("--output", metavar="DIR", type=Path, default=Path(), help="where to write (here)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write a new part from a template."""
+    for path in new(options.kind, options.name, options.output):
+        terminal.say(path)
 
 
 def new(kind: str, name: str, folder: Path | str = ".") -> list[Path]:

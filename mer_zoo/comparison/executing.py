@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mer_zoo import registry
+from mer_zoo.comparison.workers import Lost, processors, spread
 from mer_zoo.errors import MerZooError
-from mer_zoo.results.result import Result, read_results
+from mer_zoo.model.saving import run_of
+from mer_zoo.results.result import SUFFIX, Damaged, Result, check_writable, read_result
 from mer_zoo.training.experiment import Experiment, keep, run_stack, weights_beside
 
 Progress = Callable[[dict[str, Any]], None]
+Attempt = list[tuple[str, "Result | Failure"]]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that broke; the others went on."""
+    """A run that broke; the others went on.
+
+    Attributes:
+        experiment: the run.
+        message: why, in one or a few lines.
+        traceback: where in the code.
+    """
 
     experiment: Experiment
     message: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Listener:
         start: how many runs there are, and how many are already there.
         run: every finished or broken run.
         epoch: the experiment and the record of every epoch, with a single worker.
-        damaged: result files that cannot be read.
+        damaged: files that cannot be used, and what became of them.
     """
 
     start: Callable[[int, int], None] = lambda total, done: None
@@ -57,15 +66,25 @@ def execute(
         experiments: what to run.
         folder: where result files lie; one is written as soon as its run ends.
         workers: processes; None: as many as there are processors, at most one per run.
-        keep_weights: also keep every trained model; a run whose weights are missing is run again.
+        keep_weights: also keep every trained model; a run whose weights are missing or damaged is run again.
         listener: hears of the runs.
+
+    Returns:
+        the results, in the order of the experiments, and what broke.
+
+    Raises:
+        MerZooError: the folder cannot be written, or a number of workers below 1.
     """
+    if workers is not None and workers < 1:
+        raise MerZooError(f"{workers} workers: want at least 1, or leave it out for one per processor.")
     listener = listener or Listener()
+    check_writable(folder)
     done = _there(experiments, folder, keep_weights, listener)
-    missing = [experiment for experiment in experiments if experiment.identity.run not in done]
-    listener.start(len(experiments), len(done))
+    # two names of a suite may stand for one run
+    missing = {one.identity.run: one for one in experiments if one.identity.run not in done}
+    listener.start(len(experiments), len(experiments) - len(missing))
     failures = []
-    for run, outcome in _outcomes(missing, folder, workers, keep_weights, listener):
+    for run, outcome in _outcomes(list(missing.values()), folder, workers, keep_weights, listener):
         if isinstance(outcome, Failure):
             failures.append(outcome)
         else:
@@ -79,35 +98,41 @@ def execute(
 def _there(
     experiments: Sequence[Experiment], folder: Path, keep_weights: bool, listener: Listener
 ) -> dict[str, Result]:
-    """Results of these experiments that the folder holds, whole."""
-    if not folder.exists():
-        return {}
+    """Results of these experiments that the folder holds, whole; damaged files are set aside."""
     wanted = {experiment.identity.run: experiment for experiment in experiments}
-    found = {result.run: result for result in read_results(folder, listener.damaged) if result.run in wanted}
-    return {
-        run: result
-        for run, result in found.items()
-        if not keep_weights or wanted[run].plan.learner or weights_beside(folder / result.file_name).exists()
-    }
+    found: dict[str, Result] = {}
+    for path in sorted(folder.rglob(f"*{SUFFIX}")):
+        try:
+            result = read_result(path)
+        except Damaged as error:
+            aside = path.with_name(f"{path.name}.damaged")
+            os.replace(path, aside)
+            listener.damaged(f"{error} It is now called {aside.name}.")
+            continue
+        except MerZooError as error:  # of another version, or unreadable: not ours to touch
+            listener.damaged(str(error))
+            continue
+        if result.run not in wanted:
+            continue
+        weighted = keep_weights and wanted[result.run].plan.learner is None
+        if not weighted or run_of(weights_beside(path)) == result.run:
+            found[result.run] = result
+    return found
 
 
 def _outcomes(
     experiments: Sequence[Experiment], folder: Path, workers: int | None, keep_weights: bool, listener: Listener
 ) -> Iterator[tuple[str, Result | Failure]]:
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     stacks = _stacks(experiments)
-    count = min(workers or processors, len(stacks))
+    count = min(workers or processors(), len(stacks))
     if count <= 1 or any(experiment.device.startswith("cuda") for experiment in experiments):
         for stack in stacks:
-            yield from _attempt(stack, folder, keep_weights, partial(listener.epoch, stack[0]))
+            yield from _attempt(folder, keep_weights, partial(listener.epoch, stack[0]), stack)
         return
-    import joblib
-
-    threads = max(1, processors // count)
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=threads):
-        session = registry.session()
-        jobs = (joblib.delayed(_in_worker)(stack, folder, keep_weights, threads, session) for stack in stacks)
-        for outcomes in joblib.Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)(jobs):
+    for stack, outcomes in spread(partial(_attempt, folder, keep_weights, None), stacks, count):
+        if isinstance(outcomes, Lost):
+            yield from ((one.identity.run, Failure(one, outcomes.message)) for one in stack)
+        else:
             yield from outcomes
 
 
@@ -127,19 +152,7 @@ def _stacks(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
     return found
 
 
-def _in_worker(
-    stack: list[Experiment], folder: Path, keep_weights: bool, threads: int, session: Mapping[Any, Any]
-) -> list[tuple[str, Result | Failure]]:
-    import torch
-
-    registry.resume(session)
-    torch.set_num_threads(threads)
-    return _attempt(stack, folder, keep_weights, None)
-
-
-def _attempt(
-    stack: list[Experiment], folder: Path, keep_weights: bool, progress: Progress | None
-) -> list[tuple[str, Result | Failure]]:
+def _attempt(folder: Path, keep_weights: bool, progress: Progress | None, stack: list[Experiment]) -> Attempt:
     """Train a stack and write its files; one broken run does not take the others with it.
 
     A stack that fails together is tried again one by one: the fault may be that of a single seed, or memory.
@@ -148,10 +161,11 @@ def _attempt(
         outcomes = run_stack(stack, progress) if len(stack) > 1 else [stack[0].run(progress)]
         for experiment, outcome in zip(stack, outcomes, strict=True):
             keep(experiment, outcome, folder, weights=keep_weights)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a part of the user's own may well call `sys.exit`
         if len(stack) > 1:
-            return [outcome for one in stack for outcome in _attempt([one], folder, keep_weights, progress)]
-        known = isinstance(error, MerZooError)
-        message = str(error) if known else f"unexpected failure, please report it:\n{traceback.format_exc()}"
-        return [(stack[0].identity.run, Failure(stack[0], message))]
+            return [outcome for one in stack for outcome in _attempt(folder, keep_weights, progress, [one])]
+        message = str(error)
+        if not isinstance(error, MerZooError):
+            message = f"unexpected {type(error).__name__}: {message}. See --traceback, and please report what it shows."
+        return [(stack[0].identity.run, Failure(stack[0], message, traceback.format_exc()))]
     return [(outcome.result.run, outcome.result) for outcome in outcomes]

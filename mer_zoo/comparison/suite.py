@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
 from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.model import recipe
+from mer_zoo.model.changes import Change, changes_from
 from mer_zoo.registry import document, resources
+from mer_zoo.registry.faults import described, short
 from mer_zoo.results.identity import Protocol
-from mer_zoo.training.experiment import Experiment, folds_of, prepare
+from mer_zoo.training.experiment import SEEDS, Experiment, folds_of, prepare
 from mer_zoo.training.options import ComputeOptions
+
+MOST_SEEDS = 1000
+
+Title = Annotated[str, pydantic.Field(min_length=1, max_length=200)]
+Seed = Annotated[int, pydantic.Field(strict=True, ge=0, lt=SEEDS)]
+SeedCount = Annotated[int, pydantic.Field(strict=True, ge=1, le=MOST_SEEDS)]
+SeedList = Annotated[list[Seed], pydantic.Field(min_length=1, max_length=MOST_SEEDS)]
 
 
 class Entry(pydantic.BaseModel):
@@ -37,19 +49,55 @@ class Suite(pydantic.BaseModel):
         data: datasets, by name, folder, or `{name, settings}`.
         models: name in the tables -> recipe, or `{recipe, change: {key: value}}`.
         seeds: number of seeds (0, 1, ...) or a list of them.
-        change: changes of every recipe, such as `training.epochs: 10`.
+        change: changes of every recipe with a model, such as `training.epochs: 10`; learners have no such settings.
         protocol: `validation`, or `test-oracle` to replay the literature.
         split: how the dialogues are split; by default as the data says.
+        control: the model that the others are compared with, chosen before any score is seen; by default the first.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-    title: str
-    data: list[str | dict[str, Any]]
-    models: dict[str, Entry]
-    seeds: pydantic.PositiveInt | list[int] = 3
+    title: Title
+    data: Annotated[list[str | dict[str, Any]], pydantic.Field(min_length=1)]
+    models: Annotated[dict[Title, Entry], pydantic.Field(min_length=1)]
+    seeds: SeedCount | SeedList = 3
     change: dict[str, Any] = {}
     protocol: Protocol = "validation"
     split: SplitRule = SplitRule()
+    control: str | None = None
+    _place: Callable[..., str] = pydantic.PrivateAttr()
+
+    @pydantic.field_validator("data", "seeds")
+    @classmethod
+    def _nothing_twice(cls, value: Any) -> Any:
+        twice = [one for one in value if value.count(one) > 1] if isinstance(value, list) else []
+        if twice:
+            raise ValueError(f"{twice[0]} is there twice. Leave it out once")
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def _control_is_a_model(self) -> Suite:
+        if self.control is not None and self.control not in self.models:
+            raise ValueError(f"`control`: no model '{self.control}'.{nearest(self.control, self.models)}".rstrip("."))
+        return self
+
+    def is_learner(self, model: str) -> bool:
+        """Whether a model is a learner, which has none of a network's settings."""
+        return recipe.read(self.models[model].recipe).recipe.learner is not None
+
+    def changes(self, model: str) -> list[Change]:
+        """Return what is changed in a model's recipe, each with its place; a change of its own goes first."""
+        own = self.models[model].change
+        found = [Change.make(key, value, self._place("models", model, "change", key)) for key, value in own.items()]
+        shared = {} if self.is_learner(model) else {key: v for key, v in self.change.items() if key not in own}
+        return [Change.make(key, value, self._place("change", key)) for key, value in shared.items()] + found
+
+    def published(self) -> list[dict[str, Any]]:
+        """Return the scores from the literature that the recipes name, as `write_html` shows them."""
+        return [
+            {"model": name, **score.model_dump()}
+            for name, entry in self.models.items()
+            for score in recipe.read(entry.recipe).recipe.published
+        ]
 
 
 def names() -> list[str]:
@@ -72,25 +120,68 @@ def read(name: str) -> Suite:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in names():
-            raise MerZooError(f"no suite named '{name}'.{nearest(name, names())} A file ends in .yaml.")
+            raise MerZooError(f"no suite named '{short(name)}'.{nearest(short(name), names())} A file ends in .yaml.")
         path = resources.folder("baselines") / "suites" / f"{name}.yaml"
+    if os.path.isdir(path):
+        raise MerZooError(f"{path}: a folder, not a file.")
     page = document.read(path)
+    return checked(page.data, lambda *keys: f"{page.place(keys)} {_dotted(keys)}".strip())
+
+
+def checked(data: Any, place: Callable[..., str] | None = None) -> Suite:
+    """Return data as a suite.
+
+    Args:
+        data: a mapping, see `Suite`.
+        place: gives where a value stands from the keys that lead to it; by default, the keys.
+
+    Raises:
+        MerZooError: everything that is wrong with it.
+
+    Example:
+        >>> checked({"title": "Two", "data": ["synthetic"], "models": {"A": "bilstm"}, "seeds": [0, 0]})
+        Traceback (most recent call last):
+        mer_zoo.errors.MerZooError: seeds: 0 is there twice. Leave it out once (given: [0, 0]).
+    """
+    place = place or (lambda *keys: _dotted(keys) or "suite")
     try:
-        return Suite.model_validate(page.data)
+        suite = Suite.model_validate(data)
     except pydantic.ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            where = [x for x in fault["loc"] if x not in ("str", "dict[str,any]", "list[int]", "constrained-int")]
-            hint = nearest(str(where[-1]), Suite.model_fields) if fault["type"] == "extra_forbidden" and where else ""
-            lines.append(f"{page.place(where)} {'.'.join(map(str, where))}: {fault['msg']}.{hint}")
-        raise MerZooError("\n".join(lines)) from None
+        raise MerZooError(described(error, Suite, data, place)) from None
+    suite._place = place
+    return suite
 
 
-def experiments(suite: Suite, *, device: str = "cpu", options: ComputeOptions | None = None) -> list[Experiment]:
-    """Return every run of a suite. All recipes are read and filled first, so a typo costs no training.
+def changed(suite: Suite, options: Mapping[str, Any]) -> Suite:
+    """Return a suite with some of its fields replaced by options of the command line.
+
+    Args:
+        suite: as read.
+        options: field -> value; `--field` is what errors call it.
+    """
+
+    def place(*keys: Any) -> str:
+        return f"--{_dotted(keys)}" if keys and keys[0] in options else suite._place(*keys)
+
+    return checked({**suite.model_dump(), **options}, place)
+
+
+def _dotted(keys: Iterable[Any]) -> str:
+    return ".".join(short(str(key)) for key in keys)
+
+
+def experiments(
+    suite: Suite,
+    *,
+    changes: Iterable[str | Change] = (),
+    device: str = "cpu",
+    options: ComputeOptions | None = None,
+) -> list[Experiment]:
+    """Return every run of a suite. All models are made and tried first, so a mistake costs no training.
 
     Args:
         suite: models, data and seeds.
+        changes: further changes of every recipe with a model, which go before the suite's own.
         device, options: where and how to compute.
 
     Raises:
@@ -100,19 +191,23 @@ def experiments(suite: Suite, *, device: str = "cpu", options: ComputeOptions | 
         >>> [experiment.seed for experiment in experiments(read("default"))][:3]
         [0, 1, 2]
     """
-    found, faults = [], []
+    found: list[Experiment] = []
+    faults: list[str] = []
+    more = changes_from(changes)
     seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
     how: dict[str, Any] = {"protocol": suite.protocol, "split_rule": suite.split, "device": device}
     how["options"] = options or ComputeOptions()
     for data in suite.data:
         for name, entry in suite.models.items():
-            changes = {**suite.change, **entry.change}
             try:
-                first = prepare(entry.recipe, data, name=name, changes=changes, **how)
+                made = [*suite.changes(name), *([] if suite.is_learner(name) else more)]
+                first = prepare(entry.recipe, data, name=name, changes=made, **how)
+                first.rehearse()
+                for fold in folds_of(data, suite.split):
+                    replace(first, fold=fold).task()
+                    found += [replace(first, fold=fold, seed=seed) for seed in seeds]
             except MerZooError as error:
                 faults.append(f"{name} on {data if isinstance(data, str) else data.get('name')}: {error}")
-                continue
-            found += [replace(first, fold=fold, seed=seed) for fold in folds_of(data, suite.split) for seed in seeds]
     if faults:
         raise MerZooError("\n".join(faults))
     return found

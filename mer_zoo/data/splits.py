@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import pydantic
 
 from mer_zoo.data.conversation import UNLABELLED, Dataset
 from mer_zoo.errors import MerZooError
+from mer_zoo.registry.faults import described
 
 
 class Split(NamedTuple):
@@ -52,6 +53,22 @@ class SplitRule(pydantic.BaseModel):
     def plain(self) -> dict[str, Any]:
         """Return what differs from the default, as result files and run ids hold it."""
         return self.model_dump(exclude_defaults=True)
+
+
+def rule_of(fields: Mapping[str, Any], place: Callable[..., str]) -> SplitRule:
+    """Return a rule made of its fields; text stands for numbers too.
+
+    Args:
+        fields: field -> value.
+        place: says where a field was given.
+
+    Raises:
+        MerZooError: an unknown field or a value that does not fit, with the nearest match.
+    """
+    try:
+        return SplitRule.model_validate(fields)
+    except pydantic.ValidationError as error:
+        raise MerZooError(described(error, SplitRule, fields, place)) from None
 
 
 def split_dataset(dataset: Dataset, fold: int = 0, rule: SplitRule | None = None) -> Split:

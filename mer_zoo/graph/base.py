@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mer_zoo import registry
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
 
@@ -57,7 +58,14 @@ class GraphBuilder(abc.ABC):
                 f"dialogue '{conversation.id}': {length} utterances would need {self.count_edges(length):,} edges in "
                 f"{type(self).__name__}, more than {self.max_edges:,}. Use a windowed graph, or split the dialogue."
             )
-        edges = self.edges(conversation)
+        try:
+            edges = self.edges(conversation)
+        except MerZooError:
+            raise
+        except Exception as error:
+            raise MerZooError(
+                f"dialogue '{conversation.id}': {type(self).__name__} fails: {registry.raised(error)}."
+            ) from error
         if undeclared := [key for key in edges if key not in self.edge_types]:
             declared = ", ".join(sorted({relation for _, relation, _ in self.edge_types}))
             raise MerZooError(
@@ -75,6 +83,8 @@ def window_pairs(length: int, past: int, future: int) -> tuple[np.ndarray, np.nd
         >>> list(zip(source.tolist(), target.tolist()))
         [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2)]
     """
+    if past < 0 or future < 0:
+        raise MerZooError(f"a window of {past} past and {future} future utterances: want 0 or more of each.")
     target = np.arange(length)
     first, last = np.maximum(target - past, 0), np.minimum(target + future, length - 1)
     count = last - first + 1

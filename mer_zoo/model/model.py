@@ -69,6 +69,8 @@ class Model(nn.Module):
         widths: dict[str, int] = dict(plan.modalities)
         after: dict[str, dict[str, int]] = {}
         for name, stage in plan.model.items():
+            if hasattr(self.stages, name):
+                raise MerZooError(f"model.{name}: torch needs the name '{name}' for itself. Rename the stage.")
             made, widths = _make(name, stage, wiring.wires[name], widths, after, facts, self.builder)
             self.stages[name] = made
             after[name] = widths
@@ -172,6 +174,8 @@ def _make(
             "class_counts": facts.class_counts,
         }
         part = registry.build(card, stage.part.settings, known, place)
+        if not isinstance(part, nn.Module):
+            raise MerZooError(f"{place}: {card.id} makes a {type(part).__name__}, not a torch module.")
         parts[group] = part
         if stage.kind == "edge_weight":
             continue

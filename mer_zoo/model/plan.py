@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from mer_zoo.data.normalising import Way
+from mer_zoo.registry.faults import short
 from mer_zoo.results.metrics import Score
 
 STAGE_KINDS = ("encoder", "layer", "edge_weight", "fusion", "head", "skip", "start")
@@ -18,10 +19,20 @@ APPLIES_TO: dict[str, tuple[str, ...]] = {
 """The kinds of stages for which a key beside the part has a meaning."""
 
 
+def _word(name: str) -> str:
+    if not name.isidentifier() or name.startswith("_") or len(name) > 64:
+        raise ValueError(f"'{short(name)}' is not a name. Take one word of letters, digits and underscores")
+    return name
+
+
+Name = Annotated[str, pydantic.AfterValidator(_word)]
+"""What a stage or a modality may be called: torch's modules are named by it, and a recipe's paths."""
+
+
 class Strict(pydantic.BaseModel):
     """Checked data that refuses keys it does not know and never changes."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PartChoice(Strict):
@@ -114,11 +125,12 @@ class Training(Strict):
         clip: largest norm of the gradient; null: no clipping.
     """
 
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: pydantic.PositiveFloat = 1e-3
     weight_decay: pydantic.NonNegativeFloat = 0.0
     dialogues_per_batch: pydantic.PositiveInt = 16
-    epochs: pydantic.PositiveInt = 30
+    epochs: Annotated[int, pydantic.Field(gt=0, le=100_000)] = 30
     patience: pydantic.PositiveInt | None = None
     select: Score = "weighted_f1"
     clip: pydantic.PositiveFloat | None = None
@@ -146,13 +158,13 @@ class Plan(Strict):
         True
     """
 
-    modalities: dict[str, int]
+    modalities: dict[Name, int]
     graph: PartChoice | None = None
-    model: dict[str, StageChoice] = {}
+    model: dict[Name, StageChoice] = {}
     balancing: PartChoice = PartChoice(name="none")
     loss: PartChoice = PartChoice(name="nll")
     training: Training = Training()
-    normalise: dict[str, Way] = {}
+    normalise: dict[Name, Way] = {}
     learner: PartChoice | None = None
     code: dict[str, str] = {}
 

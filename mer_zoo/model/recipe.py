@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
-import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
-from mer_zoo.model.plan import PartChoice, StageChoice, Strict, Training
+from mer_zoo.model.changes import Change, changes_from
+from mer_zoo.model.plan import Name, PartChoice, StageChoice, Strict, Training
 from mer_zoo.registry import document, resources
+from mer_zoo.registry.faults import described, short
+
+LONGEST_CHAIN = 16  # recipes that extend one another
 
 
 class Published(Strict):
@@ -57,11 +61,11 @@ class Recipe(Strict):
     title: str
     paper: str | None = None
     notes: tuple[str, ...] = ()
-    modalities: Literal["all"] | list[str] | dict[str, int] = "all"
+    modalities: Literal["all"] | list[Name] | dict[Name, Annotated[int, pydantic.Field(strict=True, gt=0)]] = "all"
     graph: PartChoice | None = None
-    model: dict[str, StageChoice] = pydantic.Field(default_factory=dict)
+    model: dict[Name, StageChoice] = pydantic.Field(default_factory=dict)
     learner: PartChoice | None = None
-    normalise: Way | dict[str, Way] = "none"
+    normalise: Way | dict[Name, Way] = "none"
     balancing: PartChoice = PartChoice(name="none")
     loss: PartChoice = PartChoice(name="nll")
     training: Training = Training()
@@ -76,6 +80,14 @@ class Recipe(Strict):
             raise ValueError(f"a `learner` is fitted as a whole: {', '.join(idle)} would not be used. Leave it out")
         return self
 
+    @pydantic.field_validator("modalities")
+    @classmethod
+    def _no_modality_twice(cls, value: Any) -> Any:
+        twice = [name for name in value if list(value).count(name) > 1] if isinstance(value, list) else []
+        if twice:
+            raise ValueError(f"'{twice[0]}' is there twice. Name each modality once")
+        return value
+
 
 @dataclass
 class RecipeFile:
@@ -84,18 +96,20 @@ class RecipeFile:
     name: str
     recipe: Recipe
     pages: list[document.Document] = field(default_factory=list)
-    overrides: tuple[tuple[str, ...], ...] = ()
+    changes: tuple[Change, ...] = ()
 
     def place(self, *location: Any) -> str:
         """Return where a value was given, with its dotted path: `mine.yaml:7:3 model.fuse`."""
-        return f"{_place(self.pages, self.overrides, location)} {'.'.join(str(x) for x in location)}".strip()
+        dotted = ".".join(short(str(step)) for step in location)
+        return f"{_place(self.pages, self.changes, location)} {dotted}".strip()
 
 
-def _place(pages: Sequence[document.Document], overrides: Sequence[tuple[str, ...]], location: Sequence[Any]) -> str:
+def _place(pages: Sequence[document.Document], changes: Sequence[Change], location: Sequence[Any]) -> str:
+    changed = {change.path: change.place for change in changes}
     for length in range(len(location), 0, -1):
         head = tuple(location[:length])
-        if tuple(str(x) for x in head) in overrides:
-            return "-o"
+        if (written := tuple(str(step) for step in head)) in changed:
+            return changed[written]
         for page in pages:
             if head in page.marks:
                 return page.place(head)
@@ -126,29 +140,38 @@ def find(name: str) -> Path:
     """Return the file of a recipe: a shipped name, or a path."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        return path
+        if os.path.isfile(path):
+            return path
+        raise MerZooError(f"{short(name)}: {'a folder, not a file' if os.path.isdir(path) else 'no such file'}.")
     if name in names():
         root = resources.folder("baselines") / name
         return root / "default.yaml" if root.is_dir() else root.with_suffix(".yaml")
     raise MerZooError(
-        f"no recipe named '{name}'.{nearest(name, names())} See `mer-zoo list recipe`; a file ends in .yaml."
+        f"no recipe named '{short(name)}'.{nearest(short(name), names())} See `mer-zoo list recipe`; a file ends in "
+        ".yaml."
     )
 
 
-def read(name: str, overrides: Iterable[str] = ()) -> RecipeFile:
-    """Read a recipe by name or path, with `key=value` overrides; every fault of the file is reported at once.
+def read(name: str, changes: Iterable[str | Change] = ()) -> RecipeFile:
+    """Read a recipe by name or path, with changes; every fault of the file is reported at once.
 
     Args:
         name: shipped name, or path of a YAML file.
-        overrides: such as `training.epochs=5` or `model.context.encoder.dropout=0.1`; values are YAML.
+        changes: such as `training.epochs=5` or `model.context.encoder.dropout=0.1`, whose values are YAML; or ready.
+
+    Raises:
+        MerZooError: no such recipe, or what is in it cannot be used.
     """
+    made = changes_from(changes)
     pages, data = _read_chain(find(name), [])
-    changed = tuple(_override(data, text) for text in overrides)
+    for change in made:
+        _apply(change, data)
+    file = RecipeFile(_short(name), Recipe.model_construct(), pages, made)
     try:
-        recipe = Recipe.model_validate(data)
+        file.recipe = Recipe.model_validate(data)
     except pydantic.ValidationError as error:
-        raise MerZooError("\n".join(_describe(fault, pages, changed) for fault in error.errors())) from None
-    return RecipeFile(_short(name), recipe, pages, changed)
+        raise MerZooError(described(error, Recipe, data, file.place)) from None
+    return file
 
 
 def _short(name: str) -> str:
@@ -156,6 +179,8 @@ def _short(name: str) -> str:
 
 
 def _read_chain(path: Path, seen: list[Path]) -> tuple[list[document.Document], dict[str, Any]]:
+    if len(seen) >= LONGEST_CHAIN:
+        raise MerZooError(f"{path}: more than {LONGEST_CHAIN} recipes extend one another. Write some of them out.")
     if path.resolve() in seen:
         raise MerZooError(f"{path}: extends itself through {', '.join(str(p) for p in seen)}.")
     page = document.read(path)
@@ -167,7 +192,7 @@ def _read_chain(path: Path, seen: list[Path]) -> tuple[list[document.Document], 
         return [page], data
     beside = path.parent / str(base)
     try:
-        parent = beside if beside.is_file() else find(str(base))
+        parent = beside if os.path.isfile(beside) else find(str(base))
     except MerZooError as error:
         raise MerZooError(f"{page.place(['extends'])} extends: {error}") from None
     pages, merged = _read_chain(parent, [*seen, path.resolve()])
@@ -188,34 +213,17 @@ def _merge(below: Any, above: Any) -> Any:
     return {key: value for key, value in merged.items() if value is not None}
 
 
-def _override(data: dict[str, Any], text: str) -> tuple[str, ...]:
-    key, equals, value = text.partition("=")
-    path = tuple(key.strip().split("."))
-    if not equals or not all(path):
-        raise MerZooError(f"-o {text}: want key=value, such as training.epochs=5.")
+def _apply(change: Change, data: dict[str, Any]) -> None:
+    """Set the value in a recipe's data; mappings on the way are made."""
     here: Any = data
-    for i, word in enumerate(path[:-1]):
-        if i == 0 and word not in Recipe.model_fields:
-            raise MerZooError(f"-o {text}: a recipe has no '{word}'.{nearest(word, Recipe.model_fields)}")
-        if i == 1 and path[0] == "model" and word not in here:
-            raise MerZooError(f"-o {text}: the model has no stage '{word}'.{nearest(word, here)}")
+    for number, word in enumerate(change.path[:-1]):
+        if number == 0 and word not in Recipe.model_fields:
+            known = nearest(short(word), Recipe.model_fields)
+            raise MerZooError(f"{change.place} {short(change.key)}: a recipe has no '{short(word)}'.{known}")
+        if number == 1 and change.path[0] == "model" and word not in here:
+            known = nearest(short(word), here)
+            raise MerZooError(f"{change.place} {short(change.key)}: the model has no stage '{short(word)}'.{known}")
         if not isinstance(here.get(word), dict):
             here[word] = {"name": here[word]} if isinstance(here.get(word), str) else {}
         here = here[word]
-    try:
-        here[path[-1]] = document.plain(value)
-    except Exception:
-        raise MerZooError(f"-o {text}: '{value}' is not valid YAML.") from None
-    return path
-
-
-def _describe(fault: Any, pages: Sequence[document.Document], overrides: Sequence[tuple[str, ...]]) -> str:
-    location = [x for x in fault["loc"] if x not in ("Part", "dict[str,int]", "list[str]", "literal['all']", "str")]
-    where = f"{_place(pages, overrides, location)} {'.'.join(str(x) for x in location)}"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        known: Any = {1: Recipe, 2: Training, 3: StageChoice}.get(len(location), Recipe)
-        return f"{where}: unknown key.{nearest(str(location[-1]), known.model_fields)}"
-    if fault["type"] == "missing":
-        return f"{where}: is missing. Add it."
-    return f"{where}: {message} (given: {json.dumps(fault['input'], default=str)[:80]})."
+    here[change.path[-1]] = copy.deepcopy(change.value)

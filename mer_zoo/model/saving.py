@@ -79,6 +79,7 @@ class Saved:
 
 def save(saved: Saved, path: Path) -> None:
     """Write a model atomically: a crash leaves no half-written file."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     described = {
@@ -99,8 +100,25 @@ def save(saved: Saved, path: Path) -> None:
         save_file(weights, temporary, metadata={"mer_zoo": FORMAT, "model": json.dumps(described)})
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise MerZooError(f"{path}: cannot be written ({error}). Is the disk full?") from None
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def run_of(path: Path) -> str | None:
+    """Return the run that a model file comes from; None where there is no file, or it is not whole.
+
+    Args:
+        path: of a `.safetensors` file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as archive:  # compares the file's length with what its header says
+            return str(json.loads((archive.metadata() or {})["model"])["run"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def load(path: Path | str, device: str = "cpu") -> Saved:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from mer_zoo import registry
 from mer_zoo.batch.output import Output
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Facts, Model
-from mer_zoo.model.plan import Plan
+from mer_zoo.model.plan import PartChoice, Plan
 from mer_zoo.parts.balancing.base import Balancing
 
 if TYPE_CHECKING:
@@ -89,10 +90,18 @@ def companions(plan: Plan, facts: Facts) -> tuple[Balancing, nn.Module]:
         "classes": facts.classes,
         "class_counts": facts.class_counts or (1,) * facts.classes,
     }
-    made = []
-    for kind, choice in (("balancing", plan.balancing), ("loss", plan.loss)):
-        made.append(registry.build(registry.find(kind, choice.name, kind), choice.settings, known, kind))
-    return made[0], made[1]
+    balancing = _made("balancing", plan.balancing, known, Balancing)
+    return balancing, _made("loss", plan.loss, known, nn.Module)
+
+
+P = TypeVar("P", bound=nn.Module)
+
+
+def _made(kind: str, choice: PartChoice, known: Mapping[str, Any], base: type[P]) -> P:
+    part = registry.build(registry.find(kind, choice.name, kind), choice.settings, known, kind)
+    if not isinstance(part, base):
+        raise MerZooError(f"{kind}: {choice.name} makes a {type(part).__name__}, not a {base.__name__}.")
+    return part
 
 
 def _exact(output: Output) -> Output:
@@ -112,10 +121,10 @@ def explained(error: Exception, step: Step, plan: Plan, when: str = "") -> MerZo
     place = step.culprit(error)
     if isinstance(error, MerZooError):
         return error if not place or str(error).startswith(f"{place}:") else MerZooError(f"{place}: {error}")
-    text = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    text = registry.raised(error)
     kind, part = _part_at(plan, place)
     if not part:
-        return MerZooError(f"the model fails{when}: {type(error).__name__}: {text}.")
+        return MerZooError(f"the model fails{when}: {text}.")
     return MerZooError(
         f"{place}: {kind}/{part} fails here{when}: {text}. Do the stages before give what it takes? "
         f"`mer-zoo check {kind}/{part}` tells whether the part itself is sound."

@@ -147,6 +147,8 @@ def _builder(plan: Plan, speakers: int) -> GraphBuilder | None:
             break
     card = registry.find("graph", plan.graph.name, "graph")
     builder = registry.build(card, plan.graph.settings, {"node_types": node_types, "speakers": speakers}, "graph")
+    if not isinstance(builder, GraphBuilder):
+        raise MerZooError(f"graph: {card.id} makes a {type(builder).__name__}, not a GraphBuilder.")
     _refuse_strangers(builder, node_types, card.id)
     return builder
 

@@ -5,6 +5,7 @@ Neither torch nor dgl is imported here; a class is imported only when `load` is 
 
 from mer_zoo.registry.building import build, fill
 from mer_zoo.registry.cards import FIELDS, Card, DeprecatedName, is_name, read_card, snake_case
+from mer_zoo.registry.faults import raised
 from mer_zoo.registry.kinds import CONTRACTS, FACTS, KINDS, PROMISED_BY, PROMISES, a, promise_faults
 from mer_zoo.registry.lookup import (
     ENTRY_POINT_GROUP,
@@ -48,6 +49,7 @@ __all__ = [
     "names_class",
     "plugin_faults",
     "promise_faults",
+    "raised",
     "read_card",
     "refresh",
     "register",

@@ -24,6 +24,7 @@ from typing import Any
 from mer_zoo.errors import MerZooError, at, nearest
 from mer_zoo.registry import document, resources
 from mer_zoo.registry.cards import Card, DeprecatedName, faults_of, make_card, read_card, snake_case
+from mer_zoo.registry.faults import raised
 from mer_zoo.registry.kinds import KINDS
 from mer_zoo.registry.signature import settings
 
@@ -241,10 +242,8 @@ def load(card: Card, place: str = "") -> type:
         raise MerZooError(
             f"{lead}{card.id}: cannot import '{module_name}': no module named '{error.name}'. Is it installed?"
         ) from error
-    except Exception as error:
-        raise MerZooError(
-            f"{lead}{card.id}: importing '{module_name}' fails: {type(error).__name__}: {error}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise MerZooError(f"{lead}{card.id}: importing '{module_name}' fails: {raised(error)}") from error
     cls = getattr(module, class_name, None)
     if cls is None:
         raise MerZooError(f"{lead}{card.id}: '{module_name}' has no '{class_name}'.{nearest(class_name, vars(module))}")

@@ -8,12 +8,16 @@ import json
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mer_zoo.errors import MerZooError, at, nearest
+from mer_zoo.registry.faults import Fault, faults_in, raised, short
 from mer_zoo.registry.kinds import FACTS, a
+
+LARGEST = 2**31 - 1
+"""The largest whole number that a setting may be: native code takes no more."""
 
 
 def facts(kind: str, cls: type) -> tuple[str, ...]:
@@ -123,26 +127,38 @@ def validate(
     locate = locate or (lambda *path: place)
     try:
         text = json.dumps(dict(given))  # as if written in a recipe: a list may stand for a tuple
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise MerZooError(f"{at(place)}settings of {owner} must be plain data: {error}.") from None
+    for path, number in _numbers(given):
+        if abs(number) > LARGEST:
+            name = ".".join(map(str, path))
+            raise MerZooError(f"{at(locate(*path))}setting '{name}' of {owner}: {short(str(number))} is out of range.")
     try:
         return model.model_validate_json(text)
     except pydantic.ValidationError as error:
-        raise MerZooError("\n".join(_faults(error, model.model_fields, locate, owner))) from None
+        lines = [_line(fault, model.model_fields, at(locate(*fault.path)), owner) for fault in faults_in(error, given)]
+        raise MerZooError("\n".join(lines)) from None
 
 
-def _faults(error: Any, known: Iterable[str], locate: Callable[..., str], owner: str) -> list[str]:
-    lines = []
-    for fault in error.errors():
-        path = ".".join(str(p) for p in fault["loc"])
-        place = at(locate(*fault["loc"]))
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"{place}{owner} has no setting '{path}'.{nearest(path, known) or ' It has none.'}")
-        elif fault["type"] == "missing":
-            lines.append(f"{place}{owner} needs the setting '{path}'. Add it.")
-        else:
-            lines.append(f"{place}setting '{path}' of {owner}: {fault['msg']} (given: {fault['input']!r}).")
-    return lines
+def _numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], int]]:
+    """Every whole number in plain data, with its path."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, (*path, key))
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _numbers(inner, (*path, number))
+    elif isinstance(value, int):
+        yield path, value
+
+
+def _line(fault: Fault, known: Iterable[str], place: str, owner: str) -> str:
+    path = ".".join(short(str(step)) for step in fault.path)
+    if fault.kind == "unknown":
+        return f"{place}{owner} has no setting '{path}'.{nearest(path, known) or ' It has none.'}"
+    if fault.kind == "missing":
+        return f"{place}{owner} needs the setting '{path}'. Add it."
+    return f"{place}setting '{path}' of {owner}: {fault.text} (given: {fault.shown})."
 
 
 def construct(
@@ -158,5 +174,6 @@ def construct(
         return cls(*(known_facts[name] for name in facts(kind, cls)), **filled)
     except MerZooError as error:
         raise MerZooError(f"{lead}{owner}: {error}") from None
-    except (ValueError, TypeError) as error:
-        raise MerZooError(f"{lead}{owner} cannot be made of these settings: {error}") from error
+    except Exception as error:  # a width that fits into no memory is a RuntimeError
+        reason = str(error) if isinstance(error, (ValueError, TypeError)) else raised(error)
+        raise MerZooError(f"{lead}{owner} cannot be made of these settings: {reason}") from error

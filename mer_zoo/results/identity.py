@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from mer_zoo.errors import MerZooError
+from mer_zoo.errors import MerZooError, nearest
 
 Protocol = Literal["validation", "test-oracle"]
 Precision = Literal["float32", "tf32", "bf16"]
 
 COMPUTES = 2
 """Raised whenever the same recipe on the same data with the same seed gives other numbers than before."""
+
+
+def protocol_of(name: str) -> Protocol:
+    """Return a protocol by its name.
+
+    Example:
+        >>> protocol_of("valdation")
+        Traceback (most recent call last):
+        mer_zoo.errors.MerZooError: no protocol 'valdation'. Did you mean 'validation'?
+    """
+    for protocol in get_args(Protocol):
+        if protocol == name:
+            return protocol
+    raise MerZooError(f"no protocol '{name}'.{nearest(name, get_args(Protocol))}")
 
 
 class Identity(BaseModel):

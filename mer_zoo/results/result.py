@@ -27,6 +27,10 @@ FORMAT: Literal[2] = 2
 SUFFIX = ".result.json"
 
 
+class Damaged(MerZooError):
+    """A file that was written whole and is no longer."""
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -267,7 +271,29 @@ class Result(_Record):
         """Name of the result file: what a reader looks for, then the run id that makes it unique."""
         words = [self.recipe_name, self.dataset.name, f"seed{self.seed}"]
         words += [] if self.fold is None else [f"fold{self.fold}"]
-        return "-".join(re.sub(r"[^\w.]+", "_", word) for word in words) + f"-{self.run}{SUFFIX}"
+        plain = [re.sub(r"[^\w.]+", "_", word).encode()[:80].decode(errors="ignore") for word in words]
+        return "-".join(plain) + f"-{self.run}{SUFFIX}"  # short enough for any disk, whatever the names
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and write a file into it, which is removed again, so that nothing is computed in vain.
+
+    Raises:
+        MerZooError: that is not possible.
+
+    Example:
+        >>> import tempfile
+        >>> check_writable(Path(tempfile.mkdtemp()) / "runs")
+    """
+    probe = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("x", encoding="utf-8")
+        probe.unlink()
+    except OSError as error:
+        raise MerZooError(
+            f"{str(folder)[:200]}: cannot be written ({error.strerror}). Choose a folder that you may write."
+        ) from None
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -333,7 +359,7 @@ def read_result(path: str | Path) -> Result:
         reason = f"{place}: {first['msg']}" if place else first["msg"]
     except (ValueError, RecursionError) as error:
         reason = f"not JSON: {error}"
-    raise MerZooError(f"{path}: damaged result file ({reason}). Restore it, or delete it and repeat its run.") from None
+    raise Damaged(f"{path}: damaged result file ({reason}). Restore it, or delete it and repeat its run.") from None
 
 
 def read_results(folder: str | Path, on_damaged: Callable[[str], None] | None = None) -> list[Result]:

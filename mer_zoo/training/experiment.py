@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,17 +12,22 @@ from mer_zoo.data.loading import load
 from mer_zoo.data.splits import SplitRule, fold_count, is_folded, split_dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import filling, recipe
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.changes import Change
 from mer_zoo.model.plan import Plan
 from mer_zoo.model.saving import Saved, save
 from mer_zoo.results.identity import Identity, Protocol
 from mer_zoo.results.result import SUFFIX, write_result
 from mer_zoo.training import learning, loop
 from mer_zoo.training.engines import seeds_that_fit, why_not_stacked
-from mer_zoo.training.options import ComputeOptions
+from mer_zoo.training.options import ComputeOptions, check_device
 from mer_zoo.training.task import Task, identity
 
 Data = str | Mapping[str, Any] | Dataset
 """A dataset, its name, `{name: ..., settings}`, or the folder of a container."""
+
+SEEDS = 2**32
+"""Seeds lie below it: all generators take them."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class Experiment:
     device: str = "cpu"
     options: ComputeOptions = field(default_factory=ComputeOptions)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.seed, int) or not 0 <= self.seed < SEEDS:
+            raise MerZooError(f"seed {self.seed}: want a whole number from 0 to {SEEDS - 1}.")
+
     @property
     def identity(self) -> Identity:
         """What decides the run."""
@@ -70,6 +78,14 @@ class Experiment:
         dataset = _dataset(self.data)
         split = split_dataset(dataset, self.fold or 0, self.split_rule)
         return Task(self.name, self.plan, dataset, split, self.fold, self.device, split_rule=self.split_rule)
+
+    def rehearse(self) -> None:
+        """Make the model and run it on two tiny dialogues, so that what does not fit is refused before any training.
+
+        Raises:
+            MerZooError: a part, or parts that do not fit together.
+        """
+        assemble(self.plan, self.task().facts)
 
     def run(self, progress: Callable[[dict[str, Any]], None] | None = None) -> loop.Outcome:
         """Train, and return the model and its result.
@@ -88,7 +104,7 @@ def prepare(
     data: Data,
     *,
     name: str = "",
-    changes: Iterable[str] | Mapping[str, Any] = (),
+    changes: Iterable[str | Change] | Mapping[str, Any] = (),
     fold: int | None = None,
     split_rule: SplitRule | None = None,
     **how: Any,
@@ -105,17 +121,23 @@ def prepare(
         how: further fields of `Experiment`.
 
     Raises:
-        MerZooError: recipe and data do not fit, or there is no such fold.
+        MerZooError: recipe and data do not fit, there is no such fold, a split has no labels, or the device cannot be
+            used.
     """
+    check_device(how.get("device", "cpu"))
     dataset = _dataset(data)
-    if isinstance(changes, Mapping):
-        changes = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    file = recipe.read(recipe_name, changes)
-    plan = filling.fill(file, dataset.widths, f"dataset '{dataset.name}'")
+    plan = filling.fill(file := recipe.read(recipe_name, changes), dataset.widths, f"dataset '{dataset.name}'")
     rule = split_rule or SplitRule()
-    split_dataset(dataset, fold or 0, rule)
-    folded = (fold or 0) if is_folded(dataset, rule) else None
-    return Experiment(name or file.name, plan, data, dataset.fingerprint, fold=folded, split_rule=rule, **how)
+    if is_folded(dataset, rule):
+        fold = fold or 0
+    elif fold is not None:
+        raise MerZooError(
+            f"fold {fold}: dataset '{dataset.name}' has no folds, but the splits {', '.join(dataset.splits)}. Leave "
+            "the fold out."
+        )
+    experiment = Experiment(name or file.name, plan, data, dataset.fingerprint, fold=fold, split_rule=rule, **how)
+    experiment.task()
+    return experiment
 
 
 def folds_of(data: Data, rule: SplitRule | None = None) -> Sequence[int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,29 @@ from typing import get_args
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.results.identity import Precision
 from mer_zoo.training import memory
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that a model cannot be computed on here.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:1`.
+
+    Raises:
+        MerZooError: another kind of device, or a GPU that torch does not see.
+
+    Example:
+        >>> check_device("mps")
+        Traceback (most recent call last):
+        mer_zoo.errors.MerZooError: device 'mps': not a device that is supported. Use cpu, cuda or cuda:1.
+    """
+    import torch
+
+    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", device):
+        raise MerZooError(f"device '{device[:80]}': not a device that is supported. Use cpu, cuda or cuda:1.")
+    number = int(device.partition(":")[2] or 0)
+    if device != "cpu" and not (torch.cuda.is_available() and number < torch.cuda.device_count()):
+        raise MerZooError(f"device '{device}': torch sees {torch.cuda.device_count()} GPUs. Use another, or cpu.")
 
 
 @dataclass(frozen=True)

@@ -46,14 +46,22 @@ class Task:
     kernels: type[Kernel] | None = None
     split_rule: SplitRule = field(default_factory=SplitRule)
 
+    def __post_init__(self) -> None:
+        """Refuse a split without labels: it could be neither learnt from nor scored."""
+        for part, ids in self.split._asdict().items():
+            if not any((dialogue.labels >= 0).any() for dialogue in self.dataset.select(ids)):
+                called = "training" if part == "train" else part
+                raise MerZooError(
+                    f"dataset '{self.dataset.name}': no {called} utterance has a label, and every split is scored. "
+                    "Label some, or leave dialogues without labels to `mer-zoo predict`."
+                )
+
     @cached_property
     def facts(self) -> Facts:
         """What parts may know of the data: never anything of the test labels."""
         classes = len(self.dataset.label_names)
         labels = np.concatenate([dialogue.labels for dialogue in self.dataset.select(self.split.train)])
         counts = np.bincount(labels[labels >= 0], minlength=classes)
-        if not counts.sum():
-            raise MerZooError(f"dataset '{self.dataset.name}': no training utterance has a label.")
         return Facts(self.plan.modalities, self.dataset.max_speakers, classes, tuple(counts.tolist()))
 
     @cached_property

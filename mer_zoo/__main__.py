@@ -1,0 +1,7 @@
+"""`python -m mer_zoo` is `mer-zoo`."""
+
+import sys
+
+from mer_zoo.cli import main
+
+sys.exit(main())

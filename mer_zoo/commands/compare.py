@@ -1,0 +1,98 @@
+"""`mer-zoo compare`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from mer_zoo.commands import running, terminal
+from mer_zoo.commands.progress import Bar
+from mer_zoo.errors import MerZooError, nearest
+
+STOPPED = "finished results are kept; run it again to go on."
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    command.add_argument("suite", metavar="SUITE", nargs="?", default="default", help="a name or a YAML file (default)")
+    command.add_argument("--data", action="append", help="dataset instead of the suite's; may be repeated")
+    command.add_argument("--models", help="only these models of the suite, separated by semicolons")
+    command.add_argument("--seeds", type=int, help="number of seeds instead of the suite's")
+    command.add_argument("--workers", type=int, help="processes (one per processor)")
+    command.add_argument(
+        "--stack", action=argparse.BooleanOptionalAction, help="train a model's seeds as one program (on GPUs)"
+    )
+    command.add_argument("--control", metavar="MODEL", help="the model that the others are compared with")
+    command.add_argument("--all-pairs", action="store_true", help="compare every two models")
+    command.add_argument("--keep-weights", action="store_true", help="also save every trained model")
+    running.arguments(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a suite of models, datasets and seeds, and compare them."""
+    from rich.text import Text
+
+    from mer_zoo.comparison import suite as suites
+    from mer_zoo.comparison.executing import Listener, execute
+    from mer_zoo.comparison.report import comparison_table, write_html
+    from mer_zoo.comparison.summary import write_csv
+    from mer_zoo.comparison.table import latex, markdown
+    from mer_zoo.results.result import write_atomically
+
+    suite = _suite(options)
+    how = {"device": options.device, "options": running.compute_options(options)}
+    experiments = suites.experiments(suite, changes=options.override, **how)
+    console = terminal.console()
+    console.print(Text.assemble((suite.title, "bold"), f": {len(experiments)} runs into {options.output}/"))
+    with Bar(len(experiments), "runs") as bar:
+        listener = Listener(bar.start, bar.run, bar.epoch_of_run, bar.say)
+        results, failures = execute(
+            experiments,
+            options.output,
+            workers=options.workers,
+            keep_weights=options.keep_weights,
+            listener=listener,
+        )
+    if results:
+        pairs = {"control": suite.control, "all_pairs": options.all_pairs}
+        console.print(comparison_table(results, **pairs))
+        console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
+        for ending, form in (("md", markdown), ("tex", latex)):
+            write_atomically(options.output / f"summary.{ending}", form(results, **pairs))
+        try:
+            page = write_html(results, options.output / "report.html", published=suite.published(), **pairs)
+            console.print(f"Report: {page}")
+        except MerZooError as error:
+            console.print(f"No HTML report: {error}")
+    if options.traceback:
+        for failure in failures:
+            terminal.say(failure.traceback, sys.stderr)
+    if failures:
+        console.print(f"{len(failures)} of {len(experiments)} runs failed; why is said above.")
+    return int(bool(failures))
+
+
+def _suite(options: argparse.Namespace) -> Any:
+    """Return the suite with what the command line changes in it."""
+    from mer_zoo.comparison import suite as suites
+
+    suite = suites.read(options.suite)
+    changed: dict[str, Any] = {}
+    if options.data:
+        changed["data"] = options.data
+    if options.seeds is not None:
+        changed["seeds"] = options.seeds
+    if options.protocol is not None:
+        changed["protocol"] = options.protocol
+    if options.split:
+        changed["split"] = {**suite.split.plain(), **running.split_fields(options)}
+    if options.control is not None:
+        changed["control"] = options.control
+    if options.models is not None:
+        chosen = [name.strip() for name in options.models.split(";")]
+        for name in chosen:
+            if name not in suite.models:
+                raise MerZooError(f"--models: suite '{options.suite}' has no '{name}'.{nearest(name, suite.models)}")
+        changed["models"] = {name: suite.models[name] for name in chosen}
+    return suites.changed(suite, changed)

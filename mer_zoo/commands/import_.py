@@ -1,0 +1,30 @@
+"""`mer-zoo import`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mer_zoo.commands import terminal
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    command.add_argument("layout", metavar="LAYOUT", help="npz, mmgcn-iemocap, mmgcn-meld, sdt-iemocap or sdt-meld")
+    command.add_argument("file", metavar="FILE", type=Path, help="the feature file")
+    command.add_argument("--output", metavar="FOLDER", type=Path, help="container to write (the file's stem)")
+    command.add_argument("--name", help="what reports call the dataset (the file's stem)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Turn a feature file of the field into a folder mer-zoo reads."""
+    from mer_zoo.data.container import write_dataset
+    from mer_zoo.data.importing import import_dataset
+
+    dataset = import_dataset(options.layout, options.file, options.name)
+    folder = write_dataset(dataset, options.output or Path(options.file.stem))
+    count = sum(len(dialogue) for dialogue in dataset)
+    terminal.say(f"{folder}: {len(dataset)} dialogues, {count} utterances, {', '.join(dataset.widths)}.")
+    for warning in dataset.warnings:
+        terminal.say(f"warning: {warning}", sys.stderr)

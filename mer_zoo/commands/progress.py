@@ -1,0 +1,68 @@
+"""The progress bar of `train` and `compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mer_zoo.commands import terminal
+
+if TYPE_CHECKING:
+    from mer_zoo.comparison.executing import Failure
+    from mer_zoo.results.result import Result
+    from mer_zoo.training.experiment import Experiment
+
+
+class Bar:
+    """A progress bar over epochs or runs, on standard error.
+
+    Args:
+        total: steps.
+        what: is counted.
+    """
+
+    def __init__(self, total: int, what: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        name, note = (TextColumn(f"{{task.{text}}}", markup=False) for text in ("description", "fields[note]"))
+        columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), note)
+        self._console = terminal.console(stderr=True)
+        self._progress = Progress(*columns, console=self._console)
+        self._task = self._progress.add_task(what, total=total, note="")
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Count an epoch."""
+        self._progress.update(self._task, advance=1, note=_noted(record))
+
+    def start(self, total: int, done: int) -> None:
+        """Set how many runs there are, and how many are there already."""
+        self._progress.update(self._task, total=total, completed=done, note=f"{done} already there" if done else "")
+
+    def epoch_of_run(self, experiment: Experiment, record: dict[str, Any]) -> None:
+        """Show how a run goes on; several seeds may train at once."""
+        self._progress.update(self._task, note=f"{experiment.name}, epoch {record['epoch'] + 1}, {_noted(record)}")
+
+    def run(self, outcome: Result | Failure) -> None:
+        """Count a run; why it failed is said at once, whatever happens to the others."""
+        experiment = getattr(outcome, "experiment", None)
+        if experiment is None:
+            note = f"{outcome.recipe_name}, seed {outcome.seed}: weighted F1 {outcome.metrics.test.weighted_f1:.3f}"  # type: ignore[union-attr]
+        else:
+            note = f"{experiment.name}, seed {experiment.seed}: failed"
+            self.say(f"{experiment.name}, seed {experiment.seed}: {outcome.message}")  # type: ignore[union-attr]
+        self._progress.update(self._task, advance=1, note=note)
+
+    def say(self, message: str) -> None:
+        """Print a message above the bar."""
+        self._console.print(message, soft_wrap=True)
+
+
+def _noted(record: dict[str, Any]) -> str:
+    loss, score = record["train_loss"], record["validation_weighted_f1"]
+    return f"seed {record['seed']}: loss {loss:.3f}, validation weighted F1 {score:.3f}"

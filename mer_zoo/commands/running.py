@@ -1,0 +1,48 @@
+"""The arguments that `train` and `compare` share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mer_zoo.errors import MerZooError
+
+if TYPE_CHECKING:
+    from mer_zoo.training.options import ComputeOptions
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add them."""
+    command.add_argument("--output", metavar="DIR", type=Path, default=Path("runs"), help="result folder (runs)")
+    command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu)")
+    command.add_argument("-o", "--override", metavar="KEY=VALUE", action="append", default=[], help="change the recipe")
+    command.add_argument("--protocol", metavar="NAME", help="validation, or test-oracle to replay the literature")
+    command.add_argument(
+        "--split",
+        metavar="KEY=VALUE",
+        action="append",
+        help="how dialogues are split: test=sessions, validation=last, share=0.2, ...",
+    )
+    command.add_argument("--precision", default="float32", help="float32, tf32 or bf16 (float32)")
+    command.add_argument(
+        "--capture", action=argparse.BooleanOptionalAction, help="record steps as CUDA graphs (on GPUs)"
+    )
+    command.add_argument("--compile", action="store_true", help="fuse captured steps; one to two minutes per shape")
+    command.add_argument("--deterministic", action="store_true", help="bitwise equal runs, at a price")
+
+
+def split_fields(options: argparse.Namespace) -> dict[str, str]:
+    """Return what `--split` says, by key."""
+    pairs = [text.partition("=") for text in options.split or []]
+    if wrong := [key for key, equals, _ in pairs if not equals]:
+        raise MerZooError(f"--split {wrong[0]}: want KEY=VALUE, such as test=sessions.")
+    return {key: value for key, _, value in pairs}
+
+
+def compute_options(options: argparse.Namespace) -> ComputeOptions:
+    """Return how to compute."""
+    from mer_zoo.training.options import ComputeOptions
+
+    stack = getattr(options, "stack", None)
+    return ComputeOptions(options.precision, options.capture, options.compile, options.deterministic, stack)

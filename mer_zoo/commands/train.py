@@ -1,0 +1,40 @@
+"""`mer-zoo train`."""
+
+from __future__ import annotations
+
+import argparse
+
+from mer_zoo.commands import running, terminal
+from mer_zoo.commands.progress import Bar
+
+STOPPED = "nothing of this run is kept."
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    command.add_argument("recipe", metavar="RECIPE", help="a name of `mer-zoo list recipe`, or a YAML file")
+    command.add_argument("--data", default="synthetic", help="a dataset's name or folder (synthetic)")
+    command.add_argument("--seed", type=int, default=0, help="decides weights, order and dropout (0)")
+    command.add_argument("--fold", type=int, help="which fold is the test, for data without a test split (the first)")
+    running.arguments(command)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train one recipe on one dataset."""
+    from mer_zoo.comparison.report import comparison_table
+    from mer_zoo.data.splits import rule_of
+    from mer_zoo.results.identity import protocol_of
+    from mer_zoo.results.result import SUFFIX, check_writable
+    from mer_zoo.training.experiment import keep, prepare
+
+    how = {"seed": options.seed, "device": options.device, "options": running.compute_options(options)}
+    how["split_rule"] = rule_of(running.split_fields(options), lambda *keys: "--split " + ".".join(map(str, keys)))
+    how["protocol"] = protocol_of(options.protocol or "validation")
+    experiment = prepare(options.recipe, options.data, changes=options.override, fold=options.fold, **how)
+    experiment.rehearse()
+    check_writable(options.output)
+    with Bar(experiment.plan.training.epochs, experiment.name) as bar:
+        outcome = experiment.run(bar.epoch)
+    path = keep(experiment, outcome, options.output, weights=True)
+    terminal.console().print(comparison_table([outcome.result]))
+    terminal.say(f"Model and result: {str(path).removesuffix(SUFFIX)}.{{safetensors,result.json}}")

@@ -1,0 +1,108 @@
+"""Worker processes: each job that is lost with its worker is tried again, and no worker outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from mer_zoo import registry
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+TRIES = 2
+LOOK_EVERY = 0.5  # seconds
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What stands for the answer of a job whose worker died every time."""
+
+    message: str
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def spread(work: Callable[[Job], Answer], jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Answer | Lost]]:
+    """Do jobs in processes, and yield each with its answer as soon as it is there.
+
+    Every process stands alone: when one is killed, its job alone is lost, and is given to a new one.
+
+    Args:
+        work: what to do with a job; it and its answer are pickled.
+        jobs: what to do it with.
+        count: processes.
+
+    Example:
+        >>> sorted(spread(abs, [-1, -2], count=2))
+        [(-2, 2), (-1, 1)]
+    """
+    threads = max(1, processors() // count)
+    free: SimpleQueue[Any] = SimpleQueue()
+    started: list[Any] = []
+    stopped = threading.Event()
+
+    def start() -> Any:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        # unlike the standard library's it needs no `if __name__ == "__main__"` in the caller's script
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        worker = ProcessPoolExecutor(
+            1, initializer=_begin, initargs=(os.getpid(), threads, registry.session()), env=variables
+        )
+        started.append(worker)
+        return worker
+
+    def answer(job: Job) -> Answer | Lost:
+        worker = free.get()
+        try:
+            for _ in range(TRIES):
+                if stopped.is_set():
+                    break
+                try:
+                    return worker.submit(work, job).result()
+                except BrokenExecutor:
+                    worker.shutdown(wait=False, kill_workers=True)
+                    worker = start()
+            return Lost(f"its process was killed, {TRIES} times. Is there enough memory? Try fewer --workers.")
+        finally:
+            free.put(worker)
+
+    for _ in range(count):
+        free.put(start())
+    with ThreadPoolExecutor(count) as threads_of_parent:
+        try:
+            futures = {threads_of_parent.submit(answer, job): job for job in jobs}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:  # also when the caller is interrupted: what has not begun never does
+            stopped.set()
+            threads_of_parent.shutdown(wait=False, cancel_futures=True)
+            for worker in started:
+                worker.shutdown(wait=False, kill_workers=True)
+
+
+def _begin(parent: int, threads: int, session: Mapping[Any, Any]) -> None:
+    """Prepare a worker."""
+    import torch
+
+    registry.resume(session)
+    torch.set_num_threads(threads)
+    if hasattr(os, "getppid") and os.name == "posix":  # elsewhere a process keeps the number of a dead parent
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_EVERY)
+    os._exit(1)
