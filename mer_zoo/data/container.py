@@ -189,31 +189,31 @@ def _fill(dataset: Dataset, folder: Path) -> None:
         if not mask.all():
             tensors[f"present/{modality}"] = mask
     safetensors.numpy.save_file(tensors, folder / FEATURES)
-    manifest = _Manifest(
-        format="mer_zoo dataset",
-        version=1,
-        name=dataset.name,
-        label_names=list(dataset.label_names),
-        widths=dataset.widths,
-        splits={name: list(ids) for name, ids in dataset.splits.items()},
-        provenance=dict(dataset.provenance),
-        warnings=list(dataset.warnings),
-        ceiling=dataset.ceiling,
-        features_sha256=_sha256(folder / FEATURES),
-        fingerprint=fingerprint_of(dataset),
-        dialogues=[
-            _Dialogue(
-                id=dialogue.id,
-                utterances=len(dialogue),
-                speakers=list(dialogue.speakers),
-                roles=list(dialogue.roles),
-                labels=dialogue.labels.tolist(),
-                transcript=None if dialogue.transcript is None else list(dialogue.transcript),
-            )
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": dataset.name,
+        "label_names": dataset.label_names,
+        "widths": dataset.widths,
+        "splits": dict(dataset.splits),
+        "provenance": dict(dataset.provenance),
+        "warnings": dataset.warnings,
+        "ceiling": dataset.ceiling,
+        "features_sha256": _sha256(folder / FEATURES),
+        "fingerprint": fingerprint_of(dataset),
+        "dialogues": [
+            {
+                "id": dialogue.id,
+                "utterances": len(dialogue),
+                "speakers": dialogue.speakers,
+                "roles": dialogue.roles,
+                "labels": dialogue.labels.tolist(),
+                "transcript": dialogue.transcript,
+            }
             for dialogue in dataset
         ],
-    )
-    (folder / MANIFEST).write_text(_lines(manifest.model_dump()), encoding="ascii")
+    }
+    (folder / MANIFEST).write_text(_lines(manifest), encoding="ascii")
 
 
 def _lines(manifest: dict[str, Any]) -> str:
