@@ -144,6 +144,9 @@ def load(path: Path | str, device: str = "cpu") -> Saved:
             weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise MerZooError(f"{path}: not a readable safetensors file ({error}).") from None
+    broken = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise MerZooError(f"{path}: the weights of {broken[0]} are not finite: its training diverged. Train it anew.")
     if metadata.get("mer_zoo") != FORMAT:
         raise MerZooError(f"{path}: not a model of format {FORMAT}, which this mer_zoo reads. Train it anew.")
     described = json.loads(metadata["model"])
