@@ -76,7 +76,7 @@ MISTAKES = {
     "a long recipe file": (["train", f"{LONG}.yaml"], "no such file"),
     "a long suite": (["compare", LONG], "no suite named"),
     "a long suite file": (["compare", f"{LONG}.yaml"], "cannot be read"),
-    "a long override": (["train", "bilstm", "-o", f"{LONG}={LONG}"], "a recipe has no"),
+    "a long override": (["train", "bilstm", "-o", f"{LONG}={LONG}"], "unknown key"),
     "a long part": (["describe", f"fusion/{LONG}"], "no fusion named"),
     "a long model": (["evaluate", f"{LONG}.safetensors"], ""),
     "a long kind": (["list", LONG], "no kind of part"),
@@ -127,11 +127,11 @@ SUITES = {
     "a long name": (f"title: t\ndata: [synthetic]\nmodels: {{{LONG[:900]}: bilstm}}\n", "at most 200 characters"),
     "a change of all that is wrong": (
         "title: t\ndata: [synthetic]\nmodels: {A: bilstm}\nchange:\n  training.epochs: -1\n",
-        ":5:3 change.training.epochs training.epochs: must be greater than 0",
+        ":5:3 change training.epochs: must be greater than 0",
     ),
     "a change of one that is wrong": (
         "title: t\ndata: [synthetic]\nmodels:\n  A: {recipe: bilstm, change: {trainng.epochs: 1}}\n",
-        ":4:32 models.A.change.trainng.epochs trainng.epochs: a recipe has no 'trainng'. Did you mean 'training'?",
+        ":4:32 models.A.change trainng.epochs: a recipe has no 'trainng'. Did you mean 'training'?",
     ),
 }
 
@@ -144,7 +144,7 @@ def test_a_suite_that_cannot_be_used(capsys, tmp_path, mistake):
     code, _, err = run(capsys, "compare", tmp_path / "s.yaml", "--output", tmp_path / "runs")
     assert code == 2
     assert expected in err
-    assert "-o" not in err.replace("-output", "")
+    assert " -o " not in err
     for word in ("[key]", "constrained", "dict[", "list[", "literal[", "function-", "instance of"):
         assert word not in err
     assert not (tmp_path / "runs").exists()
@@ -252,7 +252,7 @@ def hostile_folder(small, tmp_path):
     splits = {part: tuple(renamed[name] for name in ids) for part, ids in small.splits.items()}
     dialogues = tuple(replace(one, id=renamed[one.id]) for one in small)
     labels = tuple(f"{name}[/]" for name in small.label_names)
-    return write_dataset(Dataset(HOSTILE, dialogues, labels, splits), tmp_path / "hostile[/x]")
+    return write_dataset(Dataset(HOSTILE, dialogues, labels, splits), tmp_path / "hostile[red]")
 
 
 def sound(text):
@@ -263,15 +263,15 @@ def sound(text):
 def test_names_are_shown_not_interpreted(capsys, hostile_folder, tmp_path):
     suite = {"title": "t[/x]", "data": [str(hostile_folder)], "models": {"m[/x]": "bilstm"}, "seeds": 1}
     (tmp_path / "s.yaml").write_text(json.dumps(suite | {"change": {"training.epochs": 1}}))
-    output = tmp_path / "runs[/b]"
-    (output).mkdir()
-    (output / "bad[/x].result.json").write_text("{")
+    output = tmp_path / "runs[red]"
+    output.mkdir()
+    (output / "bad[red].result.json").write_text("{")
     code, out, err = run(capsys, "compare", tmp_path / "s.yaml", "--output", output, "--keep-weights", "--workers", 1)
     assert code == 0, err
     assert "t[/x]" in out
     assert "m[/x]" in out
-    assert "[/b]" in out
-    assert "bad[/x].result.json.damaged" in err.replace("\n", "")
+    assert "runs[red]" in out
+    assert "bad[red].result.json.damaged" in err.replace("\n", "")
     assert sound(out + err)
     (weights,) = output.glob("*.safetensors")
     for command in (["predict", weights], ["evaluate", weights], ["validate"]):

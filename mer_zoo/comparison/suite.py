@@ -87,9 +87,12 @@ class Suite(pydantic.BaseModel):
     def changes(self, model: str) -> list[Change]:
         """Return what is changed in a model's recipe, each with its place; a change of its own goes first."""
         own = self.models[model].change
-        found = [Change.make(key, value, self._place("models", model, "change", key)) for key, value in own.items()]
         shared = {} if self.is_learner(model) else {key: v for key, v in self.change.items() if key not in own}
-        return [Change.make(key, value, self._place("change", key)) for key, value in shared.items()] + found
+        return [
+            Change.make(key, value, self._place(*where, key).removesuffix(f".{short(key)}"))
+            for where, given in ((("change",), shared), (("models", model, "change"), own))
+            for key, value in given.items()
+        ]
 
     def published(self) -> list[dict[str, Any]]:
         """Return the scores from the literature that the recipes name, as `write_html` shows them."""

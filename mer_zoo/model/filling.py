@@ -119,9 +119,10 @@ def _modalities(file: RecipeFile, widths: Mapping[str, int], data_name: str) -> 
         return dict(widths)
     missing = [m for m in asked if m not in widths]
     if missing:
+        shared = [m for m in asked if m in widths] or list(widths)
         raise MerZooError(
             f"{file.place('modalities')}: recipe '{file.name}' needs {', '.join(missing)}, but {data_name} has only "
-            f"{', '.join(widths)}. Use `-o modalities=[{', '.join(m for m in asked if m in widths)}]` or other data."
+            f"{', '.join(widths)}. Use `-o modalities=[{', '.join(shared)}]` or other data."
         )
     if isinstance(asked, dict):
         for modality, width in asked.items():

@@ -150,6 +150,7 @@ def _fault(path: tuple[Any, ...], errors: list[Any]) -> Fault:
             text = f"must be {WORDS[error['type']]}"
         elif text.startswith("Input should be "):
             text = f"must be {text.removeprefix('Input should be ')}"
+        text = re.sub(r"^\w+ should have", "must have", text).split(" after validation")[0]
         texts.append(text.rstrip("."))
     return Fault(path, "wrong", ", or ".join(dict.fromkeys(texts)), errors[0]["input"])
 

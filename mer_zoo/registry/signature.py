@@ -85,7 +85,7 @@ def _parameters(cls: type) -> list[inspect.Parameter]:
     if cls.__init__ is object.__init__:
         return []
     named = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    if (cls.__init__.__module__ or "").startswith("torch."):  # nn.Module's own hides everything
+    if (getattr(cls.__init__, "__module__", None) or "").startswith("torch."):  # nn.Module's own hides everything
         return []
     return named
 
