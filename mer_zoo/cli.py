@@ -147,13 +147,19 @@ def _describe(options: argparse.Namespace) -> None:
 
 def _check_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("part", metavar="KIND/NAME", help="a name, module:Class or ./file.py:Class behind the kind")
+    command.add_argument("--only", metavar="PATTERN", default="*", help="a wildcard on the names of the checks")
+    command.add_argument("--list", action="store_true", help="list the names of the checks instead")
 
 
 def _check(options: argparse.Namespace) -> None:
-    from mer_zoo.checking import check_part
+    from mer_zoo import registry
+    from mer_zoo.checking import check_names, check_part
 
-    kind, _, name = options.part.partition("/")
-    for finding in check_part(kind, name):
+    kind, name = registry.split(options.part)
+    if options.list:
+        print(*check_names(kind, name), sep="\n")
+        return
+    for finding in check_part(kind, name, only=options.only):
         print(finding)
     print(f"{options.part}: passes.")
 
@@ -491,7 +497,7 @@ COMMANDS: dict[str, tuple[Any, str, Any]] = {
     "extract": (_extract, "Make a modality anew from the transcripts.", _extract_arguments),
     "parity": (_parity, "Compare a recipe with a published implementation's numbers.", _parity_arguments),
     "new": (_new, "Write a new part from a template.", _new_arguments),
-    "check": (_check, "Prove that a part keeps its contract.", _check_arguments),
+    "check": (_check, "Check that a part keeps its contract.", _check_arguments),
     "doctor": (_doctor, "Tell what is right and wrong with the installation.", lambda command: None),
 }
 
