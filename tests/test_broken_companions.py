@@ -67,17 +67,18 @@ def test_broken_losses(cls, message):
 class Strategy(Balancing):
     """Sound: damps what is large."""
 
-    def on_features(self, features, batch, unimodal):
-        return {m: x / (1 + x.norm(dim=-1, keepdim=True)) for m, x in features.items()}
+    def on_features(self, model, flow):
+        return flow.with_states({m: x / (1 + x.norm(dim=-1, keepdim=True)) for m, x in flow.states.items()})
 
-    def rates(self):
+    def rates(self, output):
         return {m: torch.zeros(()) for m in self.modalities}
 
 
 class ReadsValues(Strategy):
-    def on_features(self, features, batch, unimodal):
-        strongest = max(features, key=lambda m: float(unimodal()[m].detach().norm()))
-        return {m: x * (0.5 if m == strongest else 1.0) for m, x in features.items()}
+    def on_features(self, model, flow):
+        alone = model.unimodal(flow)
+        strongest = max(alone, key=lambda m: float(alone[m].detach().norm()))
+        return flow.with_states({m: x * (0.5 if m == strongest else 1.0) for m, x in flow.states.items()})
 
 
 class Branches(Strategy):
@@ -86,23 +87,23 @@ class Branches(Strategy):
 
 
 class LeaksMean(Strategy):
-    def on_features(self, features, batch, unimodal):
-        return {m: x - x.mean(0) for m, x in features.items()}
+    def on_features(self, model, flow):
+        return flow.with_states({m: x - x.mean(0) for m, x in flow.states.items()})
 
 
 class LeaksDetached(Strategy):
-    def on_features(self, features, batch, unimodal):
-        return {m: x - x.mean(0).detach() for m, x in features.items()}
+    def on_features(self, model, flow):
+        return flow.with_states({m: x - x.mean(0).detach() for m, x in flow.states.items()})
 
 
 class LeaksInputs(Strategy):
-    def forward(self, run, batch):
+    def forward(self, model, batch):
         mixed = {m: 0.5 * x + 0.5 * x.roll(1, 0) for m, x in batch.features.items()}
-        return run(replace(batch, features=mixed))
+        return model(replace(batch, features=mixed))
 
 
 class ChangesLabels(Strategy):
-    def on_labels(self, labels):
+    def on_labels(self, labels, output):
         return labels.roll(1)
 
 
@@ -112,9 +113,9 @@ class IdleAlpha(Strategy):
 
 
 class SixClassStrategy(Strategy):
-    def on_features(self, features, batch, unimodal):
-        seen = {m: x.detach() @ torch.ones(6, 1) for m, x in unimodal().items()}
-        return {m: x * seen[m].sigmoid() for m, x in features.items()}
+    def on_features(self, model, flow):
+        seen = {m: x.detach() @ torch.ones(6, 1) for m, x in model.unimodal(flow).items()}
+        return flow.with_states({m: x * seen[m].sigmoid() for m, x in flow.states.items()})
 
 
 @pytest.mark.parametrize(

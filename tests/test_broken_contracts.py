@@ -325,7 +325,7 @@ def test_a_graph_that_grows_too_fast():
 class Idle(Balancing):
     """Does nothing, and says so."""
 
-    def rates(self):
+    def rates(self, output):
         return {m: torch.zeros(()) for m in self.modalities}
 
 

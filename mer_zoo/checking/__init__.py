@@ -128,7 +128,7 @@ def _checks(
         raise MerZooError("\n".join(f"{owner}: {fault}" for fault in faults))
     registry.schema(kind, cls)  # an untyped setting or an unknown fact is told before anything runs
 
-    from mer_zoo.checking import graphs, kernels, losses, modules, sources, strategies
+    from mer_zoo.checking import graphs, kernels, learners, losses, modules, sources, strategies
     from mer_zoo.checking.part import Part
 
     suites = {
@@ -138,6 +138,7 @@ def _checks(
         "balancing": strategies.checks,
         "loss": losses.checks,
         "kernel": kernels.checks,
+        "learner": learners.checks,
     }
     suite = suites.get(kind, modules.checks)
     return suite(Part(kind, cls, owner, tuple(promises or ()), tuple(dead or ()), dict(settings or {})))

@@ -32,7 +32,7 @@ def turns(count: int, speakers: int, seed: int) -> list[int]:
 
 def equal(modality: str) -> str:
     """Return the name under which a modality also has the width that all have in common."""
-    return f"{modality}, equal"
+    return f"{modality}_equal"
 
 
 class ByDistance(GraphBuilder):
@@ -197,7 +197,7 @@ class World:
         """Return a batch with rows that belong to no dialogue, a place holder without utterances, and spare places."""
         whole = self.corpus()
         count = sum(len(self.pool[name]) for name in names)
-        return whole.batch(whole.index([*self.numbers(*names), len(whole)], utterances=count + 5, longest=13))
+        return whole.batch(whole.index([*self.numbers(*names), len(whole)], Shape(utterances=count + 5, longest=13)))
 
 
 def _backwards(dialogue: Conversation) -> list[str]:

@@ -192,7 +192,7 @@ def padding(part: Part) -> Verdict:
     whole, spec = world.corpus(part.cls), world.views["window"]
     count = sum(len(world.pool[name]) for name in names)
     plain = whole.batch(world.numbers(*names)).views[spec]
-    index = whole.index([*world.numbers(*names), len(whole)], utterances=count + 5, longest=13)
+    index = whole.index([*world.numbers(*names), len(whole)], Shape(utterances=count + 5, longest=13))
     edges = whole.batch(index).views[spec]
     summed = edges.sum(edges.ones)
     if summed.shape != (count + 5,) or bool(summed[count:].any()):

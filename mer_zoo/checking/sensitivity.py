@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo import registry
-from mer_zoo.batch.batch import ConversationBatch
 from mer_zoo.checking.examples import OTHER
 from mer_zoo.checking.part import Part, Skipped, Verdict, close
 from mer_zoo.checking.subject import Subject, cast
+from mer_zoo.corpus import ConversationBatch
 
 
 def inputs(subject: Subject) -> Verdict:

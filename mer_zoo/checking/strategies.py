@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mer_zoo.batch.batch import ConversationBatch
 from mer_zoo.batch.index import BatchIndex
 from mer_zoo.checking.batching import stacked
 from mer_zoo.checking.capture import find_read
 from mer_zoo.checking.examples import FIRST, OTHER, World, tensors
 from mer_zoo.checking.part import Checks, Part, Skipped, Verdict, close, difference, first_line, where
-from mer_zoo.corpus import Corpus
+from mer_zoo.corpus import ConversationBatch, Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import PartChoice, Plan, Training
@@ -94,20 +93,21 @@ class Run:
         self, part: Part, count: int, stages: str, world: World = FIRST, seed: int = 0, /, **settings: Any
     ) -> None:
         widths = {m: world.widths[m] for m in modalities(count, world)}
-        self.filled = {
-            "modalities": widths,
-            "graph": None,
-            "model": STAGES[stages],
-            "balancing": {"name": part.owner},
-            "loss": {"name": "nll"},
-        }
+        self.plan = Plan(
+            modalities=widths,
+            graph=None,
+            model=STAGES[stages],
+            balancing=PartChoice(name=part.owner),
+            loss=PartChoice(name="nll"),
+            training=Training(),
+        )
         self.facts = Facts(widths, world.speakers, world.classes, (1,) * world.classes)
         torch.manual_seed(seed)
         self.stages = stages
-        self.model = Model(self.filled, self.facts)
+        self.model = Model(self.plan, self.facts)
         self.balancing = _build(part, count, world, **settings)
         self.corpus = Corpus([world.pool[name] for names in STEPS for name in names])
-        self.loss = NLL((1,) * world.classes)
+        self.step = Step(self.model, self.balancing, NLL((1,) * world.classes))
         self.losses: list[Tensor] = []
         self.gradients: list[Tensor] = []
         self.rates: list[Tensor] = []
@@ -122,12 +122,16 @@ class Run:
                 batch = self.corpus.batch(chosen)
                 before = {path: x.clone() for path, x in tensors(batch)}
                 optimizer.zero_grad()
-                self.losses.append(step(self.model, self.balancing, self.loss, batch, self.filled))
+                total, self.output, seen = self.step(batch)
+                self.step.backward(total, self.output, seen)
+                self.losses.append(total.detach())
                 self.gradients += [p.grad.clone() for p in self.model.parameters() if p.grad is not None]
                 if changed := [p for p, x in tensors(batch) if p in before and not torch.equal(before[p], x)]:
                     self.fault = f"a hook changes the batch: {changed[0]}. Work on a copy."
                 optimizer.step()
-            self.rates += [torch.as_tensor(rate).detach().clone() for rate in self.balancing.rates().values()]
+            self.rates += [
+                torch.as_tensor(rate).detach().clone() for rate in self.balancing.rates(self.output).values()
+            ]
 
     def _collect(self, steps: list[list[int]]) -> list[tuple[dict[str, Tensor], Tensor]]:
         with torch.no_grad():
@@ -168,7 +172,7 @@ def training(part: Part, count: int, world: World) -> Verdict:
             return f"a gradient is not finite, with {stages}."
         if any(p.grad is None for p in done.model.parameters()):
             return f"a parameter of the model gets no gradient any more, with {stages}."
-        rates = done.balancing.rates()
+        rates = done.balancing.rates(done.output)
         if not _is_idle(part) and not set(modalities(count, world)) <= rates.keys():
             return f"`rates` tells of {', '.join(rates) or 'nothing'}; want a number for every modality."
         for name, rate in rates.items():
@@ -232,18 +236,20 @@ def isolation(done: Run) -> Verdict:
     first = int(batch.layout.lengths[0])
     for x in batch.features.values():
         x.requires_grad_()
-    logits = balancing.forward(model.run(balancing), batch).logits
+    logits = balancing(model, batch).logits
     slopes = torch.autograd.grad(logits[:first].square().sum(), list(batch.features.values()), allow_unused=True)
     if any(slope is not None and slope[first:].abs().sum() > 0 for slope in slopes):
         return "leakage between dialogues: what one dialogue gets has a gradient by the features of another."
     judged = {m: torch.randn(len(batch), done.facts.classes) for m in done.model.modalities}
     states = {m: torch.randn(len(batch), 8) for m in done.model.modalities}
     noise = {m: torch.cat([x[:first], x[first:].flip(0) * 2 + 1]) for m, x in states.items()}
+    judge: Any = _Judge(judged)
     found = []
     for given in (states, noise):
         torch.manual_seed(0)
         leaves = {m: x.clone().requires_grad_() for m, x in given.items()}
-        found.append(balancing.on_features(leaves, batch, lambda leaves=leaves: _tied(judged, leaves)))  # type: ignore[misc]
+        flow: Any = model.encode(batch).with_states(leaves)
+        found.append(balancing.on_features(judge, flow).states)
     for m in states:
         if not close(found[0][m][:first], found[1][m][:first]):
             return (
@@ -253,9 +259,15 @@ def isolation(done: Run) -> Verdict:
     return None
 
 
-def _tied(logits: dict[str, Tensor], features: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Logits with a gradient by the features that do not depend on their values."""
-    return {m: x + 0 * (features[m] - features[m].detach()).sum(-1, keepdim=True) for m, x in logits.items()}
+class _Judge:
+    """Of a model, only the logits of each modality alone: they have a gradient by the features, but other values."""
+
+    def __init__(self, logits: dict[str, Tensor]) -> None:
+        self.logits = logits
+
+    def unimodal(self, flow: Any) -> dict[str, Tensor]:
+        """Return them."""
+        return {m: x + 0 * flow.states[m].sum(-1, keepdim=True) for m, x in self.logits.items()}
 
 
 def labels(part: Part) -> Verdict:
@@ -263,8 +275,8 @@ def labels(part: Part) -> Verdict:
     done = trained(part)
     for chosen in done.steps:
         batch = done.corpus.batch(chosen)
-        done.balancing.forward(done.model.train().run(done.balancing), batch)
-        left = done.balancing.on_labels(batch.labels)
+        output = done.balancing(done.model.train(), batch)
+        left = done.balancing.on_labels(batch.labels, output)
         if not ((left == batch.labels) | (left == -1)).all():
             return "`on_labels` changes a label; it may only hide one, by -1."
     return None
@@ -274,7 +286,7 @@ def reading(done: Run) -> Verdict:
     """Within an epoch no value is read back to the host."""
     batch = done.corpus.batch(done.steps[0])
     done.model.train()
-    found = find_read(lambda: step(done.model, done.balancing, done.loss, batch, done.filled))
+    found = find_read(lambda: done.step.backward(*done.step(batch)))
     return found and f"{found}. Use tensor operations: torch.where, products with masks."
 
 
@@ -283,24 +295,18 @@ def stacking(done: Run) -> Verdict:
     balancing, model = done.balancing, done.model.train()
     if not balancing.stackable:
         return Skipped("not stackable: it acts on one seed at a time")
-    parameters, buffers = torch.func.stack_module_state([model, Model(done.filled, done.facts).train()])
+    parameters, buffers = torch.func.stack_module_state([model, Model(done.plan, done.facts).train()])
     index = stacked([vars(done.corpus.index(chosen)) for chosen in (done.steps[0], done.steps[0][::-1])])
-    attributes = dict(vars(balancing))
 
     def one(weights: Any, index: Any) -> tuple[Tensor, list[Tensor]]:
-        batch = done.corpus.batch(BatchIndex(**index))
-        output = torch.func.functional_call(model, weights, (batch, balancing))
-        seen = balancing.on_labels(batch.labels)
-        total = balancing.total_loss(done.loss(output, seen), output, seen)
-        rates = list(balancing.rates().values())
-        vars(balancing).update(attributes)  # what it remembers from hook to hook must not leave the map
-        return total, rates
+        state = {f"model.{name}": x for name, x in weights.items()}
+        total, output, _ = torch.func.functional_call(done.step, state, (done.corpus.batch(BatchIndex(**index)),))
+        return total, list(balancing.rates(output).values())
 
     weights = {**parameters, **buffers}
     try:
         together = torch.func.vmap(one, randomness="different")(weights, index)
     except Exception as error:
-        vars(balancing).update(attributes)
         return (
             f"it says it is `stackable`, but torch.func.vmap over seeds fails: {first_line(error)}{where(error)}. Use "
             "tensor operations only, or let `stackable` be False."

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo import registry
-from mer_zoo.batch.batch import ConversationBatch
 from mer_zoo.checking.examples import FIRST, OTHER, RAGGED, World, equal
 from mer_zoo.checking.part import Part
+from mer_zoo.corpus import ConversationBatch
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
 
