@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mer_zoo import registry
-from mer_zoo.checking import inspect_part
+from mer_zoo.checking import check_names, inspect_part
 from mer_zoo.registry import document, references, resources
 
 EXCEPTIONS = document.plain((Path(__file__).parent / "contract_exceptions.yaml").read_text()) or {}
@@ -20,10 +20,19 @@ def test_contract(card_id):
     faults = {finding.check: finding.fault for finding in found if not finding.fine}
     assert {check: fault for check, fault in faults.items() if check not in allowed} == {}
     assert [check for check in allowed if check not in faults] == [], "take it off tests/contract_exceptions.yaml"
-    checks = {finding.check for finding in found}
-    promises = registry.find(*registry.split(card_id)).promises
-    unproved = [p for p in promises if not checks & {f"promise {p}", "stacking" if p == "unstackable" else ""}]
-    assert unproved == []
+
+
+@pytest.mark.parametrize("card_id", CARDS)
+def test_every_promise_and_number_is_checked(card_id):
+    kind, name = registry.split(card_id)
+    card, checks = registry.find(kind, name), set(check_names(kind, name))
+    promised = {"stacking" if promise == "unstackable" else f"promise {promise}" for promise in card.promises}
+    numbers = {
+        f"setting {setting.name}"
+        for setting in registry.settings(kind, registry.load(card)).values()
+        if isinstance(setting.default, (int, float))
+    }
+    assert promised | numbers <= checks
 
 
 def test_no_card_escapes():
@@ -36,12 +45,14 @@ def test_no_card_escapes():
 def test_no_part_escapes():
     """A class that is called like its file is a part, and has a card."""
     targets = {card.target for card in registry.cards()} | {"mer_zoo.kernel.blocks:Blocks"}  # an abstract base
-    root = Path(registry.__file__).parent
-    for room in ("encoders", "graph", "edge_weights", "layers", "fusion", "balancing", "heads", "losses", "kernels"):
-        for path in (root / room).glob("*.py"):
-            for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem.replace("_", ""):
-                    assert f"mer_zoo.{room}.{path.stem}:{node.name}" in targets, f"{path} has no card"
+    root = Path(registry.__file__).parent.parent
+    found = []
+    for path in (p for kind in registry.KINDS for p in (*root.glob(f"parts/{kind}/*.py"), *root.glob(f"{kind}/*.py"))):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name.lower() == path.stem.replace("_", ""):
+                found.append(f"{'.'.join(path.relative_to(root.parent).with_suffix('').parts)}:{node.name}")
+    assert len(found) > 50
+    assert set(found) <= targets
 
 
 def test_every_exception_names_a_card():

@@ -342,6 +342,7 @@ loss: nil
     yield "new: already there", lambda: new.new("fusion", "there", folder)
     yield "new: a file for a folder", lambda: new.new("fusion", "mine", folder / "there.py")
     yield "check: a broken part", lambda: check_part("encoder", Plain)
+    yield "check: an unknown check", lambda: check_part("encoder", "linear", only="isolatoin")
     yield "check: an unknown promise", lambda: check_part("encoder", Plain, promises=["casual", "linear_size"])
     bib = Path(file("x.bib", "@misc{x, title={A}, year={2020}}"))
     yield "references: a field", lambda: references.read(bib)

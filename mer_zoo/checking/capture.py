@@ -7,6 +7,7 @@ which cannot be captured either.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,22 +21,30 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mer_zoo.checking.examples import mapped, tensors
-from mer_zoo.checking.part import Broken, where
+from mer_zoo.checking.part import where
+
+READ = "a tensor's value is read on the host (item, tolist, bool, int, float or if)"
 
 
-class _Copied(Exception):
-    """A tensor was made from Python numbers."""
+class _Forbidden(Exception):
+    """An operation that is watched for took place."""
 
 
-class _NoCopies(TorchDispatchMode):
+class _Watch(TorchDispatchMode):
+    """Raise where an operation takes place, so that the traceback shows the line."""
+
+    def __init__(self, *operations: Any) -> None:
+        super().__init__()
+        self.operations = operations
+
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
-        if function is torch.ops.aten.lift_fresh.default:
-            raise _Copied
+        if function in self.operations:
+            raise _Forbidden
         return function(*arguments, **(named or {}))
 
 
-def watch_for_syncs(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-    """Run forward and backward on fake tensors; a value that is asked for is a fault with its line."""
+def find_sync(module: nn.Module, arguments: tuple[Any, ...]) -> str | None:
+    """Run forward and backward on fake tensors; return where a value is asked for, or None."""
     mode = FakeTensorMode()
 
     def fake(x: Tensor) -> Tensor:
@@ -45,24 +54,37 @@ def watch_for_syncs(module: nn.Module, arguments: tuple[Any, ...]) -> None:
     arguments = mapped(arguments, fake)
     try:
         with mode:
-            with _NoCopies():
+            with _Watch(torch.ops.aten.lift_fresh.default):
                 result = torch.func.functional_call(module, state, arguments)
             total = sum(y.sum() for _, y in tensors(result) if y.is_floating_point())
             if isinstance(total, Tensor) and total.requires_grad:
                 total.backward()
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         operation = str(getattr(error, "func", error)).removeprefix("aten.").removesuffix(".default")
-        reading = {"_local_scalar_dense": "a tensor's value is read on the host (item, tolist, bool, int, float or if)"}
-        raise Broken(
-            f"promised `capturable`, but {reading.get(operation, f'a shape depends on values ({operation})')}"
-            f"{where(error)}. Use torch.where, masks and products with one-hots."
-        ) from None
-    except _Copied as error:
-        raise Broken(
+        what = READ if operation == "_local_scalar_dense" else f"a shape depends on values ({operation})"
+        return f"promised `capturable`, but {what}{where(error)}. Use torch.where, masks and products with one-hots."
+    except _Forbidden as error:
+        return (
             f"promised `capturable`, but a tensor is made from Python numbers, a copy from the host{where(error)}. "
             "Make it once, in __init__, as a buffer; a list as an index is such a copy too."
-        ) from None
+        )
     except (RuntimeError, TypeError, UnsupportedOperatorException) as error:
         if "numpy" in str(error) or "__array__" in str(error):
-            raise Broken(f"promised `capturable`, but a tensor goes through numpy{where(error)}.") from None
+            return f"promised `capturable`, but a tensor goes through numpy{where(error)}."
         raise
+    return None
+
+
+def find_read(act: Callable[[], object]) -> str | None:
+    """Run on real tensors; return where a value is read back to the host, or None."""
+    try:
+        with _Watch(torch.ops.aten._local_scalar_dense.default):
+            act()
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, _Forbidden):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        return f"{READ}{where(cause)}"
+    return None

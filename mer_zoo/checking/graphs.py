@@ -2,44 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from mer_zoo import registry
 from mer_zoo.checking import examples
-from mer_zoo.checking.part import Broken, Finding, NotHere, Part, run
+from mer_zoo.checking.part import Checks, Part, Verdict, attempt
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder
 from mer_zoo.graph.lowering import ViewSpec, lower
 
 THREE = ("text", "audio", "visual")
-NODE_TYPES = (THREE, ("text",), ("utterance",))
+NODE_TYPES = (THREE, ("text",), ("utterance",), ("visual", "audio"))
+EVERYONE = ("seven", "three", "eleven", "thirteen", "lonely", "monologue", "absent", "long")
+KNOWN = {"node_types": THREE}
 
 
-def findings(part: Part) -> Iterator[Finding]:
-    """Run the suite; stops at once when no builder can be made."""
-    first = run("construction", lambda: construction(part))
-    yield first
-    if not first.fine:
-        return
-    for name, check in CHECKS.items():
-        yield run(name, lambda check=check: check(part))  # type: ignore[misc]
-    for promise in part.promises:
-        if promise in PROOFS:
-            yield run(f"promise {promise}", lambda promise=promise: PROOFS[promise](part))  # type: ignore[misc]
-    for settings in part.variants():
-        label = ", ".join(f"{key}: {value}" for key, value in settings.items())
-        yield run(f"setting {label}", lambda settings=settings: variant(part, settings))  # type: ignore[misc]
+def checks(part: Part) -> Checks:
+    """Return the suite: it runs on the defaults, and again with all numeric settings off them."""
+
+    @cache
+    def moved() -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        for name in registry.settings(part.kind, part.cls):
+            for value in part.values(name, KNOWN)[1]:
+                if not isinstance(value, str) and _is_accepted(part, {**settings, name: value}):
+                    settings[name] = value
+                    break
+        return settings
+
+    def both(check: Callable[..., Verdict]) -> Verdict:
+        if (verdict := check(part)) is not None or not moved():
+            return verdict
+        verdict = attempt(lambda: check(replace(part, settings={**part.settings, **moved()})))
+        return f"with {', '.join(f'{k}: {v}' for k, v in moved().items())}: {verdict}" if verdict else None
+
+    found: Checks = {"construction": lambda: construction(part)}
+    found |= {name: partial(both, check) for name, check in CHECKS.items()}
+    found |= {f"promise {p}": partial(both, PROMISES[p]) for p in part.promises if p in PROMISES}
+    return {**found, **part.setting_checks(KNOWN, lambda changed: effect(part, changed))}
 
 
-def _build(part: Part, node_types: tuple[str, ...] = THREE, **settings: Any) -> GraphBuilder:
-    return part.build({"node_types": node_types, "speakers": examples.SPEAKERS}, **settings)
+def _is_accepted(part: Part, settings: dict[str, Any]) -> bool:
+    try:
+        _build(part, **settings)
+    except MerZooError:
+        return False
+    return True
 
 
-def construction(part: Part) -> None:
+def _build(part: Part, node_types: tuple[str, ...] = THREE, speakers: int = 3, /, **settings: Any) -> GraphBuilder:
+    return part.build({"node_types": node_types, "speakers": speakers}, **settings)
+
+
+def construction(part: Part) -> Verdict:
     """A `GraphBuilder` whose relations and edge types fit together."""
     for node_types in NODE_TYPES:
         try:
@@ -49,139 +71,173 @@ def construction(part: Part) -> None:
                 raise
             continue  # one node type may be too few; whoever promises `modality_subset_safe` must take it
         if not isinstance(builder, GraphBuilder):
-            raise Broken("a graph builder must be a subclass of mer_zoo.graph.base.GraphBuilder.")
+            return "a graph builder must be a subclass of mer_zoo.graph.base.GraphBuilder."
         if builder.node_types != node_types:
-            raise Broken(f"`node_types` is {builder.node_types}, but must be what was given: {node_types}.")
+            return f"`node_types` is {builder.node_types}, but must be what was given: {node_types}."
         names = list(builder.relations)
         if not names or len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
-            raise Broken(f"`relations` must be names, each once; it is {names}.")
+            return f"`relations` must be names, each once; it is {names}."
         for a, relation, b in builder.edge_types:
             if a not in node_types or b not in node_types or relation not in names:
-                raise Broken(f"edge type ({a}, {relation}, {b}) is not made of its node types and relations.")
+                return f"edge type ({a}, {relation}, {b}) is not made of its node types and relations."
     builder = _build(part)
     idle = set(builder.relations) - {relation for _, relation, _ in builder.edge_types}
     if idle:
-        raise Broken(f"relations {', '.join(sorted(idle))} belong to no edge type. List them in `edge_types`.")
+        return f"relations {', '.join(sorted(idle))} belong to no edge type. List them in `edge_types`."
+    return None
 
 
-def edges(part: Part) -> None:
-    """Declared edge types, whole numbers in range, no edge twice, not nothing."""
-    builder = _build(part)
-    for dialogue in examples.pool().values():
-        sound(builder, dialogue)
-    if not sum(len(source) for source, _ in builder.edges(examples.pool()["eleven"]).values()):
-        raise Broken("no edge at all in a dialogue of eleven utterances and three modalities.")
+def edges(part: Part) -> Verdict:
+    """Declared edge types, whole numbers in range, no edge twice; every node has one; whatever the facts."""
+    for node_types in NODE_TYPES:
+        for speakers, names in ((3, EVERYONE), (30, ("crowd", "eleven renamed"))):
+            try:
+                builder = _build(part, node_types, speakers)
+            except MerZooError:
+                break
+            for name in names:
+                if fault := sound(builder, examples.FIRST.pool[name]):
+                    return f"dialogue '{name}', nodes {', '.join(node_types)}, {speakers} speakers: {fault}"
+    builder, dialogue = _build(part), examples.FIRST.pool["eleven"]
+    found = builder.edges(dialogue)
+    for node in THREE:
+        ends = [pair for (a, _, b), pair in found.items() if node in (a, b)]
+        if not sum(len(source) for source, _ in ends):
+            return f"node type '{node}' has no edge at all in a dialogue of eleven utterances and three modalities."
+    return None
 
 
-def sound(builder: GraphBuilder, dialogue: Conversation) -> None:
-    """Raise what is wrong with the edges of one dialogue."""
+def sound(builder: GraphBuilder, dialogue: Conversation) -> str | None:
+    """Return what is wrong with the edges of one dialogue."""
     found, declared = builder.edges(dialogue), set(builder.edge_types)
     if undeclared := found.keys() - declared:
-        raise Broken(f"edges of type {sorted(undeclared)[0]}, which `edge_types` does not declare.")
+        return f"edges of type {sorted(undeclared)[0]}, which `edge_types` does not declare."
     if missing := declared - found.keys():
-        raise Broken(f"`edges` gives nothing for edge type {sorted(missing)[0]}; give empty arrays if there are none.")
+        return f"`edges` gives nothing for edge type {sorted(missing)[0]}; give empty arrays if there are none."
     total = 0
     for edge_type, pair in found.items():
         source, target = (np.asarray(x) for x in pair)
         if source.ndim != 1 or source.shape != target.shape or not np.issubdtype(source.dtype, np.integer):
-            raise Broken(f"{edge_type}: sources and targets must be two int64 arrays of one length.")
+            return f"{edge_type}: sources and targets must be two int64 arrays of one length."
         bad = (source < 0) | (source >= len(dialogue)) | (target < 0) | (target >= len(dialogue))
         if bad.any():
             i = int(bad.argmax())
-            raise Broken(f"{edge_type}: edge {source[i]}→{target[i]} in a dialogue of {len(dialogue)} utterances.")
+            return f"{edge_type}: edge {source[i]}→{target[i]} in a dialogue of {len(dialogue)} utterances."
         if len(source) and np.unique(source * len(dialogue) + target).size != len(source):
-            raise Broken(f"{edge_type}: an edge occurs twice.")
+            return f"{edge_type}: an edge occurs twice."
         total += len(source)
     bound = builder.count_edges(len(dialogue))
     if bound and total > bound:
-        raise Broken(
-            f"`count_edges({len(dialogue)})` is {bound}, but there are {total} edges; it must be an upper bound."
-        )
+        return f"`count_edges({len(dialogue)})` is {bound}, but there are {total} edges; it must be an upper bound."
+    return None
 
 
-def determinism(part: Part) -> None:
+def determinism(part: Part) -> Verdict:
     """The same dialogue gives the same edges, and stays as it was."""
     builder = _build(part)
-    dialogue = examples.pool()["eleven"]
+    dialogue = examples.FIRST.pool["eleven"]
     before = {m: x.copy() for m, x in dialogue.features.items()}
     first, second = builder.edges(dialogue), builder.edges(dialogue)
     if not _equal(first, second):
-        raise Broken("two calls give different edges.")
+        return "two calls give different edges."
     if any(not np.array_equal(before[m], x) for m, x in dialogue.features.items()):
-        raise Broken("the builder changes the features of its dialogue.")
+        return "the builder changes the features of its dialogue."
+    return None
 
 
-def lowering(part: Part) -> None:
+def lowering(part: Part) -> Verdict:
     """The DGL heterograph has one node per utterance and node type, and gives back the same edges."""
     builder = _build(part)
-    dialogues = [examples.pool()[name] for name in ("seven", "lonely", "eleven")]
+    dialogues = [examples.FIRST.pool[name] for name in ("seven", "lonely", "eleven")]
     graphs = [builder(dialogue) for dialogue in dialogues]
     for graph, dialogue in zip(graphs, dialogues, strict=True):
         for node in builder.node_types:
             if graph.num_nodes(node) != len(dialogue):
-                raise Broken(f"{graph.num_nodes(node)} nodes of type {node} for {len(dialogue)} utterances.")
+                return f"{graph.num_nodes(node)} nodes of type {node} for {len(dialogue)} utterances."
     spec = ViewSpec(THREE, builder.relations)
     view = lower(graphs, [spec], builder.relations)[spec]
     total = sum(len(source) for dialogue in dialogues for source, _ in builder.edges(dialogue).values())
     if len(view.source) != total:
-        raise Broken(f"lowering keeps {len(view.source)} of {total} edges.")
+        return f"lowering keeps {len(view.source)} of {total} edges."
+    return None
 
 
-def variant(part: Part, settings: dict) -> None:
-    """Another value of a setting gives sound edges, or is refused by a message."""
-    try:
-        builder = _build(part, **settings)
-    except MerZooError as refusal:
-        raise NotHere(f"refused here: {refusal}") from None
-    for dialogue in examples.pool().values():
-        sound(builder, dialogue)
+def effect(part: Part, changed: dict[str, Any]) -> Verdict | bool:
+    """Another value of a setting gives sound edges; return its fault, or whether they are others than by default."""
+    builder, default = _build(part, **changed), _build(part)
+    differs = False
+    for name in EVERYONE:
+        dialogue = examples.FIRST.pool[name]
+        if fault := sound(builder, dialogue):
+            return fault
+        differs = differs or not _equal(builder.edges(dialogue), default.edges(dialogue))
+    return differs
 
 
-def causal(part: Part) -> None:
+def absent(part: Part) -> Verdict:
+    """Features of a modality where it is absent decide nothing."""
+    builder, dialogue = _build(part), examples.FIRST.pool["absent"]
+    noise = np.random.default_rng(0)
+    other = replace(
+        dialogue,
+        features={
+            m: np.where(dialogue.present[m][:, None], x, noise.normal(size=x.shape))
+            for m, x in dialogue.features.items()
+        },
+    )
+    if not _equal(builder.edges(dialogue), builder.edges(other)):
+        return "features that are absent (`present`) decide which edges there are. Read them as zeros."
+    return None
+
+
+def causal(part: Part) -> Verdict:
     """No edge from the future, and none that depends on it."""
-    builder, pool = _build(part), examples.pool()
+    builder, pool = _build(part), examples.FIRST.pool
     begun = len(pool["eleven begins"])
     whole, beginning = builder.edges(pool["eleven"]), builder.edges(pool["eleven begins"])
     for edge_type, (source, target) in whole.items():
         if (late := source > target).any():
             i = int(late.argmax())
-            raise Broken(f"promised `causal`, but {edge_type} has the edge {source[i]}→{target[i]}, from the future.")
+            return f"promised `causal`, but {edge_type} has the edge {source[i]}→{target[i]}, from the future."
         early = target < begun
         if not _equal({edge_type: (source[early], target[early])}, {edge_type: beginning[edge_type]}):
-            raise Broken(f"promised `causal`, but later utterances decide which edges of {edge_type} earlier ones get.")
+            return f"promised `causal`, but later utterances decide which edges of {edge_type} earlier ones get."
+    return None
 
 
-def linear_size(part: Part) -> None:
+def linear_size(part: Part) -> Verdict:
     """Twice the length, about twice the edges."""
     builder = _build(part)
     counts = []
     for length in (200, 400):
-        dialogue = examples.conversation(f"long {length}", examples.turns(length, 3, length))
+        dialogue = examples.FIRST.conversation(f"long {length}", examples.turns(length, 3, length))
         counts.append(sum(len(source) for source, _ in builder.edges(dialogue).values()))
     if counts[1] > 2.2 * counts[0]:
-        raise Broken(f"promised `linear_size`, but has {counts[0]} edges for 200 utterances and {counts[1]} for 400.")
+        return f"promised `linear_size`, but has {counts[0]} edges for 200 utterances and {counts[1]} for 400."
+    return None
 
 
-def speaker_relabelling_invariant(part: Part) -> None:
+def speaker_relabelling_invariant(part: Part) -> Verdict:
     """Other numbers for the same speakers, the same edges and relations."""
-    builder, pool = _build(part), examples.pool()
+    builder, pool = _build(part, THREE, 30), examples.FIRST.pool
     if not _equal(builder.edges(pool["eleven"]), builder.edges(pool["eleven renamed"])):
-        raise Broken("promised `speaker_relabelling_invariant`, but other speaker numbers give other edges.")
+        return "promised `speaker_relabelling_invariant`, but other speaker numbers give other edges."
+    return None
 
 
-def modality_subset_safe(part: Part) -> None:
+def modality_subset_safe(part: Part) -> Verdict:
     """Any modalities will do, and give edges."""
     for count in (1, 2, 3):
         for chosen in combinations(THREE, count):
             try:
                 builder = _build(part, chosen)
             except MerZooError as refusal:
-                raise Broken(
-                    f"promised `modality_subset_safe`, but refuses {' and '.join(chosen)}: {refusal}"
-                ) from None
-            sound(builder, examples.pool()["eleven"])
-            if not sum(len(source) for source, _ in builder.edges(examples.pool()["eleven"]).values()):
-                raise Broken(f"promised `modality_subset_safe`, but gives no edge for {' and '.join(chosen)}.")
+                return f"promised `modality_subset_safe`, but refuses {' and '.join(chosen)}: {refusal}"
+            if fault := sound(builder, examples.FIRST.pool["eleven"]):
+                return fault
+            if not sum(len(source) for source, _ in builder.edges(examples.FIRST.pool["eleven"]).values()):
+                return f"promised `modality_subset_safe`, but gives no edge for {' and '.join(chosen)}."
+    return None
 
 
 def _equal(first: dict, second: dict) -> bool:
@@ -193,8 +249,13 @@ def _equal(first: dict, second: dict) -> bool:
     return ordered(first) == ordered(second)
 
 
-CHECKS: dict[str, Callable[[Part], None]] = {"edges": edges, "determinism": determinism, "lowering": lowering}
-PROOFS: dict[str, Callable[[Part], None]] = {
+CHECKS: dict[str, Callable[[Part], Verdict]] = {
+    "edges": edges,
+    "determinism": determinism,
+    "absent modalities": absent,
+    "lowering": lowering,
+}
+PROMISES: dict[str, Callable[[Part], Verdict]] = {
     "causal": causal,
     "linear_size": linear_size,
     "modality_subset_safe": modality_subset_safe,

@@ -11,44 +11,40 @@ from torch import Tensor
 from mer_zoo.batch import launch_cost
 from mer_zoo.batch.index import Shape
 from mer_zoo.checking import examples
-from mer_zoo.checking.capture import watch_for_syncs
-from mer_zoo.checking.part import Broken, Finding, Part, close, difference, run
+from mer_zoo.checking.capture import find_sync
+from mer_zoo.checking.part import Checks, Part, Verdict, close, difference
 from mer_zoo.kernel.base import Kernel
 
 NAMES = ("seven", "lonely", "three", "eleven")
 HEADS, WIDTH = 2, 3
 
 
-def findings(part: Part) -> Iterator[Finding]:
-    """Run the suite; stops at once when the class is no kernel."""
-    first = run("construction", lambda: construction(part))
-    yield first
-    if not first.fine:
-        return
-    for name, check in CHECKS.items():
-        yield run(name, lambda check=check: check(part))  # type: ignore[misc]
-    for promise in part.promises:
-        if promise in PROOFS:
-            yield run(f"promise {promise}", lambda promise=promise: PROOFS[promise](part))  # type: ignore[misc]
+def checks(part: Part) -> Checks:
+    """Return the suite."""
+    found: Checks = {"construction": lambda: construction(part)}
+    found |= {name: partial(check, part) for name, check in CHECKS.items()}
+    return found | {f"promise {p}": partial(PROMISES[p], part) for p in part.promises if p in PROMISES}
 
 
-def construction(part: Part) -> None:
+def construction(part: Part) -> Verdict:
     """A subclass of `Kernel` without abstract methods."""
     if not issubclass(part.cls, Kernel):
-        raise Broken("a kernel must be a subclass of mer_zoo.kernel.base.Kernel.")
+        return "a kernel must be a subclass of mer_zoo.kernel.base.Kernel."
     if missing := sorted(part.cls.__abstractmethods__):
-        raise Broken(f"methods are missing: {', '.join(missing)}.")
+        return f"methods are missing: {', '.join(missing)}."
+    return None
 
 
 class Definition:
     """The edges of a batch as a plain list, and every operation by its definition."""
 
-    def __init__(self, spec: examples.ViewSpec) -> None:
+    def __init__(self, world: examples.World, spec: examples.ViewSpec, names: tuple[str, ...]) -> None:
         slot = {node: i for i, node in enumerate(spec.node_types)}
         found, start = [], 0
-        for name in NAMES:
-            dialogue = examples.pool()[name]
-            for (a, relation, b), (sources, targets) in examples.GRAPH.edges(dialogue).items():
+        self.lengths = [len(world.pool[name]) * len(slot) for name in names]
+        for name in names:
+            dialogue = world.pool[name]
+            for (a, relation, b), (sources, targets) in world.graph.edges(dialogue).items():
                 if a in slot and b in slot and relation in spec.relations:
                     kind = spec.relations.index(relation)
                     for u, v in zip(sources.tolist(), targets.tolist(), strict=True):
@@ -65,24 +61,41 @@ class Definition:
         weight = (scores - scores.amax(-1, keepdim=True)).exp()
         return weight / (weight.unsqueeze(-2) * same).sum(-1)
 
+    def by_distance(self, edges: Tensor, reach: int) -> Tensor:
+        """Every edge at its dialogue, target and distance."""
+        laid = edges.new_zeros(*edges.shape[:-1], len(self.lengths), max(self.lengths), 2 * reach + 1)
+        ends = torch.tensor(self.lengths).cumsum(0)
+        dialogue = torch.searchsorted(ends, self.target, right=True)
+        place = self.target - (ends - torch.tensor(self.lengths))[dialogue]
+        laid[..., dialogue, place, self.source - self.target + reach] = edges
+        return laid
+
     def sum(self, edges: Tensor) -> Tensor:
         """Sum over the edges that enter a node."""
         return edges @ (self.target.unsqueeze(1) == torch.arange(self.nodes)).to(edges.dtype)
 
 
-def operations(part: Part) -> None:
+def operations(part: Part) -> Verdict:
     """Forward and backward, on one node type and on several, on all relations and on some."""
-    for spec in (examples.WINDOW, examples.ACROSS, examples.PAST):
-        edges: Kernel = examples.batch(*NAMES, kernel=part.cls).views[spec]
-        plain = Definition(spec)
-        if edges.nodes != plain.nodes:
-            raise Broken(f"{edges.nodes} nodes, but must be {plain.nodes}.")
-        for name, ours, wanted in _pairs(edges, plain):
-            if not close(ours[0], wanted[0], 1e-5):
-                raise Broken(f"`{name}` differs from its definition by {difference(ours[0], wanted[0])}.")
-            for mine, right in zip(ours[1], wanted[1], strict=True):
-                if not close(mine, right, 1e-5):
-                    raise Broken(f"the gradient of `{name}` differs from its definition by {difference(mine, right)}.")
+    for world, names in ((examples.FIRST, NAMES), (examples.OTHER, ("long", "five", "lonely"))):
+        for spec in world.views.values():
+            edges = world.batch(*names, kernel=part.cls).views[spec]
+            if fault := _wrong(edges, Definition(world, spec, names)):
+                return f"{fault} ({', '.join(spec.node_types)}; {', '.join(spec.relations)})"
+    return None
+
+
+def _wrong(edges: Kernel, plain: Definition) -> str | None:
+    """Return the first operation that differs from its definition."""
+    if edges.nodes != plain.nodes:
+        return f"{edges.nodes} nodes, but must be {plain.nodes}."
+    for name, ours, wanted in _pairs(edges, plain):
+        if not close(ours[0], wanted[0], 1e-5):
+            return f"`{name}` differs from its definition by {difference(ours[0], wanted[0])}."
+        for mine, right in zip(ours[1], wanted[1], strict=True):
+            if not close(mine, right, 1e-5):
+                return f"the gradient of `{name}` differs from its definition by {difference(mine, right)}."
+    return None
 
 
 def _pairs(edges: Kernel, plain: Definition) -> Iterator[tuple[str, tuple, tuple]]:
@@ -128,6 +141,16 @@ def _pairs(edges: Kernel, plain: Definition) -> Iterator[tuple[str, tuple, tuple
             lambda x: plain.softmax(right_weights(x[0]), s),
             (node,),
         ),
+        "softmax of two leading dimensions": (
+            lambda x: columns(edges.softmax(weights(x)[:, None] + edges.ones)),
+            lambda x: plain.softmax(right_weights(x)[:, None], t),
+            (node,),
+        ),
+        "by_distance": (
+            lambda x: edges.by_distance(weights(x)),
+            lambda x: plain.by_distance(right_weights(x), edges.reach),
+            (node,),
+        ),
         "sum": (lambda x: edges.sum(weights(x)), lambda x: plain.sum(right_weights(x)), (node,)),
         "aggregate": (
             lambda x, v: edges.aggregate(weights(x), v),
@@ -162,19 +185,27 @@ def _with_gradients(function: Callable, inputs: tuple[Tensor, ...]) -> tuple[Ten
     return result, list(grads)
 
 
-def padding(part: Part) -> None:
-    """Nodes of rows that belong to no dialogue get zeros."""
+def padding(part: Part) -> Verdict:
+    """Nodes of rows that belong to no dialogue get zeros, and have no place of their own."""
     names = ("seven", "three", "eleven")
-    whole = examples.corpus(part.cls)
-    count = sum(len(examples.pool()[name]) for name in names)
-    plain = whole.batch(examples.numbers(*names)).views[examples.WINDOW]
-    index = whole.index([*examples.numbers(*names), len(whole)], Shape(utterances=count + 5, longest=13))
-    edges = whole.batch(index).views[examples.WINDOW]
+    world = examples.FIRST
+    whole, spec = world.corpus(part.cls), world.views["window"]
+    count = sum(len(world.pool[name]) for name in names)
+    plain = whole.batch(world.numbers(*names)).views[spec]
+    index = whole.index([*world.numbers(*names), len(whole)], Shape(utterances=count + 5, longest=13))
+    edges = whole.batch(index).views[spec]
     summed = edges.sum(edges.ones)
     if summed.shape != (count + 5,) or bool(summed[count:].any()):
-        raise Broken("rows that belong to no dialogue have edges.")
+        return "rows that belong to no dialogue have edges."
     if not close(summed[:count], plain.sum(plain.ones)):
-        raise Broken("rows that belong to no dialogue change the edges of the others.")
+        return "rows that belong to no dialogue change the edges of the others."
+    laid, wanted = edges.by_distance(edges.one_hot), plain.by_distance(plain.one_hot)
+    spare = (len(names) + 1, 13)
+    if laid.shape[1:3] != spare or not close(laid[:, : len(names), : wanted.shape[2]], wanted):
+        return "`by_distance` gives another result beside rows that belong to no dialogue."
+    if laid.sum() != wanted.sum():
+        return "`by_distance` lays out edges of rows that belong to no dialogue."
+    return None
 
 
 class _Tour(torch.nn.Module):
@@ -188,14 +219,17 @@ class _Tour(torch.nn.Module):
         return edges.aggregate(edges.mask(attention), x[None]).sum() + apart.sum() + edges.sum(weights).sum()
 
 
-def capturable(part: Part) -> None:
+def capturable(part: Part) -> Verdict:
     """Nothing is read back to the host, neither where all relations are selected nor where some are."""
-    data = examples.batch(*NAMES, kernel=part.cls)
-    for spec in (examples.WINDOW, examples.PAST):
-        edges = data.views[spec]
+    world = examples.FIRST
+    data = world.batch(*NAMES, kernel=part.cls)
+    for view in ("window", "past"):
+        edges = data.views[world.views[view]]
         table = torch.ones(WIDTH, edges.relations)
-        watch_for_syncs(_Tour(), (edges, data.features["text"][:, :WIDTH], table))
+        if fault := find_sync(_Tour(), (edges, data.features["text"][:, :WIDTH], table)):
+            return fault
+    return None
 
 
-CHECKS: dict[str, Callable[[Part], None]] = {"operations": operations, "padding": padding}
-PROOFS: dict[str, Callable[[Part], None]] = {"capturable": capturable}
+CHECKS: dict[str, Callable[[Part], Verdict]] = {"operations": operations, "padding": padding}
+PROMISES: dict[str, Callable[[Part], Verdict]] = {"capturable": capturable}

@@ -2,81 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mer_zoo.batch.output import Output
-from mer_zoo.checking import examples
-from mer_zoo.checking.capture import watch_for_syncs
-from mer_zoo.checking.part import Broken, Finding, NotHere, Part, close, run
-from mer_zoo.errors import MerZooError
+from mer_zoo.checking.capture import find_sync
+from mer_zoo.checking.part import Checks, Part, Verdict, close, first_line
 
-NAMES = ("text", "audio")
-KNOWN = {"modalities": NAMES, "class_counts": (9, 5, 0, 7, 3, 4)}
-COUNT = 13
+KNOWN: dict[str, Any] = {"modalities": ("text", "audio"), "class_counts": (9, 5, 0, 7, 3, 4), "classes": 6}
+OTHER: dict[str, Any] = {"modalities": ("text", "audio", "visual"), "class_counts": (4, 1, 8, 2, 6, 3, 5), "classes": 7}
+COUNT = 16
 
 
-def findings(part: Part) -> Iterator[Finding]:
-    """Run the suite; stops at once when the loss cannot be made."""
-    first = run("construction", lambda: construction(part))
-    yield first
-    if not first.fine:
-        return
-    for name, check in CHECKS.items():
-        yield run(name, lambda check=check: check(part))  # type: ignore[misc]
-    for promise in part.promises:
-        if promise in PROOFS:
-            yield run(f"promise {promise}", lambda promise=promise: PROOFS[promise](part))  # type: ignore[misc]
-    for settings in part.variants():
-        label = ", ".join(f"{key}: {value}" for key, value in settings.items())
-        yield run(f"setting {label}", lambda settings=settings: variant(part, settings))  # type: ignore[misc]
+def checks(part: Part) -> Checks:
+    """Return the suite: it runs with two and three modalities, six and seven classes."""
+
+    def both(check: Callable[[Part, dict[str, Any]], Verdict]) -> Verdict:
+        return check(part, KNOWN) or check(part, OTHER)
+
+    found: Checks = {"construction": lambda: both(construction)}
+    found |= {name: partial(both, check) for name, check in CHECKS.items()}
+    found |= {f"promise {p}": partial(both, PROMISES[p]) for p in part.promises if p in PROMISES}
+    return {**found, **part.setting_checks(KNOWN, partial(effect, part))}
 
 
-def output(seed: int = 0, dtype: torch.dtype = torch.float32) -> Output:
+def output(known: dict[str, Any], seed: int = 0, dtype: torch.dtype = torch.float32) -> Output:
     """Return random logits of a model with one head per modality."""
     draw = torch.Generator().manual_seed(seed)
 
     def logits() -> Tensor:
-        return torch.randn(COUNT, examples.CLASSES, generator=draw).to(dtype).requires_grad_()
+        return torch.randn(COUNT, known["classes"], generator=draw).to(dtype).requires_grad_()
 
-    return Output(logits(), {m: logits() for m in NAMES}, {m: logits() for m in NAMES})
-
-
-def labels(known: int = 10) -> Tensor:
-    """Return labels, all but the first `known` of them -1."""
-    classes = torch.arange(COUNT).remainder(examples.CLASSES)
-    return torch.where(torch.arange(COUNT) < known, classes, -1)
+    return Output(logits(), {m: logits() for m in known["modalities"]}, {m: logits() for m in known["modalities"]})
 
 
-def construction(part: Part) -> None:
+def labels(known: dict[str, Any], labelled: int = COUNT - 3) -> Tensor:
+    """Return labels of all classes, all but the first so many of them -1."""
+    place = torch.arange(COUNT)
+    return torch.where(place < labelled, place.remainder(known["classes"]), -1)
+
+
+def construction(part: Part, known: dict[str, Any]) -> Verdict:
     """An `nn.Module`."""
-    if not isinstance(part.build(KNOWN), nn.Module):
-        raise Broken(f"a loss must be an nn.Module; {part.cls.__name__} is not.")
+    made = part.build(known)
+    return None if isinstance(made, nn.Module) else f"a loss must be an nn.Module; {part.cls.__name__} is not."
 
 
-def scalar(part: Part) -> None:
-    """One finite number with a gradient for the logits, in every precision."""
+def scalar(part: Part, known: dict[str, Any]) -> Verdict:
+    """One finite number with a finite gradient for the logits, in every precision."""
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        loss, given = part.build(KNOWN).to(dtype), output(dtype=dtype)
-        value = loss(given, labels())
+        loss, given = part.build(known).to(dtype), output(known, dtype=dtype)
+        value = loss(given, labels(known))
         if not isinstance(value, Tensor) or value.shape != ():
-            raise Broken(f"a loss is one number, not {list(getattr(value, 'shape', [])) or type(value).__name__}.")
+            return f"a loss is one number, not {list(getattr(value, 'shape', [])) or type(value).__name__}."
         if not value.isfinite():
-            raise Broken(f"the loss is {value.item()} in {dtype}.")
+            return f"the loss is {value.item()} in {dtype}."
+        if not value.requires_grad:
+            return "no gradient reaches the logits."
         value.backward()
         gradient = given.logits.grad
         if gradient is None or not gradient.abs().sum():
-            raise Broken("no gradient reaches the logits.")
+            return "no gradient reaches the logits."
         if not gradient.isfinite().all():
-            raise Broken(f"the gradient of the logits is not finite in {dtype}.")
+            return f"the gradient of the logits is not finite in {dtype}."
+    return None
 
 
-def unlabelled(part: Part) -> None:
+def classes(part: Part, known: dict[str, Any]) -> Verdict:
+    """Every labelled utterance of every class counts, in the fused logits and in those of all modalities or of none."""
+    loss, given, truth = part.build(known).double(), output(known, dtype=torch.float64), labels(known)
+    loss(given, truth).backward()
+    used = {m: x.grad for m, x in given.modality_logits.items() if x.grad is not None and x.grad.abs().sum()}
+    if used and (missing := [m for m in known["modalities"] if m not in used]):
+        return f"it counts the logits of {', '.join(used)}, but not those of {', '.join(missing)}."
+    for what, gradient in {"the logits": given.logits.grad, **used}.items():
+        assert gradient is not None
+        for number in range(known["classes"]):
+            rows = truth == number
+            if (gradient[rows].abs().sum(-1) == 0).any():
+                return f"utterances of class {number} do not count: no gradient reaches {what} of theirs."
+    return None
+
+
+def unlabelled(part: Part, known: dict[str, Any]) -> Verdict:
     """Utterances without a label count for nothing, even if none has one."""
-    loss, first, second = part.build(KNOWN), output(0), output(1)
-    keep = (labels() >= 0).unsqueeze(1)
+    loss, first, second = part.build(known), output(known, 0), output(known, 1)
+    keep = (labels(known) >= 0).unsqueeze(1)
 
     def mixed(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(keep, a, b)
@@ -86,84 +101,90 @@ def unlabelled(part: Part) -> None:
         {m: mixed(x, second.modality_logits[m]) for m, x in first.modality_logits.items()},
         {m: mixed(x, second.features[m]) for m, x in first.features.items()},
     )
-    if not close(loss(first, labels()), loss(other, labels())):
-        raise Broken("the logits of unlabelled utterances (label -1) change the loss.")
-    nothing = loss(first, labels(known=0))
-    if not nothing.isfinite():
-        raise Broken(f"the loss is {nothing.item()} when no utterance is labelled; 0 is wanted.")
+    if not close(loss(first, labels(known)), loss(other, labels(known))):
+        return "the logits of unlabelled utterances (label -1) change the loss."
+    nothing = loss(first, labels(known, labelled=0))
+    return None if nothing.isfinite() else f"the loss is {nothing.item()} when no utterance is labelled; 0 is wanted."
 
 
-def order(part: Part) -> None:
+def order(part: Part, known: dict[str, Any]) -> Verdict:
     """The order of the utterances does not matter."""
-    loss, given, index = part.build(KNOWN), output(), torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
+    index = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
+    loss, given, truth = part.build(known), output(known), labels(known)
     moved = Output(
         given.logits[index],
         {m: x[index] for m, x in given.modality_logits.items()},
         {m: x[index] for m, x in given.features.items()},
     )
-    if not close(loss(given, labels()), loss(moved, labels()[index])):
-        raise Broken("another order of the utterances changes the loss.")
+    if not close(loss(given, truth), loss(moved, truth[index])):
+        return "another order of the utterances changes the loss."
+    return None
 
 
-def one_class(part: Part) -> None:
-    """A sure and right model has a smaller loss than a sure and wrong one."""
-    loss = part.build(KNOWN)
-    right = torch.nn.functional.one_hot(labels(COUNT), examples.CLASSES).float() * 8
+def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
+    """Of every class, a sure and right model has a smaller loss than a sure and wrong one."""
+    loss, names = part.build(known), known["modalities"]
 
-    def sure(logits: Tensor) -> Output:
-        return Output(logits, dict.fromkeys(NAMES, logits), dict.fromkeys(NAMES, logits))
+    def sure(truth: Tensor) -> Output:
+        logits = torch.nn.functional.one_hot(truth, known["classes"]).float() * 8
+        return Output(logits, dict.fromkeys(names, logits), dict.fromkeys(names, logits))
 
-    if not loss(sure(right), labels(COUNT)) < loss(sure(right.roll(1, 1)), labels(COUNT)):
-        raise Broken("a model that is sure and right has no smaller loss than one that is sure and wrong.")
+    for number in range(known["classes"]):
+        truth = torch.full((COUNT,), number)
+        if not loss(sure(truth), truth) < loss(sure((truth + 1) % known["classes"]), truth):
+            return f"of class {number}, a model that is sure and right has no smaller loss than one that is wrong."
+    return None
 
 
-def stacking(part: Part) -> None:
+def stacking(part: Part, known: dict[str, Any]) -> Verdict:
     """Works under `torch.func.vmap`, if no promise excepts it."""
-    loss = part.build(KNOWN)
-    pair = [output(0), output(1)]
+    loss, names = part.build(known), known["modalities"]
+    pair, truths = [output(known, 0), output(known, 1)], [labels(known), labels(known, 5)]
 
-    def one(logits: Tensor, of_modality: dict, features: dict, truth: Tensor) -> Tensor:
+    def one(logits: Tensor, of_modality: dict[str, Tensor], features: dict[str, Tensor], truth: Tensor) -> Tensor:
         return loss(Output(logits, of_modality, features), truth)
 
     stacked = (
         torch.stack([o.logits for o in pair]),
-        {m: torch.stack([o.modality_logits[m] for o in pair]) for m in NAMES},
-        {m: torch.stack([o.features[m] for o in pair]) for m in NAMES},
-        torch.stack([labels(), labels(5)]),
+        {m: torch.stack([o.modality_logits[m] for o in pair]) for m in names},
+        {m: torch.stack([o.features[m] for o in pair]) for m in names},
+        torch.stack(truths),
     )
     try:
         together = torch.func.vmap(one)(*stacked)
     except Exception as error:
-        if "unstackable" in part.promises:
-            return
-        raise Broken(f"torch.func.vmap fails: {str(error).splitlines()[0]}") from error
+        return None if "unstackable" in part.promises else f"torch.func.vmap fails: {first_line(error)}"
     if "unstackable" in part.promises:
-        raise Broken("the card says `unstackable`, but torch.func.vmap works. Take it off the card.")
-    alone = torch.stack([loss(pair[0], labels()), loss(pair[1], labels(5))])
-    if not close(together, alone):
-        raise Broken("under torch.func.vmap the loss is another one.")
+        return "the card says `unstackable`, but torch.func.vmap works. Take it off the card."
+    alone = torch.stack([loss(o, truth) for o, truth in zip(pair, truths, strict=True)])
+    return None if close(together, alone) else "under torch.func.vmap the loss is another one."
 
 
-def variant(part: Part, settings: dict) -> None:
-    """Another value of a setting gives a finite loss, or is refused by a message."""
-    try:
-        value = part.build(KNOWN, **settings)(output(), labels())
-    except MerZooError as refusal:
-        raise NotHere(f"refused here: {refusal}") from None
-    if value.shape != () or not value.isfinite():
-        raise Broken(f"the loss is {value}.")
+def effect(part: Part, changed: dict[str, Any]) -> Verdict | bool:
+    """Another value of a setting gives a finite loss; return its fault, or whether loss or gradients differ."""
+    found = []
+    for settings in (changed, {}):
+        given = output(KNOWN)
+        value = part.build(KNOWN, **settings)(given, labels(KNOWN))
+        value.backward()
+        slopes = [given.logits.grad, *(x.grad for x in given.modality_logits.values())]
+        found.append(torch.cat([value.detach().view(1), *(x.flatten() for x in slopes if x is not None)]))
+        if not found[-1].isfinite().all():
+            return "loss or gradient is not finite."
+    return found[0].shape != found[1].shape or not torch.equal(*found)
 
 
-def capturable(part: Part) -> None:
+def capturable(part: Part, known: dict[str, Any]) -> Verdict:
     """Nothing is read back to the host."""
-    watch_for_syncs(part.build(KNOWN), (output(), labels()))
+    return find_sync(part.build(known), (output(known), labels(known)))
 
 
-CHECKS: dict[str, Callable[[Part], None]] = {
+CHECKS: dict[str, Callable[[Part, dict[str, Any]], Verdict]] = {
     "scalar": scalar,
+    "classes": classes,
     "unlabelled": unlabelled,
     "order": order,
-    "right is better than wrong": one_class,
+    "right is better than wrong": verdicts,
     "stacking": stacking,
 }
-PROOFS: dict[str, Callable[[Part], None]] = {"capturable": capturable}
+PROMISES: dict[str, Callable[[Part, dict[str, Any]], Verdict]] = {"capturable": capturable}

@@ -1,32 +1,20 @@
-"""A part under test: its class, what its card says of it, and how its kind is called."""
+"""A part under test: its class, what its card says of it, and what checking it found."""
 
 from __future__ import annotations
 
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mer_zoo import registry
-from mer_zoo.checking import examples
-from mer_zoo.corpus import ConversationBatch
 from mer_zoo.errors import MerZooError
-from mer_zoo.kernel.base import Kernel
-
-
-class Broken(Exception):
-    """A contract is broken; the message is the fault."""
-
-
-class NotHere(Exception):
-    """A check cannot run; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -55,61 +43,39 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A class of a kind, with the promises and dead parameters that are claimed of it."""
+class Skipped:
+    """Why a check did not run."""
 
-    kind: str
-    cls: type
-    owner: str
-    promises: tuple[str, ...] = ()
-    dead: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def build(self, known: Mapping[str, Any], seed: int = 0, **settings: Any) -> Any:
-        """Make an instance with weights drawn from a seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return registry.construct(self.kind, self.cls, {**self.settings, **settings}, known, self.owner)
-
-    def variants(self) -> list[dict[str, Any]]:
-        """Return every other value of each setting that is a bool or a Literal."""
-        found = []
-        for setting in registry.settings(self.kind, self.cls).values():
-            default = self.settings.get(setting.name, setting.default)
-            found += [{setting.name: value} for value in _choices(setting.type) if value != default]
-        return found
+    reason: str
 
 
-def _choices(kind: Any) -> list[Any]:
-    """Return the values a type lists: of bool, Literal, and unions with these."""
-    if kind is bool:
-        return [False, True]
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        return list(typing.get_args(kind))
-    if origin in (typing.Union, UnionType):
-        return [value for option in typing.get_args(kind) for value in _choices(option)]
-    return []
+Verdict = str | Skipped | None
+"""What a check returns: its fault, why it did not run, or None where all is well."""
+Checks = dict[str, Callable[[], Verdict]]
+"""The checks of one part by name, in order."""
 
 
-Check = Callable[..., None]
-
-
-def run(check: str, function: Callable[[], None]) -> Finding:
-    """Run one check; whatever it raises becomes its fault."""
+def attempt(check: Callable[[], Verdict]) -> Verdict:
+    """Run a check; an error that the part raises is its fault, with the line."""
     try:
-        function()
-    except NotHere as reason:
-        return Finding(check, skipped=str(reason))
-    except (Broken, MerZooError) as fault:
-        return Finding(check, fault=str(fault))
+        return check()
+    except MerZooError as fault:
+        return str(fault)
     except Exception as error:
-        return Finding(check, fault=f"{type(error).__name__}: {_first_line(error)}{where(error)}")
-    return Finding(check)
+        return f"{type(error).__name__}: {first_line(error)}{where(error)}"
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
+def judge(name: str, check: Callable[[], Verdict]) -> Finding:
+    """Run a check and say what it found."""
+    verdict = attempt(check)
+    if isinstance(verdict, Skipped):
+        return Finding(name, skipped=verdict.reason)
+    return Finding(name, fault=verdict or "")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def where(error: BaseException) -> str:
@@ -121,126 +87,117 @@ def where(error: BaseException) -> str:
     return ""
 
 
-class Trial:
-    """One module part as the suite calls it: built with examples' facts, run in every way its kind is run.
+@dataclass(frozen=True)
+class Part:
+    """A class of a kind, with the promises and dead parameters that are claimed of it."""
 
-    A *scenario* is one way: a layer, for example, runs with and without edge weights, on one node type and on two.
-    """
+    kind: str
+    cls: type
+    owner: str
+    promises: tuple[str, ...] = ()
+    dead: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self.kind = part.kind
-        self.widths = dict(examples.UNEQUAL_WIDTHS)
-        self.sources = {m: m for m in self.widths}
-        if self.kind == "fusion":
+    def build(self, known: Mapping[str, Any], seed: int = 0, /, **settings: Any) -> Any:
+        """Make an instance with weights drawn from a seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return registry.construct(self.kind, self.cls, {**self.settings, **settings}, known, self.owner)
+
+    def values(self, name: str, known: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+        """Return other values of a setting: all that its type lists, and some of the others that it allows."""
+        setting = registry.settings(self.kind, self.cls)[name]
+        default = self.settings.get(name, setting.default)
+        listed, moved = [], []
+        for value in _listed(setting.type):
+            listed += [value] if value != default and value not in listed else []
+        for value in _moved(setting.type, default, known):
+            moved += [value] if value != default and value not in moved else []
+        return listed, moved
+
+    def setting_checks(
+        self, known: Mapping[str, Any], effect: Callable[[dict[str, Any]], Verdict | bool], values: int = 2
+    ) -> Checks:
+        """Return a check for every setting that can be moved: it works off its default, and has an effect.
+
+        Args:
+            known: facts that values may depend on.
+            effect: makes the part with a setting, runs it, and returns its fault, or whether it does anything else
+                than by default; it raises `MerZooError` where the value is refused.
+            values: of a number, how many to try; more where these have no effect.
+        """
+        found: Checks = {}
+        for name in registry.settings(self.kind, self.cls):
+            if any(self.values(name, known)):
+                found[f"setting {name}"] = lambda name=name: self._move(name, known, effect, values)  # type: ignore[misc]
+        return found
+
+    def _move(
+        self, name: str, known: Mapping[str, Any], effect: Callable[[dict[str, Any]], Verdict | bool], values: int
+    ) -> Verdict:
+        listed, moved = self.values(name, known)
+        refusal, matters = "", False
+        worked: list[Any] = []
+        for value in (*listed, *moved):
+            if value not in listed and len(worked) >= values and matters:
+                break
             try:
-                part.build(self.known)
-            except MerZooError:  # it wants equal widths; a second refusal is a fault
-                self.widths = dict(examples.WIDTHS)
-                self.sources = {"text": "text", "audio": "audio16", "visual": "visual16"}
-
-    @property
-    def known(self) -> dict[str, Any]:
-        """The facts."""
-        return {
-            "width": 16,
-            "widths": self.widths,
-            "relations": examples.GRAPH.relations,
-            "speakers": examples.SPEAKERS,
-            "classes": examples.CLASSES,
-            "node_types": ("text",),
-        }
-
-    def build(self, seed: int = 0, **settings: Any) -> nn.Module:
-        """Make an instance, in evaluation mode."""
-        made = self.part.build(self.known, seed, **settings)
-        if not isinstance(made, nn.Module):
-            raise Broken(f"a {self.kind} must be an nn.Module; {self.part.cls.__name__} is not.")
-        return made.eval()
-
-    @cached_property
-    def scenarios(self) -> tuple[str, ...]:
-        """Names of the ways to call it; one that the part refuses with a `MerZooError` is left out."""
-        if self.kind not in ("layer", "edge_weight"):
-            return ("",)
-        wanted = ("unweighted", "weighted", "across") if self.kind == "layer" else ("window", "across")
-        module, batch = self.build(), examples.batch("seven")
-        found = []
-        for scenario in wanted:
-            try:
-                with torch.no_grad():
-                    self.call(module, self.arguments(batch, scenario))
-                found.append(scenario)
-            except MerZooError:
-                if not found:
-                    raise
-            except Exception:  # a fault of the part, for a check to name
-                found.append(scenario)
-        return tuple(found)
-
-    def arguments(self, batch: ConversationBatch, scenario: str) -> tuple[Any, ...]:
-        """Return what `forward` is given."""
-        x, dialogues = batch.features["text"], batch.layout
-        if self.kind in ("encoder", "head"):
-            return (x, dialogues)
-        if self.kind == "fusion":
-            return ({m: batch.features[source] for m, source in self.sources.items()}, dialogues)
-        spec = {"across": examples.ACROSS, "past": examples.PAST}.get(scenario, examples.WINDOW)
-        edges = batch.views[spec]
-        if scenario == "across":
-            x = torch.stack([x, batch.features["audio16"]], 1).flatten(0, 1)
-        if self.kind == "edge_weight":
-            return (x, edges, dialogues)
-        return (x, edges, symmetric_weights(x, edges) if scenario == "weighted" else None)
-
-    def call(self, module: nn.Module, arguments: tuple[Any, ...]) -> Tensor:
-        """Return the output as rows: `[N, ...]` for states, `[edges]` for edge weights."""
-        output = module(*arguments)
-        if not isinstance(output, Tensor):
-            raise Broken(f"forward gives {type(output).__name__}, but must give a Tensor.")
-        if self.kind == "edge_weight":
-            return arguments[1].edge_values(output)
-        return output
-
-    def outputs(self, module: nn.Module, batch: ConversationBatch) -> dict[str, Tensor]:
-        """Return the output of every scenario."""
-        return {s: self.call(module, self.arguments(batch, s)) for s in self.scenarios}
-
-    def rows(self, scenario: str, *names: str) -> list[int]:
-        """Return how many rows of an output belong to each dialogue."""
-        dialogues = examples.pool()
-        if self.kind != "edge_weight":
-            return [len(dialogues[name]) * (2 if scenario == "across" else 1) for name in names]
-        spec = {"across": examples.ACROSS, "past": examples.PAST}.get(scenario, examples.WINDOW)
-        return [
-            sum(
-                len(source)
-                for (a, r, b), (source, _) in examples.GRAPH.edges(dialogues[name]).items()
-                if a in spec.node_types and b in spec.node_types and r in spec.relations
-            )
-            for name in names
-        ]
-
-    def parameters_by_gradient(self, module: nn.Module, outputs: Mapping[str, Tensor]) -> Iterator[tuple[str, Any]]:
-        """Run backward from a random projection of all outputs; yield every parameter's name and gradient."""
-        module.zero_grad()
-        draw = torch.Generator().manual_seed(7)
-        total = sum((y * torch.randn(y.shape, generator=draw).to(y.dtype).to(y.device)).sum() for y in outputs.values())
-        if isinstance(total, Tensor) and total.requires_grad:
-            total.backward()
-        for name, parameter in module.named_parameters():
-            yield name, parameter.grad
+                result = effect({name: value})
+            except MerZooError as error:
+                refusal = refusal or str(error)
+                continue
+            except Exception as error:
+                return f"{name}: {value} fails: {type(error).__name__}: {first_line(error)}{where(error)}"
+            if isinstance(result, str):
+                return f"{name}: {value}: {result}"
+            if value not in listed:
+                worked.append(value)
+                matters = matters or bool(result)
+            elif not result:
+                return f"{name}: {value} changes nothing. Use the setting, or take it away."
+        if worked and not matters:
+            shown = ", ".join(map(str, worked))
+            return f"`{name}` changes nothing (tried: {shown}). Use the setting, refuse what it cannot do, or drop it."
+        return Skipped(f"other values are refused: {refusal}") if refusal and moved and not worked else None
 
 
-def symmetric_weights(x: Tensor, edges: Kernel) -> Tensor:
-    """Return positive weights, equal both ways, on the edges."""
-    unit = torch.nn.functional.normalize(x, dim=-1).unsqueeze(0)
-    return edges.mask(edges.dot(unit, unit).squeeze(0).sigmoid())
+def _listed(kind: Any) -> list[Any]:
+    """Return the values a type lists: of bool, Literal, and unions with these."""
+    if kind is bool:
+        return [False, True]
+    if typing.get_origin(kind) is Literal:
+        return list(typing.get_args(kind))
+    return [value for option in _options(kind) for value in _listed(option)]
 
 
-def cast(batch: ConversationBatch, function: Callable[[Tensor], Tensor]) -> ConversationBatch:
-    """Return a batch whose features went through a function."""
-    return replace(batch, features={m: function(x) for m, x in batch.features.items()})
+def _options(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, UnionType) else ()
+
+
+def _moved(kind: Any, default: Any, known: Mapping[str, Any]) -> Iterable[Any]:
+    """Yield values beside the default that a type allows: numbers, names of modalities, and structures of these."""
+    names = [m for fact in ("widths", "modalities", "node_types") for m in known.get(fact, ())]
+    is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is int:
+        d = int(default) if is_number else 4
+        yield from (x for x in (d // 2, d + 1, 2 * d, d - 1, 8, 2, 3, 1) if x >= 1)
+    elif kind is float:
+        x = float(default) if is_number else 0.5
+        yield from (x / 2, 2 * x, 0.5, 0.25, 1.0, 0.0)
+    elif kind is str and default is None:
+        yield from names
+    elif origin is list and inner == (float,):
+        yield [1.0 + i for i in range(known.get("classes", 2))]
+    elif origin is tuple and isinstance(default, tuple):
+        for i, value in enumerate(default):
+            if isinstance(value, (int, float)):
+                yield (*default[:i], value + 1, *default[i + 1 :])
+    elif origin is dict and inner[0] is str and is_number:
+        d = type(default)(default)
+        yield {m: d / (i + 2) if isinstance(d, float) else d + i for i, m in enumerate(names)}
+    for option in _options(kind):
+        yield from _moved(option, default, known)
 
 
 def close(first: Tensor, second: Tensor, tolerance: float = 1e-5) -> bool:

@@ -1,4 +1,4 @@
-"""Small dialogues for tests and examples."""
+"""Small dialogues, and their edges, for tests and examples."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from mer_zoo.corpus import ConversationBatch, Corpus
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
+from mer_zoo.kernel.base import Kernel
 
 WIDTHS = {"text": 6, "audio": 4, "visual": 8}
 
@@ -44,3 +45,17 @@ def tiny_batch(lengths: Sequence[int] = (7, 3)) -> ConversationBatch:
     builder = SelfCrossSpeaker(("text",), window=2)
     corpus = Corpus(conversations(lengths), builder, [(("text",), "*")])
     return corpus.batch(range(len(lengths)))
+
+
+def tiny_edges(kernel: type[Kernel]) -> Kernel:
+    """Return the edges of one dialogue A B A, window 1: each sees itself and the turn before.
+
+    Example:
+        >>> from mer_zoo.kernel.dense import Dense
+        >>> tiny_edges(Dense).nodes
+        3
+    """
+    dialogue = Conversation("d", ("A", "B", "A"), np.zeros(3, int), {"text": np.eye(3, dtype=np.float32)})
+    builder = SelfCrossSpeaker(("text",), window=1)
+    corpus = Corpus([dialogue], builder, [(("text",), ("self_loop", "*_past"))], kernels=kernel)
+    return next(iter(corpus.batch([0]).views.values()))

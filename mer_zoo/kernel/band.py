@@ -24,8 +24,8 @@ class Band(Blocks):
     there. Cost and memory are linear in the number of utterances, however long a dialogue is.
 
     Example:
-        >>> from mer_zoo.checking.tiny_kernel import tiny
-        >>> edges = tiny(Band)
+        >>> from mer_zoo.checking.small_data import tiny_edges
+        >>> edges = tiny_edges(Band)
         >>> edges.sum(edges.ones).tolist()
         [1.0, 2.0, 2.0]
     """

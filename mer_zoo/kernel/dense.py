@@ -22,8 +22,8 @@ class Dense(Blocks):
     """A block is a dialogue, padded to the longest of the batch; cost grows with the square of its length.
 
     Example:
-        >>> from mer_zoo.checking.tiny_kernel import tiny
-        >>> edges = tiny(Dense)
+        >>> from mer_zoo.checking.small_data import tiny_edges
+        >>> edges = tiny_edges(Dense)
         >>> edges.sum(edges.ones).tolist()
         [1.0, 2.0, 2.0]
     """

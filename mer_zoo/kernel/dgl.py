@@ -19,8 +19,8 @@ class DGL(Segment):
     """Edge tensors are `[..., edges]` as in `Segment`; softmax, products and sums are `dgl.ops`.
 
     Example:
-        >>> from mer_zoo.checking.tiny_kernel import tiny
-        >>> edges = tiny(DGL)
+        >>> from mer_zoo.checking.small_data import tiny_edges
+        >>> edges = tiny_edges(DGL)
         >>> edges.sum(edges.ones).tolist()
         [1.0, 2.0, 2.0]
     """

@@ -32,8 +32,8 @@ class Planes(Kernel):
         MerZooError: an edge joins different modalities of different utterances.
 
     Example:
-        >>> from mer_zoo.checking.tiny_kernel import tiny
-        >>> edges = tiny(Planes)
+        >>> from mer_zoo.checking.small_data import tiny_edges
+        >>> edges = tiny_edges(Planes)
         >>> edges.sum(edges.ones).tolist()
         [1.0, 2.0, 2.0]
     """

@@ -23,8 +23,8 @@ class Segment(Kernel):
     The only layout that allows several edges between the same two nodes. Costs one gathered row per edge and head.
 
     Example:
-        >>> from mer_zoo.checking.tiny_kernel import tiny
-        >>> edges = tiny(Segment)
+        >>> from mer_zoo.checking.small_data import tiny_edges
+        >>> edges = tiny_edges(Segment)
         >>> edges.sum(edges.ones).tolist()
         [1.0, 2.0, 2.0]
     """

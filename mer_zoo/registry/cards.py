@@ -29,7 +29,7 @@ class Card:
         paper: key into `references.bib`, or None.
         equation: LaTeX, or "".
         tags: words to search by.
-        promises: properties that `check_part` proves, such as `causal`.
+        promises: properties that `check_part` checks, such as `causal`.
         dead: parameters that by the published definition get no gradient.
         version: raised when the part computes something else.
         aliases: former names; they still resolve, with a warning.

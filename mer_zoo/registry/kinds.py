@@ -53,7 +53,7 @@ PROMISES: dict[str, str] = {
     "unstackable": "torch.func.vmap over stacked weights is not possible, so seeds are trained one by one.",
     "utterance_permutation_equivariant": "Reordering the utterances of a dialogue reorders the result alike.",
 }
-"""What a card may promise, and `check_part` then proves."""
+"""What a card may promise, and `check_part` then checks."""
 
 
 PROMISED_BY: dict[str, tuple[str, ...]] = {
@@ -66,11 +66,11 @@ PROMISED_BY: dict[str, tuple[str, ...]] = {
     "unstackable": ("encoder", "edge_weight", "layer", "fusion", "head", "loss"),
     "utterance_permutation_equivariant": ("encoder", "fusion", "head"),
 }
-"""The kinds of parts for which a promise can be proved."""
+"""The kinds of parts for which a promise can be checked."""
 
 
 def promise_faults(kind: str, promises: Iterable[str]) -> list[str]:
-    """Return one sentence for every promise that does not exist, or cannot be proved of this kind of part."""
+    """Return one sentence for every promise that does not exist, or cannot be checked of this kind of part."""
     faults = []
     for promise in promises:
         if promise not in PROMISES:

@@ -85,7 +85,7 @@ def head_width(out_width: int, heads: int, combine: Combine = "concat") -> int:
     """
     if combine == "mean":
         return out_width
-    if out_width % heads:
+    if heads < 1 or out_width % heads:
         raise MerZooError(f"out_width {out_width} is not divisible by {heads} heads. Change one of the two.")
     return out_width // heads
 
