@@ -85,6 +85,9 @@ class Experiment:
         Raises:
             MerZooError: a part, or parts that do not fit together.
         """
+        if self.plan.learner is not None:
+            learning.made(self.plan.learner)
+            return
         assemble(self.plan, self.task().facts)
 
     def run(self, progress: Callable[[dict[str, Any]], None] | None = None) -> loop.Outcome:

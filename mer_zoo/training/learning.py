@@ -10,6 +10,7 @@ import numpy as np
 from mer_zoo import registry
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
+from mer_zoo.model.plan import PartChoice
 from mer_zoo.parts.learner.base import Learner
 from mer_zoo.results.identity import Protocol
 from mer_zoo.results.metrics import confusion_matrix, score_confusion
@@ -36,9 +37,8 @@ def learn(task: Task, seed: int, *, protocol: Protocol = "validation") -> Outcom
     memory.forget_peak(task.device)
     started = time.perf_counter()
     names = task.dataset.label_names
-    made: Learner = registry.build(registry.find("learner", part.name, "learner"), part.settings, {}, "learner")
     train, validation = task.dialogues(task.split.train), task.dialogues(task.split.validation)
-    learner = made.fit(train, validation, names, seed=seed)
+    learner = made(part).fit(train, validation, names, seed=seed)
     seconds = time.perf_counter() - started
     test = task.dialogues(task.split.test)
     judged = {dialogue.id: learner.predict_proba(dialogue) for dialogue in test}
@@ -61,6 +61,18 @@ def learn(task: Task, seed: int, *, protocol: Protocol = "validation") -> Outcom
         seconds={"total": time.perf_counter() - started, "first_epoch": seconds, "per_epoch": seconds},
     )
     return Outcome(None, result, task.normaliser)
+
+
+def made(part: PartChoice) -> Learner:
+    """Return the learner of a plan, not yet fitted.
+
+    Raises:
+        MerZooError: it refuses its settings, or is no learner.
+    """
+    learner = registry.build(registry.find("learner", part.name, "learner"), part.settings, {}, "learner")
+    if not isinstance(learner, Learner):
+        raise MerZooError(f"learner: {part.name} makes a {type(learner).__name__}, not a Learner.")
+    return learner
 
 
 def _scores(dialogues: Sequence[Conversation], judged: dict[str, np.ndarray], names: Sequence[str]) -> dict:
