@@ -84,7 +84,7 @@ def compare(
         device: `cpu`, `cuda`, `cuda:1`.
 
     Raises:
-        MerZooError: a recipe and a dataset do not fit; nothing is trained then. Runs that break are told at the end.
+        MerZooError: a recipe and a dataset do not fit; nothing is trained then. Runs that break are reported at the end.
 
     Example:
         >>> import tempfile
@@ -109,8 +109,10 @@ def compare(
     )
     results, failures = execute(suite.experiments(plan, device=device), Path(output), workers=workers)
     if failures:
-        told = "\n".join(f"{f.experiment.name}, seed {f.experiment.seed}: {f.message}" for f in failures)
-        raise MerZooError(f"{len(failures)} of {len(results) + len(failures)} runs broke; the others are kept:\n{told}")
+        lines = "\n".join(f"{f.experiment.name}, seed {f.experiment.seed}: {f.message}" for f in failures)
+        raise MerZooError(
+            f"{len(failures)} of {len(results) + len(failures)} runs broke; the others are kept:\n{lines}"
+        )
     return results
 
 

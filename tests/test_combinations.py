@@ -184,4 +184,4 @@ def test_a_part_that_fails_is_named_at_assembly(monkeypatch):
     registry.register("encoder", Touchy)
     text = refusal({**PROJECT, "rest": {"encoder": "touchy"}, **END})
     assert text.startswith("model.rest: encoder/touchy fails here, on two tiny dialogues:")
-    assert "`mer-zoo check encoder/touchy` tells whether the part itself is sound" in text
+    assert "`mer-zoo check encoder/touchy` says whether the part itself is sound" in text

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 
-_assumed: bool | None = None
+ASSUMED: ContextVar[bool | None] = ContextVar("whether launches are assumed to be costly", default=None)
 
 
 def is_costly(device: torch.device) -> bool:
@@ -17,7 +18,8 @@ def is_costly(device: torch.device) -> bool:
         >>> is_costly(torch.device("cuda")), is_costly(torch.device("cpu"))
         (True, False)
     """
-    return device.type != "cpu" if _assumed is None else _assumed
+    assumed = ASSUMED.get()
+    return device.type != "cpu" if assumed is None else assumed
 
 
 @contextmanager
@@ -29,9 +31,8 @@ def assumed(costly: bool) -> Iterator[None]:
         ...     is_costly(torch.device("cpu"))
         True
     """
-    global _assumed
-    before, _assumed = _assumed, costly
+    token = ASSUMED.set(costly)
     try:
         yield
     finally:
-        _assumed = before
+        ASSUMED.reset(token)

@@ -74,15 +74,15 @@ def scalar(part: Part, known: dict[str, Any]) -> Verdict:
 
 def classes(part: Part, known: dict[str, Any]) -> Verdict:
     """Every labelled utterance of every class counts, in the fused logits and in those of all modalities or of none."""
-    loss, given, truth = part.build(known).double(), output(known, dtype=torch.float64), labels(known)
-    loss(given, truth).backward()
+    loss, given, target = part.build(known).double(), output(known, dtype=torch.float64), labels(known)
+    loss(given, target).backward()
     used = {m: x.grad for m, x in given.modality_logits.items() if x.grad is not None and x.grad.abs().sum()}
     if used and (missing := [m for m in known["modalities"] if m not in used]):
         return f"it counts the logits of {', '.join(used)}, but not those of {', '.join(missing)}."
     for what, gradient in {"the logits": given.logits.grad, **used}.items():
         assert gradient is not None
         for number in range(known["classes"]):
-            rows = truth == number
+            rows = target == number
             if (gradient[rows].abs().sum(-1) == 0).any():
                 return f"utterances of class {number} do not count: no gradient reaches {what} of theirs."
     return None
@@ -110,13 +110,13 @@ def unlabelled(part: Part, known: dict[str, Any]) -> Verdict:
 def order(part: Part, known: dict[str, Any]) -> Verdict:
     """The order of the utterances does not matter."""
     index = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
-    loss, given, truth = part.build(known), output(known), labels(known)
+    loss, given, target = part.build(known), output(known), labels(known)
     moved = Output(
         given.logits[index],
         {m: x[index] for m, x in given.modality_logits.items()},
         {m: x[index] for m, x in given.features.items()},
     )
-    if not close(loss(given, truth), loss(moved, truth[index])):
+    if not close(loss(given, target), loss(moved, target[index])):
         return "another order of the utterances changes the loss."
     return None
 
@@ -125,13 +125,13 @@ def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
     """Of every class, a sure and right model has a smaller loss than a sure and wrong one."""
     loss, names = part.build(known), known["modalities"]
 
-    def sure(truth: Tensor) -> Output:
-        logits = torch.nn.functional.one_hot(truth, known["classes"]).float() * 8
+    def sure(target: Tensor) -> Output:
+        logits = torch.nn.functional.one_hot(target, known["classes"]).float() * 8
         return Output(logits, dict.fromkeys(names, logits), dict.fromkeys(names, logits))
 
     for number in range(known["classes"]):
-        truth = torch.full((COUNT,), number)
-        if not loss(sure(truth), truth) < loss(sure((truth + 1) % known["classes"]), truth):
+        target = torch.full((COUNT,), number)
+        if not loss(sure(target), target) < loss(sure((target + 1) % known["classes"]), target):
             return f"of class {number}, a model that is sure and right has no smaller loss than one that is wrong."
     return None
 
@@ -139,16 +139,16 @@ def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
 def stacking(part: Part, known: dict[str, Any]) -> Verdict:
     """Works under `torch.func.vmap`, if no promise excepts it."""
     loss, names = part.build(known), known["modalities"]
-    pair, truths = [output(known, 0), output(known, 1)], [labels(known), labels(known, 5)]
+    pair, targets = [output(known, 0), output(known, 1)], [labels(known), labels(known, 5)]
 
-    def one(logits: Tensor, of_modality: dict[str, Tensor], features: dict[str, Tensor], truth: Tensor) -> Tensor:
-        return loss(Output(logits, of_modality, features), truth)
+    def one(logits: Tensor, of_modality: dict[str, Tensor], features: dict[str, Tensor], target: Tensor) -> Tensor:
+        return loss(Output(logits, of_modality, features), target)
 
     stacked = (
         torch.stack([o.logits for o in pair]),
         {m: torch.stack([o.modality_logits[m] for o in pair]) for m in names},
         {m: torch.stack([o.features[m] for o in pair]) for m in names},
-        torch.stack(truths),
+        torch.stack(targets),
     )
     try:
         together = torch.func.vmap(one)(*stacked)
@@ -156,7 +156,7 @@ def stacking(part: Part, known: dict[str, Any]) -> Verdict:
         return None if "unstackable" in part.promises else f"torch.func.vmap fails: {first_line(error)}"
     if "unstackable" in part.promises:
         return "the card says `unstackable`, but torch.func.vmap works. Take it off the card."
-    alone = torch.stack([loss(o, truth) for o, truth in zip(pair, truths, strict=True)])
+    alone = torch.stack([loss(o, target) for o, target in zip(pair, targets, strict=True)])
     return None if close(together, alone) else "under torch.func.vmap the loss is another one."
 
 

@@ -83,12 +83,12 @@ def _copies(made: Dataset) -> Verdict:
 def _labels(made: Dataset) -> Verdict:
     """No number of the features, nor of their masks, may tell the label."""
     dialogues = list(made)
-    truth = np.concatenate([t.labels for t in dialogues])
-    known = truth >= 0
-    truth = truth[known]
-    if len(np.unique(truth)) < 2 or len(truth) < 20:
+    labels = np.concatenate([t.labels for t in dialogues])
+    known = labels >= 0
+    labels = labels[known]
+    if len(np.unique(labels)) < 2 or len(labels) < 20:
         return None
-    members = (truth[:, None] == np.unique(truth)).astype(float)
+    members = (labels[:, None] == np.unique(labels)).astype(float)
     for modality in made.widths:
         shown = np.concatenate([_present(t, modality) for t in dialogues])[known].astype(float)
         values = np.concatenate([t.features[modality] for t in dialogues])[known].astype(float)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -137,7 +138,25 @@ def synthetic(
         >>> len(data), data.widths, 0 < data.ceiling < 1
         (7, {'text': 32, 'audio': 24, 'visual': 16}, True)
     """
-    settings = dict(locals())
+    settings: dict[str, Any] = {
+        "dialogues": dialogues,
+        "utterances": utterances,
+        "speakers": speakers,
+        "hold": hold,
+        "emotions": emotions,
+        "widths": widths,
+        "signal": signal,
+        "dominance": dominance,
+        "complementarity": complementarity,
+        "inertia": inertia,
+        "contagion": contagion,
+        "distractor": distractor,
+        "persistence": persistence,
+        "failure": failure,
+        "fails": fails,
+        "fails_in": fails_in,
+        "seed": seed,
+    }
     _check(settings)
     settings |= {name: float(settings[name]) for name in HIGHEST}  # 0 and 0.0 are one setting, with one fingerprint
     model = DialogueModel(

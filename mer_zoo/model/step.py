@@ -127,7 +127,7 @@ def explained(error: Exception, step: Step, plan: Plan, when: str = "") -> MerZo
         return MerZooError(f"the model fails{when}: {text}.")
     return MerZooError(
         f"{place}: {kind}/{part} fails here{when}: {text}. Do the stages before give what it takes? "
-        f"`mer-zoo check {kind}/{part}` tells whether the part itself is sound."
+        f"`mer-zoo check {kind}/{part}` says whether the part itself is sound."
     )
 
 

@@ -175,13 +175,13 @@ class _Emissions:
             step = (persistence * forward[:, t - 1] + anew) * seen[:, t]
             forward[:, t] = step / step.sum(1, keepdims=True)
         for t in range(seen.shape[1] - 1, 0, -1):
-            told = seen[:, t] * backward[:, t]
-            step = persistence * told + anew * told.sum(1, keepdims=True)
+            evidence = seen[:, t] * backward[:, t]
+            step = persistence * evidence + anew * evidence.sum(1, keepdims=True)
             backward[:, t - 1] = step / step.sum(1, keepdims=True)
         course = forward * backward
-        told = seen[:, 1:] * backward[:, 1:]
-        stayed = (persistence * forward[:, :-1] * told).sum(2)
-        either = stayed + anew * told.sum(2)
+        evidence = seen[:, 1:] * backward[:, 1:]
+        stayed = (persistence * forward[:, :-1] * evidence).sum(2)
+        either = stayed + anew * evidence.sum(2)
         steps = self.inside[:, 1:]
         rate = float((stayed / either)[steps].mean()) if steps.any() else persistence
         return course / course.sum(2, keepdims=True), rate
