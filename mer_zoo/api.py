@@ -84,7 +84,7 @@ def compare(
         device: `cpu`, `cuda`, `cuda:1`.
 
     Raises:
-        MerZooError: a recipe and a dataset do not fit; nothing is trained then. Runs that break are reported at the end.
+        MerZooError: a recipe and a dataset do not fit; nothing is trained then. Broken runs are reported at the end.
 
     Example:
         >>> import tempfile

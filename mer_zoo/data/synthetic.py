@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -187,7 +188,7 @@ def synthetic(
     what_is_drawn = {"generator": "synthetic", "version": VERSION, **settings}
     text = json.dumps(what_is_drawn, sort_keys=True, default=int)  # int: numpy's whole numbers
     return SyntheticDataset(
-        name="synthetic",
+        name=_name(settings),
         conversations=tuple(conversations),
         label_names=tuple(emotions),
         splits=splits,
@@ -196,6 +197,13 @@ def synthetic(
         ceiling=ceiling(model, drawn).expected,
         model=model,
     )
+
+
+def _name(settings: Mapping[str, Any]) -> str:
+    """`synthetic`, and the knobs that are not at their defaults."""
+    usual = inspect.signature(synthetic).parameters
+    turned = [key for key in (*HIGHEST, "speakers") if settings[key] != usual[key].default]
+    return ", ".join(["synthetic", *(f"{key} {settings[key]:g}" for key in turned)])
 
 
 def _groups(emotions: int) -> dict[str, np.ndarray]:
