@@ -401,3 +401,59 @@ def test_a_failure_keeps_its_traceback_out_of_its_message(small_folder, tmp_path
     assert failure.message.startswith("unexpected RuntimeError: odd")
     assert "\n" not in failure.message
     assert "Traceback" in failure.traceback
+
+
+DAMAGED = {
+    "no description": lambda told: None,
+    "not JSON": lambda told: "{",
+    "too deep": lambda told: "[" * 100_000,
+    "a list": lambda told: "[1]",
+    "no facts": lambda told: {**told, "facts": {}},
+    "odd facts": lambda told: {**told, "facts": 5},
+    "other widths": lambda told: {**told, "facts": {**told["facts"], "widths": {"text": 9}}},
+    "a billion classes": lambda told: {**told, "facts": {**told["facts"], "classes": 10**9}},
+    "no classes": lambda told: {**told, "label_names": []},
+    "classes that are no names": lambda told: {**told, "label_names": [1, None]},
+    "an odd fold": lambda told: {**told, "fold": "first"},
+    "an odd plan": lambda told: {**told, "filled": {**told["filled"], "model": {"a": {}}}},
+    "an empty stage": lambda told: {**told, "filled": {**told["filled"], "model": {"": {"encoder": "norm"}}}},
+    "an unknown part": lambda told: {**told, "filled": {**told["filled"], "loss": {"name": "nowhere"}}},
+}
+
+
+@pytest.fixture(scope="module")
+def kept(small_folder, tmp_path_factory):
+    """Return the file of a trained model, its weights and its description."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    folder = tmp_path_factory.mktemp("kept")
+    experiment = prepare("bilstm", str(small_folder), changes=QUICK)
+    experiments.keep(experiment, experiment.run(), folder, weights=True)
+    (path,) = folder.glob("*.safetensors")
+    with safe_open(path, framework="pt") as file:
+        return path, load_file(path), json.loads(file.metadata()["model"])
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_model_file_whose_description_is_damaged(kept, tmp_path, damage):
+    from safetensors.torch import save_file
+
+    _, weights, told = kept
+    said = DAMAGED[damage](told)
+    said = {} if said is None else {"model": said if isinstance(said, str) else json.dumps(said)}
+    save_file(weights, tmp_path / "m.safetensors", metadata={"mer_zoo": saving.FORMAT, **said})
+    with pytest.raises(MerZooError, match=r"is damaged|no loss named"):
+        saving.load(tmp_path / "m.safetensors")
+
+
+def test_a_dgl_that_does_not_import_is_named(small_folder, tmp_path):
+    (tmp_path / "dgl").mkdir()
+    (tmp_path / "dgl/__init__.py").write_text("raise OSError('libtorch.so: cannot open')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", "mer_zoo", "train", "mmgcn", "--data", str(small_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "does not import: OSError: libtorch.so: cannot open. `mer-zoo doctor`" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()

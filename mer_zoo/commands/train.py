@@ -37,4 +37,7 @@ def run(options: argparse.Namespace) -> None:
         outcome = experiment.run(bar.epoch)
     path = keep(experiment, outcome, options.output, weights=True)
     terminal.console().print(comparison_table([outcome.result]))
-    terminal.say(f"Model and result: {str(path).removesuffix(SUFFIX)}.{{safetensors,result.json}}")
+    if outcome.model is None:  # a learner, which is fitted again instead of kept
+        terminal.say(f"Result: {path}")
+    else:
+        terminal.say(f"Model and result: {str(path).removesuffix(SUFFIX)}.{{safetensors,result.json}}")

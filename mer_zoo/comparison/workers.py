@@ -97,12 +97,13 @@ def _begin(parent: int, threads: int, session: Mapping[Any, Any]) -> None:
 
     registry.resume(session)
     torch.set_num_threads(threads)
-    if hasattr(os, "getppid") and os.name == "posix":  # elsewhere a process keeps the number of a dead parent
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
     """End this process when its parent is gone, however that ended."""
+    if os.name != "posix":  # where a process keeps the number of a dead parent; it ends with its job, at a closed pipe
+        return
     while os.getppid() == parent:
         time.sleep(LOOK_EVERY)
     os._exit(1)

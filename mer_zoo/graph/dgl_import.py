@@ -32,8 +32,12 @@ def _import() -> Any:
             sys.modules["setuptools.extern"] = extern
             sys.modules["setuptools.extern.packaging"] = packaging
         sys.modules.setdefault("dgl.graphbolt", types.ModuleType("dgl.graphbolt"))
-    import dgl
-
+    try:
+        import dgl
+    except Exception as error:
+        raise MerZooError(
+            f"dgl {version} does not import: {type(error).__name__}: {error}. `mer-zoo doctor` says how to mend it."
+        ) from error
     return dgl
 
 

@@ -8,17 +8,19 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import pydantic
 import torch
 
 from mer_zoo.corpus import Corpus
-from mer_zoo.data.conversation import Conversation
+from mer_zoo.data.conversation import CLASSES, Conversation
 from mer_zoo.data.normalising import Normaliser
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Facts, Model
-from mer_zoo.model.plan import Plan
+from mer_zoo.model.plan import Plan, Strict
 
 FORMAT = "2"
 NORMALISER = "normaliser:"
@@ -75,6 +77,24 @@ class Saved:
             for i, dialogue in enumerate(conversations):
                 found[dialogue.id] = self.model(corpus.batch([i])).logits.softmax(-1).double().cpu().numpy()
         return found
+
+
+class _Header(Strict):
+    """What a model file says of its weights."""
+
+    name: str
+    filled: Plan
+    facts: Facts
+    label_names: Annotated[tuple[str, ...], pydantic.Field(min_length=1, max_length=CLASSES)]
+    run: str
+    seed: int
+    fold: int | None
+
+    @pydantic.model_validator(mode="after")
+    def _agrees(self) -> _Header:
+        if self.facts.classes != len(self.label_names) or dict(self.facts.widths) != self.filled.modalities:
+            raise ValueError("its classes or widths contradict one another")
+        return self
 
 
 def save(saved: Saved, path: Path) -> None:
@@ -149,23 +169,19 @@ def load(path: Path | str, device: str = "cpu") -> Saved:
         raise MerZooError(f"{path}: the weights of {broken[0]} are not finite: its training diverged. Train it anew.")
     if metadata.get("mer_zoo") != FORMAT:
         raise MerZooError(f"{path}: not a model of format {FORMAT}, which this mer_zoo reads. Train it anew.")
-    described = json.loads(metadata["model"])
-    facts = Facts(**{**described["facts"], "class_counts": tuple(described["facts"]["class_counts"])})
-    plan = Plan.model_validate(described["filled"])
-    model = assemble(plan, facts).to(device)
+    try:
+        header = _Header.model_validate_json(metadata.get("model", ""))
+    except pydantic.ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "it"
+        raise MerZooError(f"{path}: its description is damaged: {where}: {fault['msg']}. Train it anew.") from None
+    plan = header.filled
+    model = assemble(plan, header.facts).to(device)
     measured = {name: weights.pop(name).cpu().numpy() for name in list(weights) if name.startswith(NORMALISER)}
     state = {name.removeprefix(NORMALISER): x for name, x in measured.items()}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {error}") from None
-    return Saved(
-        model.eval(),
-        described["name"],
-        plan,
-        tuple(described["label_names"]),
-        described["run"],
-        Normaliser.from_state(plan.normalise, state),
-        described["seed"],
-        described["fold"],
-    )
+    normaliser = Normaliser.from_state(plan.normalise, state)
+    return Saved(model.eval(), header.name, plan, header.label_names, header.run, normaliser, header.seed, header.fold)

@@ -43,7 +43,7 @@ def forget_peak(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     elif Path("/proc/self/clear_refs").exists():
         try:
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         except OSError:  # not permitted in some containers: the peak is then that of the whole process so far
             return
 
@@ -52,9 +52,8 @@ def peak(device: str) -> float | None:
     """Return the peak in MB: of the device, or of this process since `forget_peak`; None where no one tells."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 1e6
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    if (status := Path("/proc/self/status")).exists():
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
     if importlib.util.find_spec("resource") is None:  # Windows
         return None
