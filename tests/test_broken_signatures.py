@@ -52,7 +52,7 @@ class WrongDefault(Sound):
         (HiddenSettings, "`*settings` hides settings. Name each one."),
         (CalledName, "a setting cannot be called 'name'"),
         (TensorSetting, "a setting's type is not plain data"),
-        (WrongDefault, "setting 'heads' of encoder/wrong_default: Input should be a valid integer (given: 'two')."),
+        (WrongDefault, "setting 'heads' of encoder/wrong_default: must be a valid integer (given: \"two\")."),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )

@@ -137,7 +137,8 @@ def test_combinations():
 
 
 def refusal(stages, graph="self_cross_speaker", loss="nll", widths=WIDTHS):
-    """Return the message with which stages are refused."""
+    """Return the message with which stages are refused; the graph is left out where no stage uses one."""
+    graph = graph if any(stage.keys() & {"layer", "edge_weight"} for stage in stages.values()) else None
     data = {"title": "a combination", "graph": graph, "model": stages, "loss": loss}
     made = filling.fill(recipe.RecipeFile("combination", recipe.Recipe.model_validate(data)), widths)
     with pytest.raises(MerZooError) as error:

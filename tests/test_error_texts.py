@@ -7,6 +7,7 @@ import ast
 import contextlib
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +265,11 @@ loss: nil
             "complete_multimodal", join=end["join"], a={**graph_conv, "relations": "same_utterance"}, judge=end["judge"]
         ),
     )
+    scaled = {"title": "x", "model": {**project, **end}, "normalise": {"txet": "train"}}
+    file_ = recipe.RecipeFile("x", recipe.Recipe.model_validate(scaled))
+    yield "a modality to normalise that is not there", lambda: filling.fill(file_, WIDTHS)
+    blank = [replace(DIALOGUE, labels=np.full(len(DIALOGUE), -1))]
+    yield "a learner without labels", lambda: make("learner", "majority").fit(blank, blank, ("a", "b"))
     yield "a graph that no stage uses", built("self_cross_speaker", **project, **end)
     with _registered("graph", Undeclared):
         yield "edges that are not declared", built("undeclared", **project, hop=graph_conv, **end)

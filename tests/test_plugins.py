@@ -231,13 +231,13 @@ def test_broken_plugins_show_with_the_doctor_only(tmp_path):
         "SITE/fine/cards/fusion/bad.yaml:1:1 target: want 'module:Class' or 'file.py:Class', not 'nowhere'.",
         "SITE/fine/cards/fusion/bad.yaml:2:1 unknown key 'sumary'. Did you mean 'summary'?",
         "SITE/fine/cards/fusion/bad.yaml:3:1 no promise named 'casual'. Did you mean 'causal'?",
-        "fusion/fine/crash: importing 'fine.crash' fails: ZeroDivisionError: division by zero",
+        "fusion/fine/crash: importing 'fine.crash' fails: ZeroDivisionError: division by zero (SITE/fine/crash.py:1)",
     ]
     for fault in (
         "package 'gone' is not importable. Reinstall the plugin.",
         "card folder SITE/hollow/cards is missing. Ship it as package data.",
         "plugin 'barren': no cards in SITE/barren/cards.",
         "plugin card fusion/fine/bad: SITE/fine/cards/fusion/bad.yaml:1:1 'summary' is missing.",
-        "fusion/fine/crash: importing 'fine.crash' fails: ZeroDivisionError: division by zero",
+        "fusion/fine/crash: importing 'fine.crash' fails: ZeroDivisionError: division by zero (SITE/fine/crash.py:1)",
     ):
         assert fault in after

@@ -64,7 +64,7 @@ class Suite(pydantic.BaseModel):
     protocol: Protocol = "validation"
     split: SplitRule = SplitRule()
     control: str | None = None
-    _place: Callable[..., str] = pydantic.PrivateAttr()
+    _place: Callable[..., str] = pydantic.PrivateAttr(default_factory=lambda: _by_keys)
 
     @pydantic.field_validator("data", "seeds")
     @classmethod
@@ -146,7 +146,7 @@ def checked(data: Any, place: Callable[..., str] | None = None) -> Suite:
         Traceback (most recent call last):
         mer_zoo.errors.MerZooError: seeds: 0 is there twice. Leave it out once (given: [0, 0]).
     """
-    place = place or (lambda *keys: _dotted(keys) or "suite")
+    place = place or _by_keys
     try:
         suite = Suite.model_validate(data)
     except pydantic.ValidationError as error:
@@ -167,6 +167,10 @@ def changed(suite: Suite, options: Mapping[str, Any]) -> Suite:
         return f"--{_dotted(keys)}" if keys and keys[0] in options else suite._place(*keys)
 
     return checked({**suite.model_dump(), **options}, place)
+
+
+def _by_keys(*keys: Any) -> str:
+    return _dotted(keys) or "suite"
 
 
 def _dotted(keys: Iterable[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -79,7 +80,7 @@ class Conversation(_Frozen):
         if not self.features:
             raise MerZooError(f"{here}: has no features. Give at least one modality, such as 'text'.")
         for modality in self.features:
-            if not modality.isidentifier() or modality.startswith("_") or len(modality) > 64:
+            if not re.fullmatch(r"[^\W_]\w{0,63}", modality):
                 raise MerZooError(
                     f"{here}: modality '{modality[:70]}' has a name that cannot be used. Take one word of letters, "
                     "digits and underscores, such as 'text'."

@@ -130,7 +130,8 @@ def _path(location: tuple[Any, ...], data: Any, missing: bool) -> tuple[Any, ...
     for number, step in enumerate(location):
         listed = isinstance(data, (list, tuple)) and isinstance(step, int)
         inside = listed or (isinstance(data, Mapping) and step in data)
-        if inside or (missing and number == len(location) - 1):
+        # a key that the data lacks: it is missing, or its default does not fit
+        if inside or (number == len(location) - 1 and (missing or (not path and number == 0))):
             path.append(step)
             data = data[step] if inside else None
     return tuple(path)
