@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +116,14 @@ def compare(
     return results
 
 
-def load_model(path: str | Path, device: str = "cpu") -> Saved:
-    """Return a model that `mer-zoo train` saved; its `predict` takes conversations."""
+def load_model(path: str | Path, device: str = "cpu", trust: Collection[str] = ()) -> Saved:
+    """Return a model that `mer-zoo train` saved; its `predict` takes conversations.
+
+    Args:
+        path: a `.safetensors` file, or the `.result.json` beside it.
+        device: where to put it.
+        trust: parts by file or module that may be run, such as `./mine.py:Mine`; no other code of that kind is.
+    """
     from mer_zoo.model.saving import load
 
-    return load(path, device)
+    return load(path, device, trust)

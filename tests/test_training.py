@@ -253,3 +253,40 @@ def test_a_recipe_is_a_model_or_a_learner():
         recipe.Recipe.model_validate({"title": "t"})
     with pytest.raises(ValueError, match="training would not be used"):
         recipe.Recipe.model_validate({"title": "t", "learner": "majority", "training": {"epochs": 3}})
+
+
+STRANGER = """
+from pathlib import Path
+
+import torch
+
+Path(__file__).with_suffix(".ran").touch()
+
+
+class Mine(torch.nn.Linear):
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+        self.out_width = width
+
+    def forward(self, x, layout):
+        return super().forward(x)
+"""
+
+
+def test_a_model_file_runs_no_code_that_is_not_trusted(small, tmp_path):
+    file, mark = tmp_path / "mine.py", tmp_path / "mine.ran"
+    file.write_text(STRANGER)
+    name = f"{file}:Mine"
+    cell = task(small, "bilstm", f"model.context.encoder={name}", "training.epochs=1")
+    outcome = train(cell, 0)
+    kept = saving.Saved(outcome.model, "b", cell.plan, small.label_names, "run", outcome.normaliser)
+    saving.save(kept, tmp_path / "m")
+    mark.unlink()
+    file.write_text(STRANGER + "# edited\n")
+    with pytest.raises(MerZooError, match=r"needs code that is not installed: .*mine\.py:Mine\. It was not run"):
+        saving.load(tmp_path / "m")
+    assert not mark.exists()
+    with pytest.raises(MerZooError, match="not what it was when the model was trained"):
+        saving.load(tmp_path / "m", trust=[name])
+    file.write_text(STRANGER)
+    assert saving.load(tmp_path / "m", trust=[name]).run == "run"

@@ -16,6 +16,9 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", default="synthetic", help="a dataset's name or folder (synthetic)")
     command.add_argument("--split", default="test", help="train, validation, test or all (test)")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu)")
+    command.add_argument(
+        "--trust", metavar="PART", action="append", default=[], help="a part by file or module that may be run"
+    )
     command.add_argument("--json", action="store_true", help="machine-readable")
 
 
@@ -33,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     if options.split not in (splits := ("train", "validation", "test", "all")):
         raise MerZooError(f"no split '{options.split}'.{nearest(options.split, splits)}")
     check_device(options.device)
-    saved, dataset = load_model(options.run), load(options.data)
+    saved, dataset = load_model(options.run, trust=options.trust), load(options.data)
     if tuple(dataset.label_names) != saved.label_names:
         raise MerZooError(
             f"model '{saved.name}' knows the classes {', '.join(saved.label_names)}, but dataset '{dataset.name}' has "

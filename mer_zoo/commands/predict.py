@@ -16,6 +16,9 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN", type=Path, help="a .safetensors or .result.json that `train` wrote")
     command.add_argument("--data", required=True, help="a dataset's name or folder; labels are not needed")
     command.add_argument("--output", metavar="FILE", type=Path, help="JSON file to write, a new one (the terminal)")
+    command.add_argument(
+        "--trust", metavar="PART", action="append", default=[], help="a part by file or module that may be run"
+    )
     command.add_argument("--json", action="store_true", help="machine-readable")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu)")
 
@@ -28,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     from mer_zoo.training.options import check_device
 
     check_device(options.device)
-    saved, dataset = load_model(options.run), load(options.data)
+    saved, dataset = load_model(options.run, trust=options.trust), load(options.data)
     if options.output is not None:
         if os.path.lexists(options.output):
             raise MerZooError(f"{options.output}: exists already, so it is left alone. Name a new file.")

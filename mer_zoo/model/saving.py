@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +14,7 @@ import numpy as np
 import pydantic
 import torch
 
+from mer_zoo import registry
 from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import CLASSES, Conversation
 from mer_zoo.data.normalising import Normaliser
@@ -141,15 +142,17 @@ def run_of(path: Path) -> str | None:
         return None
 
 
-def load(path: Path | str, device: str = "cpu") -> Saved:
-    """Read a model back.
+def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> Saved:
+    """Read a model back. A model file is data: no code runs that is not installed, unless the caller trusts it by name.
 
     Args:
         path: a `.safetensors` file, or the `.result.json` beside it.
         device: where to put it.
+        trust: parts by file or module that may be run, such as `./mine.py:Mine`; their source must be what it was when
+            the model was trained.
 
     Raises:
-        MerZooError: no such file, not a model of this library, or a part it needs is gone.
+        MerZooError: no such file, not a model of this library, a part it needs is gone, not trusted, or has changed.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -176,6 +179,7 @@ def load(path: Path | str, device: str = "cpu") -> Saved:
         where = ".".join(map(str, fault["loc"])) or "it"
         raise MerZooError(f"{path}: its description is damaged: {where}: {fault['msg']}. Train it anew.") from None
     plan = header.filled
+    _refuse_strangers(plan, trust, path)
     model = assemble(plan, header.facts).to(device)
     measured = {name: weights.pop(name).cpu().numpy() for name in list(weights) if name.startswith(NORMALISER)}
     state = {name.removeprefix(NORMALISER): x for name, x in measured.items()}
@@ -185,3 +189,16 @@ def load(path: Path | str, device: str = "cpu") -> Saved:
         raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {error}") from None
     normaliser = Normaliser.from_state(plan.normalise, state)
     return Saved(model.eval(), header.name, plan, header.label_names, header.run, normaliser, header.seed, header.fold)
+
+
+def _refuse_strangers(plan: Plan, trust: Collection[str], path: Path) -> None:
+    """Refuse parts by file or module that the caller did not name, before any of their code runs."""
+    named = [(kind, part.name) for kind, part in plan.parts() if ":" in part.name]
+    if strangers := sorted({name for _, name in named if name not in trust}):
+        raise MerZooError(
+            f"{path}: the model needs code that is not installed: {', '.join(strangers)}. It was not run. If you know "
+            f"what it does, allow it: trust={strangers!r}, or `--trust {strangers[0]}`."
+        )
+    for kind, name in named:
+        if registry.code(registry.find(kind, name)) != plan.code.get(f"{kind}/{name}"):
+            raise MerZooError(f"{path}: {name} is not what it was when the model was trained. Train it anew.")
