@@ -160,12 +160,14 @@ def test_refusals_name_stage_and_mend():
     odd = {"project": {"encoder": {"name": "linear", "out_width": 9}}, "t": {"encoder": "transformer"}}
     text = refusal({**odd, **END}, graph=None)
     assert text == "model.t: encoder/transformer cannot be made of these settings: width 9 is not divisible by 8 heads"
-    text = refusal({**PROJECT, **END}, loss="unimodal_squared")
+    text = refusal({**PROJECT, **END}, graph=None, loss="unimodal_squared")
     assert text.startswith("loss: loss/unimodal_squared: the model has no head per modality.")
     across = {**PROJECT, "angle": {"edge_weight": "position_attention"}, "pass": {"layer": "graph_conv"}, **END}
     text = refusal(across, graph="complete_multimodal")
     assert text.startswith("model.angle: edge_weight/position_attention: works on one node type at a time.")
-    text = refusal({**PROJECT, "fuse": {"fusion": "concat", "only": ["utterance"]}, "judge": {"head": "linear"}})
+    text = refusal(
+        {**PROJECT, "fuse": {"fusion": "concat", "only": ["utterance"]}, "judge": {"head": "linear"}}, graph=None
+    )
     assert text == "model.fuse: nothing to fuse: `only` names none of text, audio, visual."
 
 
@@ -183,6 +185,6 @@ class Touchy(torch.nn.Module):
 def test_a_part_that_fails_is_named_at_assembly(monkeypatch):
     monkeypatch.setattr(registry.lookup, "_registered", {})
     registry.register("encoder", Touchy)
-    text = refusal({**PROJECT, "rest": {"encoder": "touchy"}, **END})
+    text = refusal({**PROJECT, "rest": {"encoder": "touchy"}, **END}, graph=None)
     assert text.startswith("model.rest: encoder/touchy fails here, on two tiny dialogues:")
     assert "`mer-zoo check encoder/touchy` says whether the part itself is sound" in text
