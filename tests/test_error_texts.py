@@ -29,7 +29,6 @@ from mer_zoo.kernel.dense import Dense
 from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Facts
-from mer_zoo.parts.learner.base import seen_classes
 from mer_zoo.registry import document, references
 
 ROOT = Path(__file__).parent.parent
@@ -240,12 +239,6 @@ loss: nil
     yield "an override of no stage", lambda: recipe.read("mmgcn", ["model.jion.fusion=sum"])
     yield "an override that is no YAML", lambda: recipe.read("mmgcn", ["training.epochs=["])
     yield "an override of a wrong type", lambda: recipe.read("mmgcn", ["training.epochs=many"])
-    yield (
-        "a modality that is normalised but not there",
-        lambda: filling.fill(recipe.read("bilstm", ["normalise={smell: train}"]), WIDTHS),
-    )
-    unlabelled = Conversation("d", ("A",), [-1], {"text": np.zeros((1, 3))})
-    yield "a learner without labels", lambda: seen_classes([unlabelled])
     yield "a modality the data lacks", lambda: filling.fill(recipe.read("mmgcn/iemocap"), {"text": 100}, "meld")
     widths = {"text": 100, "audio": 1582, "visual": 7}
     yield "another width", lambda: filling.fill(recipe.read("mmgcn/iemocap"), widths, "meld")
