@@ -30,7 +30,13 @@ extensions = [
 exclude_patterns = ["made", "examples", "generator", "templates", "**/__pycache__"]
 templates_path = ["templates"]
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!mer_zoo\.).*")]  # other libraries' names; ours are written in full
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!mer_zoo\.).*"),  # other libraries' names; ours are written in full
+    (
+        "py:class",
+        r"mer_zoo\.comparison\.workers\.(Job|Answer)|mer_zoo\.model\.(step\.P|plan\.usable_name)",
+    ),  # not classes
+]
 suppress_warnings = ["ref.python"]  # an annotation's short name that two modules define
 
 autodoc_default_options = {"members": True, "ignore-module-all": True}

@@ -270,6 +270,7 @@ loss: nil
     yield "a modality to normalise that is not there", lambda: filling.fill(file_, WIDTHS)
     blank = [replace(DIALOGUE, labels=np.full(len(DIALOGUE), -1))]
     yield "a learner without labels", lambda: make("learner", "majority").fit(blank, blank, ("a", "b"))
+    yield "a stage whose name torch keeps", built(**project, pop={"encoder": "norm"}, **end)
     yield "a graph that no stage uses", built("self_cross_speaker", **project, **end)
     with _registered("graph", Undeclared):
         yield "edges that are not declared", built("undeclared", **project, hop=graph_conv, **end)

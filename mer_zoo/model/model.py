@@ -66,11 +66,12 @@ class Model(nn.Module):
         wiring = wire(plan, facts.speakers)
         self.builder, self.views, self.first_joint = wiring.builder, wiring.views, wiring.first_joint
         self.stages = nn.ModuleDict()
+        for name in (*plan.modalities, *plan.model):
+            if hasattr(self.stages, name):
+                raise MerZooError(f"model: torch needs the name '{name}' for itself. Rename the modality or stage.")
         widths: dict[str, int] = dict(plan.modalities)
         after: dict[str, dict[str, int]] = {}
         for name, stage in plan.model.items():
-            if hasattr(self.stages, name):
-                raise MerZooError(f"model.{name}: torch needs the name '{name}' for itself. Rename the stage.")
             made, widths = _make(name, stage, wiring.wires[name], widths, after, facts, self.builder)
             self.stages[name] = made
             after[name] = widths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -19,13 +20,22 @@ APPLIES_TO: dict[str, tuple[str, ...]] = {
 """The kinds of stages for which a key beside the part has a meaning."""
 
 
-def _word(name: str) -> str:
-    if not name.isidentifier() or name.startswith("_") or len(name) > 64:
+def usable_name(name: str) -> str:
+    """Return the name of a stage or a modality, if it can be one.
+
+    Raises:
+        ValueError: it is not one word.
+
+    Example:
+        >>> usable_name("text")
+        'text'
+    """
+    if not re.fullmatch(r"[^\W_]\w{0,63}", name):
         raise ValueError(f"'{short(name)}' is not a name. Take one word of letters, digits and underscores")
     return name
 
 
-Name = Annotated[str, pydantic.AfterValidator(_word)]
+Name = Annotated[str, pydantic.AfterValidator(usable_name)]
 """What a stage or a modality may be called: torch's modules are named by it, and a recipe's paths."""
 
 
