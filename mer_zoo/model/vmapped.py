@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mer_zoo.batch import launch_cost
 
@@ -52,8 +51,8 @@ def _is_torch(call: Call) -> bool:
 
 
 def can_be_mapped(part: nn.Module) -> bool:
-    """Whether a part holds no batch norm, which changes its statistics in place."""
-    return not any(isinstance(module, _BatchNorm) for module in part.modules())
+    """Whether a part remembers nothing but its weights: running statistics are changed in place."""
+    return part.state_dict().keys() <= dict(part.named_parameters()).keys()
 
 
 def _form(call: Call) -> Any:

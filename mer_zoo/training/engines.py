@@ -279,8 +279,9 @@ def _obstacle(task: Task, step: Step, quality: str, done: str) -> str | None:
     if task.kernels is not None and task.kernels.foreign:
         return f"kernel {task.kernels.__name__} cannot be {done}"
     loss = registry.find("loss", task.plan.loss.name)
-    parts = [(stage.card, stage) for _, stage in step.model.named_stages() if stage.card is not None]
-    return next((f"{card.id} cannot be {done}" for card, x in [*parts, (loss, loss)] if not getattr(x, quality)), None)
+    parts = [(stage.card.id if stage.card else f"model.{name}", stage) for name, stage in step.model.named_stages()]
+    every = [*parts, (loss.id, loss)]
+    return next((f"{name} cannot be {done}" for name, x in every if not getattr(x, quality)), None)
 
 
 def seeds_that_fit(task: Task) -> int:
