@@ -26,6 +26,15 @@ MODELS = [
     "mmgcn",
     "bclstm",
     "bclstm_attention",
+    "dialoguernn",
+    "dialoguernn_listener",
+    "dagerc",
+    "sdt",
+    "mmdfn",
+    "cogmen",
+    "m3net",
+    "graphsmile",
+    "corect",
 ]
 
 

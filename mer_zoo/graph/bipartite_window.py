@@ -51,12 +51,17 @@ class BipartiteWindow(GraphBuilder):
 
     @property
     def edge_types(self) -> list[EdgeType]:
-        """Each relation between any two modalities, both ways."""
+        """Each relation between any two modalities, or between the two halves of a pair, both ways."""
         every = self.node_types
-        return [(a, relation, b) for a in every for relation in self.relations for b in every if a != b]
+        return [(a, relation, b) for a in every for relation in self.relations for b in every if _face(a, b)]
 
     def edges(self, conversation: Conversation) -> Edges:
         """Return the edges, alike for every pair of modalities."""
         source, target = window_pairs(len(conversation), self.past, self.future)
         masks = dict(zip(self.relations, (source < target, source == target, source > target), strict=True))
         return {(a, r, b): (source[masks[r]], target[masks[r]]) for a, r, b in self.edge_types}
+
+
+def _face(a: str, b: str) -> bool:
+    """Whether edges run between two node types: any two modalities; of pairs, `text<audio` and `audio<text`."""
+    return a != b and ("<" not in a or a.split("<") == b.split("<")[::-1])

@@ -75,7 +75,8 @@ class TransformerLayer(nn.Module):
     """One layer: attention and a feed-forward part, each with a residual.
 
     Inputs:
-        x: float `[N, width]`; layout; shown: bool `[B, L]`, keys that may be attended to.
+        x: float `[N, width]`; layout; shown: bool `[B, L]`, keys that may be attended to; source: what x attends to,
+            float `[N, width]`; None: itself.
     Outputs:
         float `[N, width]`.
     """
@@ -89,11 +90,12 @@ class TransformerLayer(nn.Module):
         self.widen, self.narrow = nn.Linear(width, feed_forward), nn.Linear(feed_forward, width)
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, layout: Layout, shown: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, shown: Tensor, source: Tensor | None = None) -> Tensor:
         """Run the layer; only attention itself sees padding."""
         if not self.first:
             x = self.norm(x)
-        padded = layout.pad(torch.cat([self.query(x), self.key(x), self.value(x)], -1))
+        source = x if source is None else source
+        padded = layout.pad(torch.cat([self.query(x), self.key(source), self.value(source)], -1))
         q, k, v = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = attend(q, k, v, shown[:, None, None, :], self.drop.p if self.training else 0.0)
         h = x + self.drop(self.out(layout.unpad(attended.transpose(1, 2).flatten(-2))))
