@@ -15,8 +15,8 @@ from mer_zoo.graph.lowering import ViewSpec
 from mer_zoo.model.vmapped import Call, can_be_mapped, run
 
 if TYPE_CHECKING:
-    from mer_zoo.corpus import ConversationBatch
     from mer_zoo.batch.index import Layout
+    from mer_zoo.corpus import ConversationBatch
     from mer_zoo.model.plan import StageChoice
     from mer_zoo.model.wiring import Wire
     from mer_zoo.registry import Card

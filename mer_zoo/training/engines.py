@@ -200,7 +200,7 @@ class StackedSeeds(Engine):
         return {n: torch.stack([p[n].detach() for p in named]).requires_grad_() for n in named[0]}
 
     def _changed(self) -> list[Tensor]:
-        return list(self.trained.values())
+        return [*self.trained.values(), *self.buffers.values()]
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
         planned = [vars(self.task.train.index(chosen, shape=shape)) for chosen in batches]
@@ -250,7 +250,7 @@ class StackedSeeds(Engine):
         """Fill the stack and every seed's own model."""
         for number, (model, kept) in enumerate(zip(self.models, weights, strict=True)):
             model.load_state_dict(kept, strict=False)  # buffers that are not saved are as they were made
-            for name, x in self.trained.items():
+            for name, x in (*self.trained.items(), *self.buffers.items()):
                 x.data[number] = kept[name]
 
 
