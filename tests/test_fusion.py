@@ -17,7 +17,7 @@ from mer_zoo.parts.fusion.tensor import TensorFusion
 
 NAMES = [card.name for card in registry.cards("fusion") if "/" not in card.name]
 NEED_EQUAL = {"sum", "mean", "attention", "logit_sum"}
-NEED_TWO = {"attention", "pairwise", "single_gate", "film", "crossmodal"}
+NEED_TWO = {"pairwise", "single_gate", "film", "crossmodal"}
 WIDTH = 8
 
 

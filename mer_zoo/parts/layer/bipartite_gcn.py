@@ -65,7 +65,7 @@ class BipartiteGCN(nn.Module):
         total = x
         for hop, reading in zip(self.hops, self.readings, strict=True):
             mapped = F.linear(x, hop.weight)  # type: ignore[arg-type]
-            x = edges.aggregate(weights.unsqueeze(0), mapped.unsqueeze(0)).squeeze(0) + hop.bias
+            x = edges.aggregate(weights.unsqueeze(0), mapped.unsqueeze(0)).squeeze(0) + hop.bias  # type: ignore[operator]
             total = total + self.drop(F.leaky_relu(reading(x)))
         return total
 
