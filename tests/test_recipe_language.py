@@ -1,12 +1,18 @@
 """What recipes can say: repetition, pairs of modalities, second branches, padding, tasks, additions."""
 
+import io
+import re
+
 import numpy as np
 import pytest
 import torch
 import yaml
 
+import mer_zoo
+from mer_zoo.commands import describe
 from mer_zoo.corpus import Corpus
-from mer_zoo.data.conversation import Conversation
+from mer_zoo.data.container import fingerprint_of, read_dataset, write_dataset
+from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
@@ -149,15 +155,14 @@ def test_the_graph_lies_between_the_pairs_that_its_first_layer_meets(tmp_path):
 )
 def test_what_makes_no_sense_is_refused_with_its_place(tmp_path, model, message):
     text = refusal(tmp_path, model)
-    import re
-
     assert re.search(message, text), text
 
 
 def test_a_head_may_follow_a_branch_that_was_not_judged(tmp_path):
     model = {**PROJECT, "students": {"head": "linear"}, "again": {"start": "project"}, **END}
     made = output(built(tmp_path, model, loss="self_distillation"), talks())
-    assert set(made.modality_logits) == {"text", "audio"} and made.logits.shape == (7, 3)
+    assert set(made.modality_logits) == {"text", "audio"}
+    assert made.logits.shape == (7, 3)
     assert not made.logits.equal(sum(made.modality_logits.values()))
     judged = {**PROJECT, "students": {"head": "linear"}, "again": {"start": "students"}, "more": {"head": "linear"}}
     assert "cannot follow a head" in refusal(tmp_path, judged)
@@ -178,9 +183,11 @@ def test_shown_padding_is_utterances_of_the_first_speaker(tmp_path):
     dialogues = talks()
     flow = model.encode(Corpus(dialogues).batch([0, 1]))
     states, layout = flow.saved["speak"]
-    assert states["text"].shape == (10, 6) and layout.lengths.tolist() == [5, 5]
+    assert states["text"].shape == (10, 6)
+    assert layout.lengths.tolist() == [5, 5]
     assert states["text"][8].equal(model.stages["speak"].parts["text"].weight[0])
-    assert flow.states["text"].shape == (7, 6) and flow.layout is flow.batch.layout
+    assert flow.states["text"].shape == (7, 6)
+    assert flow.layout is flow.batch.layout
     assert not model.stages["padded"].capturable
 
 
@@ -228,11 +235,13 @@ def test_tasks_are_judged_and_learned(tmp_path):
     step = Step(made, *companions(made.plan, made.facts))
     total, output, labels = step(batch)
     logits, targets = output.tasks["mood"]
-    assert logits.shape == (7, 4) and targets.tolist() == [x for d in dialogues for x in d.targets["mood"]]
+    assert logits.shape == (7, 4)
+    assert targets.tolist() == [x for d in dialogues for x in d.targets["mood"]]
     pairs, differ = output.tasks["shift"]
     mood = dialogues[0].targets["mood"]
     assert pairs.shape == (7, 2, 2)
-    assert differ[0].tolist() == [0, int(mood[0] != mood[1])] and differ[4].tolist() == [0, -1]
+    assert differ[0].tolist() == [0, int(mood[0] != mood[1])]
+    assert differ[4].tolist() == [0, -1]
     nll = torch.nn.functional.cross_entropy
     parts = [nll(output.logits, labels), nll(logits, targets)]
     parts += [0.5 * nll(pairs.flatten(0, 1), differ.flatten(), ignore_index=-1)]
@@ -245,7 +254,10 @@ def test_tasks_are_judged_and_learned(tmp_path):
     ("more", "message"),
     [
         ({"tasks": {"mood": 4, "age": 3}}, "no head judges the task 'age'"),
-        ({"tasks": {"mood": 4}, "loss": {"name": "multi_task", "weights": {"mood": 1.0}}}, "no number for the head 'shift'"),
+        (
+            {"tasks": {"mood": 4}, "loss": {"name": "multi_task", "weights": {"mood": 1.0}}},
+            "no number for the head 'shift'",
+        ),
         (
             {"tasks": {"mood": 4}, "loss": {"name": "multi_task", "weights": {"mood": 1, "shift": 1, "shft": 1}}},
             "no head 'shft' with a `task`. Did you mean 'shift'",
@@ -254,3 +266,42 @@ def test_tasks_are_judged_and_learned(tmp_path):
 )
 def test_tasks_that_nothing_learns_are_refused(tmp_path, more, message):
     assert message in refusal(tmp_path, TASKS, **more)
+
+
+def test_label_columns_come_back_from_a_container(tmp_path):
+    dialogues = tuple(talks(mood=4))
+    plain = tuple(talks())
+    data, without = (Dataset("d", x, ("a", "b", "c"), {"all": ("d0", "d1")}) for x in (dialogues, plain))
+    write_dataset(data, tmp_path / "data")
+    read = read_dataset(tmp_path / "data")
+    assert [t.targets["mood"].tolist() for t in read] == [t.targets["mood"].tolist() for t in dialogues]
+    assert fingerprint_of(data) != fingerprint_of(without)
+    write_dataset(without, tmp_path / "without")
+    assert "targets" not in (tmp_path / "without" / "manifest.json").read_text()
+
+
+def test_training_refuses_data_without_the_label_column(tmp_path):
+    path = tmp_path / "mine.yaml"
+    loss = {"name": "multi_task", "weights": {"mood": 1.0, "shift": 0.5}}
+    training = {"epochs": 1}
+    recipe_of = {"title": "t", "tasks": {"mood": 4}, "model": TASKS, "loss": loss, "training": training}
+    path.write_text(yaml.safe_dump(recipe_of, sort_keys=False))
+    ids = [f"d{i}" for i in range(9)]
+    splits = {"train": ids[:5], "validation": ids[5:7], "test": ids[7:]}
+    with pytest.raises(MerZooError, match=r"has no label column 'mood'\. It has none"):
+        mer_zoo.train(str(path), data=Dataset("d", tuple(talks([4] * 9)), ("a", "b", "c"), splits))
+    with pytest.raises(MerZooError, match="the recipe has 4 classes, but the data have a label"):
+        mer_zoo.train(str(path), data=Dataset("d", tuple(talks([4] * 9, mood=9)), ("a", "b", "c"), splits))
+    outcome = mer_zoo.train(str(path), data=Dataset("d", tuple(talks([4] * 9, mood=4)), ("a", "b", "c"), splits))
+    assert outcome.result.metrics.test.weighted_f1 >= 0
+
+
+@pytest.mark.parametrize("name", ["cogmen", "graphsmile/iemocap", "corect/iemocap", "mm_dfn/iemocap", "sdt", "dag_erc"])
+def test_a_recipe_of_the_zoo_is_described(name):
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(describe.describe(f"recipe/{name}"))
+    told = console.export_text()
+    assert recipe.read(name).recipe.title in told
+    assert all(stage in told for stage in recipe.read(name).recipe.model)

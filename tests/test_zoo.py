@@ -102,7 +102,8 @@ def test_any_modalities_learn(name):
 def test_long_dialogues_and_thirty_speakers(name):
     model, _ = made(name, speakers=30)
     logits = judged(model, [talk(130, 30), talk(1, seed=1)])
-    assert logits.shape == (131, 6) and logits.isfinite().all()
+    assert logits.shape == (131, 6)
+    assert logits.isfinite().all()
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -110,7 +110,9 @@ class HeadStage(EncoderStage):
     kind = "head"
 
     def act(self, flow: Flow) -> Flow:
-        """Judge; what a head says of a task beside the emotion is for the loss alone."""
+        """Judge; what a head says of a task beside the emotion is for the loss alone: silent without labels."""
+        if self.choice.task is not None and self.choice.task not in flow.batch.targets:
+            return flow
         after = super().act(flow)
         if self.choice.task is None:
             return after if UTTERANCE in after.states else replace(after, modality_logits=after.states)
