@@ -40,7 +40,7 @@ class RunningNorm(nn.Module):
             mean = counts @ x / total
             variance = counts @ (x - mean).square() / total
             with torch.no_grad():
-                self.mean.lerp_(mean.to(self.mean.dtype), self.momentum)
                 unbiased = variance * (total / (total - 1).clamp(min=1))
-                self.variance.lerp_(unbiased.to(self.variance.dtype), self.momentum)
+                self.mean.mul_(1 - self.momentum).add_(self.momentum * mean)
+                self.variance.mul_(1 - self.momentum).add_(self.momentum * unbiased)
         return (x - mean) * (variance + 1e-5).rsqrt() * self.weight + self.bias
