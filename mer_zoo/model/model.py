@@ -190,6 +190,8 @@ def _make(
         if not isinstance(part, nn.Module):
             raise MerZooError(f"{place}: {card.id} makes a {type(part).__name__}, not a torch module.")
         parts[group] = part
+        if hasattr(part, "targets") and not stage.task:
+            raise MerZooError(f"{place}: {card.id} judges what follows from a label column. Name it: `task: ...`.")
         if stage.kind == "edge_weight" or stage.task:
             continue
         width = classes if stage.kind == "head" else getattr(part, "out_width", None)

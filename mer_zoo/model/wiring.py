@@ -88,6 +88,10 @@ def wire(plan: Plan, speakers: int) -> Wiring:
         if plan.graph is not None and builder is None and stage.kind in ("layer", "edge_weight"):
             builder = _builder(plan.graph, nodes, speakers)
         wires[name] = wired = _wire(stage, nodes, wires, padded, builder, place)
+        if stage.task is not None and nodes != (UTTERANCE,):
+            raise MerZooError(
+                f"{place}: a task is judged of the utterance, but here are {', '.join(nodes)}. Fuse first."
+            )
         if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None):
             _check_joint(stage, nodes, padded, place)
             first_joint = first_joint or name

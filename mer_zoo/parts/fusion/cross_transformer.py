@@ -13,7 +13,7 @@ from mer_zoo.parts.ops.dropout import Dropout
 
 
 class CrossTransformer(nn.Module):
-    r"""Let the first modality attend to the last in its dialogue, or to itself if it is alone (SDT; Ma et al. 2024).
+    r"""Let the first modality attend to the others in its dialogue, or to itself if it is alone (SDT; Ma et al. 2024).
 
     For `per: pair` and `per: other`, where the first is the target. $h = x_t + p$, $s = x_s + p$ with sinusoidal
     positions p,
@@ -49,8 +49,7 @@ class CrossTransformer(nn.Module):
         self.out_width = width = equal_width(widths, "attended to")
         if width % heads:
             raise ValueError(f"width {width} is not divisible by {heads} heads")
-        self.target, *others = widths
-        self.source = others[-1] if others else self.target
+        self.target, *self.others = widths
         self.layer = TransformerLayer(width, heads, feed_forward or width, dropout, first=True)
         self.drop = Dropout(dropout)
 
@@ -61,5 +60,4 @@ class CrossTransformer(nn.Module):
         target = states[self.target]
         place = positions(layout.rows.shape[1], self.out_width, target)[layout.position]
         x = self.drop(target + place)
-        source = x if self.source == self.target else self.drop(states[self.source] + place)
-        return self.layer(x, layout, shown, source)
+        return self.layer(x, layout, shown, [self.drop(states[other] + place) for other in self.others])

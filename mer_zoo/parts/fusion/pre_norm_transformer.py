@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from mer_zoo.parts.ops.dropout import Dropout
 
 
 class PreNormTransformer(nn.Module):
-    r"""Let the first modality attend to the last in its dialogue, or to itself, layer by layer (MulT; CORECT §3.4).
+    r"""Let the first modality attend to the others in its dialogue, or to itself, layer by layer (MulT; CORECT §3.4).
 
     For `per: other`, `pair` and `itself`, where the first is the target. $h = \sqrt{d}\,x_t$, $s = \sqrt{d}\,x_s$, then
     `layers` times
@@ -51,8 +52,7 @@ class PreNormTransformer(nn.Module):
         self.out_width = width = equal_width(widths, "attended to")
         if width % heads:
             raise ValueError(f"width {width} is not divisible by {heads} heads")
-        self.target, *others = widths
-        self.source = others[-1] if others else None
+        self.target, *self.others = widths
         self.layers = nn.ModuleList(PreNormLayer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
@@ -62,9 +62,10 @@ class PreNormTransformer(nn.Module):
         shown = shown | ~shown.any(-1, keepdim=True)  # a place holder without utterances attends to its own zeros
         scale = math.sqrt(self.out_width)
         h = layout.pad(states[self.target]) * scale
-        source = None if self.source is None else layout.pad(states[self.source]) * scale
+        sources = [layout.pad(states[other]) * scale for other in self.others]
+        shown = shown.repeat(1, max(len(sources), 1))
         for layer in self.layers:
-            h = layer(h, h if source is None else source, shown)
+            h = layer(h, torch.cat(sources, 1) if sources else h, shown)
         return self.norm(layout.unpad(h))
 
 
@@ -72,7 +73,7 @@ class PreNormLayer(nn.Module):
     """One layer of `PreNormTransformer`.
 
     Inputs:
-        x, source: float `[B, L, width]`; shown: bool `[B, L]`, places of the source that may be attended to.
+        x: float `[B, L, width]`; source: float `[B, M, width]`; shown: bool `[B, M]`, its places that count.
     Outputs:
         float `[B, L, width]`.
     """
