@@ -340,6 +340,7 @@ loss: nil
     yield "modality_dropout: a modality", lambda: make("balancing", "modality_dropout", rate={"txet": 0.5})
     yield "modality_dropout: a rate", lambda: make("balancing", "modality_dropout", rate=1.0)
     yield "chunk_mean: chunks", lambda: make("encoder", "chunk_mean", chunks=4)
+    yield "reasoning: one step", lambda: make("encoder", "reasoning", steps=1)
     yield "tensor: too large", lambda: make("fusion", "tensor", hidden=1000)
     yield "sum: widths", lambda: make("fusion", "sum")
     yield "pairwise: one modality", lambda: make("fusion", "pairwise", {"widths": {"text": 6}})

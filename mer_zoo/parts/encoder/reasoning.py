@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout
+from mer_zoo.errors import MerZooError
 from mer_zoo.parts.ops.cells import LSTMCell
 
 
@@ -21,7 +22,10 @@ class Reasoning(nn.Module):
 
     Args:
         width: width of x (a fact).
-        steps: how often; 0 leaves the linear map.
+        steps: how often, at least twice, since the first time nothing is recalled; 0 leaves the linear map.
+
+    Raises:
+        MerZooError: one step, whose recall would never be used.
 
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
@@ -32,6 +36,10 @@ class Reasoning(nn.Module):
 
     def __init__(self, width: int, *, steps: int = 3) -> None:
         super().__init__()
+        if steps == 1:
+            raise MerZooError(
+                "`steps`: the first step recalls nothing, so one alone has weights without use. Use 0 or 2."
+            )
         self.out_width, self.steps = 2 * width, steps
         self.first = nn.Linear(width, 2 * width)
         self.cell = LSTMCell(2 * width, width) if steps else None

@@ -20,7 +20,6 @@ class BatchNorm(nn.Module):
 
     Args:
         width: width of x (a fact).
-        momentum: share of a new batch in the running means.
 
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
@@ -29,10 +28,10 @@ class BatchNorm(nn.Module):
         torch.Size([10, 6])
     """
 
-    def __init__(self, width: int, *, momentum: float = 0.1) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.out_width = width
-        self.norm = RunningNorm(width, momentum)
+        self.norm = RunningNorm(width)
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Normalise."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,15 +10,13 @@ from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.layer.gcnii import symmetric_normalisation
 from mer_zoo.parts.ops.dropout import Dropout
 
-EdgeWeights = Literal["none", "batch_position"]
-
 
 class BipartiteGCN(nn.Module):
     r"""Hop to and fro between two modalities and add up what each hop sees (GraphSmile §3.4).
 
     $$x^l = \hat{A} x^{l-1} W_l + b_l,\qquad y = x^0 + \sum_l \mathrm{drop}(\mathrm{LeakyReLU}(V_l x^l + c_l))$$
     $\hat{A} = D^{-1/2} A D^{-1/2}$. The published code weighs edges by numbers learned for their order in the batch, so
-    a dialogue's output depends on the dialogues before it; `batch_position` does the same, for comparison only.
+    a dialogue's output depends on the dialogues before it; `numbered_edges` does the same, for comparison only.
 
     Inputs:
         x: float `[nodes, width]`; edges: kernel; weights: masked `[*edges]`, or None for 1.
@@ -31,8 +27,7 @@ class BipartiteGCN(nn.Module):
         width: width of x (a fact).
         depth: number of hops.
         dropout: probability, on what is read of every hop.
-        edge_weights: `none`, or `batch_position` as published.
-        longest: edges of a batch that have a number of their own; for `batch_position` only.
+        numbered_edges: how many edges of a batch have a weight of their own, published 500,000; null: all weigh 1.
 
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
@@ -48,13 +43,12 @@ class BipartiteGCN(nn.Module):
         *,
         depth: int = 5,
         dropout: float = 0.2,
-        edge_weights: EdgeWeights = "none",
-        longest: int = 500_000,
+        numbered_edges: int | None = None,
     ) -> None:
         super().__init__()
         self.out_width = width
         self.hops, self.readings = (nn.ModuleList(nn.Linear(width, width) for _ in range(depth)) for _ in range(2))
-        self.edge_weight = nn.Parameter(torch.ones(longest)) if edge_weights == "batch_position" else None
+        self.edge_weight = nn.Parameter(torch.ones(numbered_edges)) if numbered_edges else None
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:

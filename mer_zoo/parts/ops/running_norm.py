@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+MOMENTUM = 0.1
+"""Share of a new batch in the running means, as everywhere in the literature."""
+
 
 class RunningNorm(nn.Module):
     r"""Bring every feature to unit scale over the rows that count (Ioffe and Szegedy 2015, algorithms 1 and 2).
@@ -19,15 +22,13 @@ class RunningNorm(nn.Module):
 
     Args:
         width: width of x.
-        momentum: share of a new batch in the running means.
     """
 
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, width: int, momentum: float) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.momentum = momentum
         self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
@@ -41,6 +42,6 @@ class RunningNorm(nn.Module):
             variance = counts @ (x - mean).square() / total
             with torch.no_grad():
                 unbiased = variance * (total / (total - 1).clamp(min=1))
-                self.mean.mul_(1 - self.momentum).add_(self.momentum * mean)
-                self.variance.mul_(1 - self.momentum).add_(self.momentum * unbiased)
+                self.mean.mul_(1 - MOMENTUM).add_(MOMENTUM * mean)
+                self.variance.mul_(1 - MOMENTUM).add_(MOMENTUM * unbiased)
         return (x - mean) * (variance + 1e-5).rsqrt() * self.weight + self.bias
