@@ -111,7 +111,7 @@ def bc_lstm_file(path, width=9, hidden=4, middle=3, classes=7, lengths=(3, 5, 1)
             arrays |= {f"grad.{name}": p.grad.clone() for name, p in model.named_parameters()}
             arrays |= {"loss.total": loss.detach()}
             arrays |= {f"dialogue{i}.logits": x.detach() for i, x in enumerate(logits)}
-        steps.append(float(loss))
+        steps.append(loss.item())
         optimizer.step()
     for i, (text, label) in enumerate(zip(texts, labels, strict=True)):
         speaker = torch.arange(len(label)) % 3
