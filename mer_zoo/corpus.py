@@ -34,6 +34,7 @@ class ConversationBatch:
         labels: int64 `[N]`; -1 where unlabelled.
         layout: who speaks where.
         views: edges that the stages of a model see, by view.
+        targets: task -> int64 `[N]`, labels beside the emotion's; -1 where unlabelled.
     """
 
     features: dict[str, Tensor]
@@ -41,6 +42,7 @@ class ConversationBatch:
     labels: Tensor
     layout: Layout
     views: dict[ViewSpec, Kernel] = field(default_factory=dict)
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.labels.shape[0]
@@ -85,6 +87,10 @@ class Corpus:
         self._features = {m: self._upload(x) for m, x in features.items()}
         self._present = {m: self._upload(x) for m, x in present.items()}
         self._labels = self._upload(np.concatenate([*(t.labels for t in conversations), [-1]]))
+        self._targets = {
+            task: self._upload(np.concatenate([*(t.targets[task] for t in conversations), [-1]]))
+            for task in first.targets
+        }
         self._speaker = self._upload(np.concatenate([*(t.speaker_index for t in conversations), [0]]))
         self._position = self._upload(np.concatenate([*(np.arange(n) for n in self.lengths), [0]]))
         self._length = self._upload(np.append(self.lengths, 1))
@@ -182,4 +188,5 @@ class Corpus:
             self._labels[rows],
             structure,
             {spec: bound[name] for spec, name in self._names.items()},
+            {task: labels[rows] for task, labels in self._targets.items()},
         )

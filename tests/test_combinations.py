@@ -21,7 +21,9 @@ WIDTHS = {"text": 6, "audio": 4, "visual": 8}
 FACTS = Facts(WIDTHS, 3, 6, (3, 4, 2, 5, 6, 1))
 KINDS = ("graph", "layer", "fusion", "balancing", "head")
 ORDERS = ("fusion between layer and head", "fusion first", "fusion of logits")
-FACTORS = (*([card.name for card in registry.cards(kind) if "/" not in card.name] for kind in KINDS), list(ORDERS))
+DERIVED = {"pair_shift"}  # judges what follows from another label column; tests/test_recipe_language.py
+NAMES = ([card.name for card in registry.cards(kind) if "/" not in card.name] for kind in KINDS)
+FACTORS = (*([name for name in names if name not in DERIVED] for names in NAMES), list(ORDERS))
 SMALL = {"hidden": 8, "depth": 2, "out_width": 8, "heads": 2}
 
 

@@ -304,6 +304,28 @@ loss: nil
     yield "the other loss that needs heads", built(**project, **end, loss="unimodal_squared")
     yield "a balancing that needs heads", built(**project, **end, balancing="mmpareto")
     yield "a balancing that needs encoders", built(None, **vote_alike(), balancing="ogm_ge")
+    shown, hidden = {"padding": "shown"}, {"padding": "hidden"}
+    pairs = {"fusion": "concat", "per": "other"}
+    yield "padding shown twice", built(a=shown, b=shown, c=hidden, **end)
+    yield "a head on padding", built(a=shown, **end)
+    yield "a layer on padding", built(**project, a=shown, hop=graph_conv, b=hidden, **end)
+    yield "a skip out of padding", built(a=shown, b={"encoder": "norm"}, c=hidden, d={"skip": "b"}, **end)
+    yield "a decision on pairs", built(a=pairs, **end)
+    yield "pairs of an utterance", built(join=end["join"], a=pairs, judge=end["judge"])
+    yield "nothing to gather", built(a={"fusion": "concat", "per": "target"}, **end)
+    yield "an addition of other widths", built(n={"encoder": "norm"}, **project, a={"add": {"n": 1.0}}, **end)
+    yield "a head without its task", built(**project, join=end["join"], judge={"head": "pair_shift"})
+
+    def tasked(weights, **stages):
+        data = {"title": "x", "tasks": {"mood": 2}, "model": stages}
+        loss = {"name": "multi_task", "weights": weights}
+        made = filling.fill(recipe.RecipeFile("x", recipe.Recipe.model_validate({**data, "loss": loss})), WIDTHS)
+        return lambda: assemble(made, FACTS)
+
+    mood = {"mood": {"head": "linear", "task": "mood"}}
+    yield "a task of one modality", tasked({"mood": 1.0}, **mood, **end)
+    yield "a task without a weight", tasked({}, join=end["join"], **mood, judge=end["judge"])
+    yield "a weight without a task", tasked({"mood": 1.0, "age": 1.0}, join=end["join"], **mood, judge=end["judge"])
     yield "a width that does not divide", built(t={"encoder": {"name": "transformer", "heads": 5}}, **end)
     yield (
         "position attention over modalities",
@@ -318,6 +340,8 @@ loss: nil
     yield "g_blending: nothing held out", lambda: make("balancing", "g_blending").on_epoch_start(1, lambda n: [])
     yield "modality_dropout: a modality", lambda: make("balancing", "modality_dropout", rate={"txet": 0.5})
     yield "modality_dropout: a rate", lambda: make("balancing", "modality_dropout", rate=1.0)
+    yield "chunk_mean: chunks", lambda: make("encoder", "chunk_mean", chunks=4)
+    yield "reasoning: one step", lambda: make("encoder", "reasoning", steps=1)
     yield "tensor: too large", lambda: make("fusion", "tensor", hidden=1000)
     yield "sum: widths", lambda: make("fusion", "sum")
     yield "pairwise: one modality", lambda: make("fusion", "pairwise", {"widths": {"text": 6}})

@@ -282,9 +282,9 @@ def test_hypergraph_is_that_of_pyg():
     ours = Hypergraph(WIDTH, builder.relations, depth=1)
     theirs = pyg().HypergraphConv(WIDTH, WIDTH)
     with torch.no_grad():
-        ours.bias.normal_()
+        ours.biases[0].normal_()
         theirs.lin.weight.copy_(torch.eye(WIDTH))
-        theirs.bias.copy_(ours.bias[0])
+        theirs.bias.copy_(ours.biases[0])
     utterance = torch.arange(edges.nodes) // 3
     modality = batch.layout.dialogue[utterance] * 3 + torch.arange(edges.nodes) % 3 + 99
     members = torch.stack([torch.arange(edges.nodes).repeat(2), torch.cat([utterance, modality])])
@@ -494,9 +494,9 @@ def test_m3net_branches_equal_published(kernel):
         gate.load_state_dict(file.weights(f"graph_model.conv{i}.", {"weight": "gate.weight", "bias": "gate.bias"}))
     torch.testing.assert_close(frequency(x, edges, None), file.states("frequency_layer4", 3), rtol=1e-5, atol=1e-5)
     layer = Hypergraph(10, builder.relations, depth=3, normalise="batch_position")
-    biases = [file[f"weight.graph_model.hyperconv{i}.bias"] for i in (1, 2, 3)]
+    biases = {f"biases.{i}": file[f"weight.graph_model.hyperconv{i + 1}.bias"] for i in range(3)}
     names = {"edge_weight": "hyperedge_weight", "node_weight": "EW_weight"}
-    layer.load_state_dict({**file.weights("graph_model.", names), "bias": torch.stack(biases)})
+    layer.load_state_dict({**file.weights("graph_model.", names), **biases})
     torch.testing.assert_close(layer(x, edges, None), file.states("hypergraph_layer3", 3), rtol=1e-5, atol=1e-5)
 
 

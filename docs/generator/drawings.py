@@ -131,13 +131,18 @@ def stages(plan: Plan, model: Any, given: Mapping[str, Any], up: str) -> str:
         if name == model.first_joint and plan.balancing.name != "none":
             box = _part("balancing", given["balancing"], up) + " <small>while training</small>"
             rows.append(row("balancing", [(0, len(columns), box)], "aside"))
-        entry = given["model"][name]
-        if stage.kind in ("skip", "start"):
-            verb = "the states of {} in front" if stage.kind == "skip" else "go back to {}"
-            label = verb.format(", ".join(f"<b>{escape(s)}</b>" for s in stage.sources))
+        entry = given["model"].get(name) or given["model"][name.rpartition("_")[0]]  # a repeated stage is written once
+        if stage.card is None:
+            verbs = {"skip": "the states of {} in front", "add": "plus the states of {}", "start": "go back to {}"}
+            label = verbs.get(stage.kind, f"padding {stage.choice.padding}").format(
+                ", ".join(f"<b>{escape(s)}</b>" for s in stage.sources)
+            )
             cells = [(i, 1, label) for i in range(len(columns))] if not fused else [(0, len(columns), label)]
+        elif any("<" in node for group in stage.groups.values() for node in (*group, *stage.outputs.values())):
+            label = f"{_part(stage.kind, entry[stage.kind], up)} <small>{escape(_ways(stage))}</small>"
+            cells = [(0, len(columns), label)]
         else:
-            fused = fused or stage.kind == "fusion"
+            fused = fused or (stage.kind == "fusion" and stage.choice.per is None)
             cells = []
             for key, group in stage.groups.items():
                 text = _part(stage.kind, entry[stage.kind], up)
@@ -153,6 +158,13 @@ def stages(plan: Plan, model: Any, given: Mapping[str, Any], up: str) -> str:
         rows.append(row(name, cells, stage.kind))
     rows.append(row("loss", [(0, len(columns), _part("loss", given["loss"], up))], "aside"))
     return f'<div class="stages" style="--columns: {len(columns)}">{"".join(rows)}</div>'
+
+
+def _ways(stage: Any) -> str:
+    """Which pairs of modalities a stage runs on, or which targets it gathers."""
+    if stage.outputs:
+        return f"→ {', '.join(stage.outputs.values())}"
+    return f"on {', '.join(' + '.join(group) for group in stage.groups.values())}"
 
 
 def _row(number: int, name: str, cells: Sequence[tuple[int, int, str]], columns: int, kind: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from mer_zoo.batch.rearranging import rearranged
@@ -37,6 +38,20 @@ class Layout:
     def unpad(self, x: Tensor) -> Tensor:
         """The inverse of `pad`: `[B, L, d]` → `[N, d]`."""
         return rearranged(x.flatten(0, 1), self.cells, self.rows.flatten())
+
+    def with_padding(self) -> Layout:
+        """Return the layout in which padding is utterances too, of the first speaker: `[B * L]` of them.
+
+        Example:
+            >>> from mer_zoo.checking.small_data import tiny_batch
+            >>> padded = tiny_batch().layout.with_padding()
+            >>> padded.rows.shape, padded.speaker.shape, padded.lengths.tolist()
+            (torch.Size([2, 7]), torch.Size([14]), [7, 7])
+        """
+        count, size = self.rows.shape
+        rows = torch.arange(count * size, device=self.rows.device)
+        speaker = self.pad(self.speaker.unsqueeze(-1)).flatten()
+        return Layout(speaker, rows % size, torch.full_like(self.lengths, size), rows.view(count, size), rows)
 
     @cached_property
     def dialogue(self) -> Tensor:

@@ -19,9 +19,12 @@ class Output:
         modality_logits: modality -> `[N, classes]`, where the model has one head per modality; else empty.
         features: modality -> `[N, width]`, the states that were judged or mixed, after balancing.
         notes: what a balancing strategy noted on the way, for its later hooks.
+        tasks: name of a head beside the emotion's -> its logits `[..., classes]` and what they should be, int64
+            `[...]`, -1 where there is nothing to judge.
     """
 
     logits: Tensor
     modality_logits: States
     features: States
     notes: States = field(default_factory=dict)
+    tasks: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)

@@ -75,6 +75,8 @@ def form(subject: Subject, module: nn.Module, outputs: dict[str, Tensor], *names
     for scenario, output in outputs.items():
         count = sum(subject.rows(scenario, *names))
         wanted = (count,) if subject.kind == "edge_weight" else (count, out_width)
+        if hasattr(module, "targets"):  # a head that judges something else of utterances, as its targets do
+            wanted = (count, *output.shape[1:])
         if tuple(output.shape) != wanted:
             what = "one number per edge" if subject.kind == "edge_weight" else "[rows, width]"
             hint = " The axes look swapped." if tuple(output.shape) == wanted[::-1] != wanted else ""

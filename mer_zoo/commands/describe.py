@@ -213,7 +213,8 @@ def _recipe(name: str) -> dict[str, Any]:
     paper = references().get(read.paper or "")
     stages = {}
     for stage, entry in read.model.items():
-        named = {"from": list(entry.sources)} if entry.part is None else entry.part.plain()
+        named = entry.part.plain() if entry.part else {"from": list(entry.sources)} if entry.sources else {}
+        named |= {key: given for key, given in (("add", entry.add), ("padding", entry.padding)) if given is not None}
         stages[stage] = {"kind": entry.kind, **named, **entry.model_dump(exclude_defaults=True, exclude={entry.kind})}
     parts = {"graph": read.graph, "balancing": read.balancing, "loss": read.loss}
     return {
@@ -221,6 +222,7 @@ def _recipe(name: str) -> dict[str, Any]:
         "summary": read.title,
         "paper": None if read.paper is None else str(paper or read.paper),
         "modalities": read.modalities,
+        "tasks": dict(read.tasks) or None,
         "normalise": None if read.normalise == "none" else read.normalise,
         **({key: part and part.plain() for key, part in parts.items()} if read.learner is None else {}),
         **({"training": read.training.model_dump()} if read.learner is None else {"learner": read.learner.plain()}),
@@ -232,8 +234,8 @@ def _recipe(name: str) -> dict[str, Any]:
 
 
 ROWS = (
-    *("contract", "equation", "paper", "tags", "dead", "modalities", "normalise", "learner", "graph"),
-    *("balancing", "loss", "training", "Inputs", "Outputs", "raises", "recipes", "source", "fault"),
+    *("contract", "equation", "paper", "tags", "dead", "modalities", "tasks", "normalise", "learner"),
+    *("graph", "balancing", "loss", "training", "Inputs", "Outputs", "raises", "recipes", "source", "fault"),
 )
 """What a terminal shows in a line, in this order; `_tables` has the rest."""
 

@@ -8,6 +8,7 @@
 | `name`, `label_names`, `splits`, `provenance`, `warnings`, `ceiling` | as in `Dataset`; `ceiling` may be null |
 | `widths` | modality -> feature width |
 | `dialogues` | in order: `id`, `utterances` (a count), `speakers`, `roles`, `labels` (-1: none), `transcript` or null |
+| | and, where there are any, `targets`: labels beside the emotion, name -> a number per utterance (-1: none) |
 | `features_sha256` | sha256 of the file `features.safetensors` |
 | `fingerprint` | sha256 of the contents, independent of the file format (see `fingerprint_of`) |
 
@@ -52,6 +53,7 @@ class _Dialogue(_Strict):
     roles: list[str]
     labels: list[Annotated[int, Field(ge=UNLABELLED, lt=CLASSES)]]
     transcript: list[str] | None
+    targets: dict[str, list[Annotated[int, Field(ge=UNLABELLED)]]] = {}
 
 
 class _Manifest(_Strict):
@@ -83,6 +85,8 @@ def fingerprint_of(dataset: Dataset) -> str:
     splits = {name: list(dataset.splits[name]) for name in sorted(dataset.splits)}
     dialogues = [[t.id, t.speakers, t.roles, t.labels.tolist(), t.transcript] for t in dataset]
     facts = [list(dataset.label_names), list(dataset.widths.items()), splits, dataset.ceiling, dialogues]
+    if dataset.conversations[0].targets:
+        facts.append([{task: x.tolist() for task, x in sorted(t.targets.items())} for t in dataset])
     digest = hashlib.sha256(json.dumps(facts).encode())
     for modality in dataset.widths:
         for dialogue in dataset:
@@ -161,6 +165,7 @@ def read_dataset(folder: str | os.PathLike[str]) -> Dataset:
                 features={m: features[m][rows] for m in widths},
                 present={m: masks[m][rows] for m in absent},
                 transcript=None if entry.transcript is None else tuple(entry.transcript),
+                targets={task: np.array(labels, dtype=np.int64) for task, labels in entry.targets.items()},
             )
         )
     dataset = Dataset(
@@ -209,6 +214,7 @@ def _fill(dataset: Dataset, folder: Path) -> None:
                 "roles": dialogue.roles,
                 "labels": dialogue.labels.tolist(),
                 "transcript": dialogue.transcript,
+                **({"targets": {t: x.tolist() for t, x in dialogue.targets.items()}} if dialogue.targets else {}),
             }
             for dialogue in dataset
         ],

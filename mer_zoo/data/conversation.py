@@ -41,6 +41,7 @@ class Conversation(_Frozen):
         transcript: one string per utterance, or None.
         roles: speakers that have the same number in every dialogue, such as ("M", "F") in IEMOCAP; other speakers are
             numbered behind them, by first appearance.
+        targets: task -> int64 `[utt]`, labels beside the emotion's, such as of the sentiment; -1 where unlabelled.
 
     Raises:
         MerZooError: lengths disagree, a value is NaN or infinite, a speaker is missing, the dialogue is empty.
@@ -58,6 +59,7 @@ class Conversation(_Frozen):
     present: Mapping[str, np.ndarray] = field(default_factory=dict)
     transcript: tuple[str, ...] | None = None
     roles: tuple[str, ...] = ()
+    targets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -68,6 +70,8 @@ class Conversation(_Frozen):
         put(self, "features", MappingProxyType(features))
         present = {m: _read_only(np.asarray(x, dtype=bool)) for m, x in self.present.items()}
         put(self, "present", MappingProxyType(present))
+        targets = {task: _read_only(np.asarray(x, dtype=np.int64)) for task, x in self.targets.items()}
+        put(self, "targets", MappingProxyType(targets))
         if self.transcript is not None:
             put(self, "transcript", tuple(str(t) for t in self.transcript))
         self._check()
@@ -89,13 +93,17 @@ class Conversation(_Frozen):
         for turn, speaker in enumerate(self.speakers):
             if not speaker.strip():
                 raise MerZooError(f"{here}, utterance {turn}: has no speaker. Name one (any string will do).")
-        if self.labels.ndim != 1 or (self.labels < UNLABELLED).any():
-            raise MerZooError(f"{here}: labels must be one class index per utterance, {UNLABELLED} where unlabelled.")
+        for what, given in (("labels", self.labels), *((f"labels of '{t}'", x) for t, x in self.targets.items())):
+            if given.ndim != 1 or (given < UNLABELLED).any():
+                raise MerZooError(
+                    f"{here}: {what} must be one class index per utterance, {UNLABELLED} where unlabelled."
+                )
         for modality in self.present:
             if modality not in self.features:
                 raise MerZooError(f"{here}: mask for unknown modality '{modality}'.{nearest(modality, self.features)}")
         lengths = {"labels": len(self.labels)}
         lengths |= {f"{m} features": len(x) for m, x in self.features.items()}
+        lengths |= {f"labels of '{task}'": len(x) for task, x in self.targets.items()}
         lengths |= {f"{m} mask": len(x) for m, x in self.present.items()}
         if self.transcript is not None:
             lengths["transcript"] = len(self.transcript)
@@ -247,6 +255,11 @@ class Dataset(_Frozen):
                 raise MerZooError(
                     f"{here}: feature widths {dialogue.widths} differ from {first.widths} of dialogue '{first.id}'. "
                     "Every dialogue needs the same modalities with the same widths."
+                )
+            if dialogue.targets.keys() != first.targets.keys():
+                raise MerZooError(
+                    f"{here}: has labels of {', '.join(dialogue.targets) or 'nothing'} beside the emotion, but "
+                    f"dialogue '{first.id}' of {', '.join(first.targets) or 'nothing'}. Every dialogue needs the same."
                 )
             if dialogue.labels.max() >= len(self.label_names):
                 raise MerZooError(

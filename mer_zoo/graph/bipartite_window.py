@@ -19,12 +19,12 @@ class BipartiteWindow(GraphBuilder):
     | `cross_future` | u after v, at most `future` turns |
 
     Args:
-        node_types: modalities, at least two (a fact).
+        node_types: modalities, at least two; or pairs of them, such as `text<audio` (a fact).
         past: turns to look back, at least 0.
         future: turns to look ahead, at least 0.
 
     Raises:
-        MerZooError: there is only one node type.
+        MerZooError: there is only one modality.
 
     Example:
         >>> import numpy as np
@@ -37,7 +37,7 @@ class BipartiteWindow(GraphBuilder):
 
     def __init__(self, node_types: tuple[str, ...], *, past: int = 17, future: int = 17) -> None:
         super().__init__(node_types)
-        if len(node_types) < 2:
+        if len(node_types) < 2 and "<" not in node_types[0]:
             raise MerZooError(
                 f"edges run from one modality to another, but there is only '{node_types[0]}' here. Give the model two "
                 "modalities, and put its first layer before the fusion."
@@ -51,12 +51,17 @@ class BipartiteWindow(GraphBuilder):
 
     @property
     def edge_types(self) -> list[EdgeType]:
-        """Each relation between any two modalities, both ways."""
+        """Each relation between any two modalities, or between the two halves of a pair, both ways."""
         every = self.node_types
-        return [(a, relation, b) for a in every for relation in self.relations for b in every if a != b]
+        return [(a, relation, b) for a in every for relation in self.relations for b in every if _face(a, b)]
 
     def edges(self, conversation: Conversation) -> Edges:
         """Return the edges, alike for every pair of modalities."""
         source, target = window_pairs(len(conversation), self.past, self.future)
         masks = dict(zip(self.relations, (source < target, source == target, source > target), strict=True))
         return {(a, r, b): (source[masks[r]], target[masks[r]]) for a, r, b in self.edge_types}
+
+
+def _face(a: str, b: str) -> bool:
+    """Whether edges run between two node types: any two modalities; of pairs, `text<audio` and `audio<text`."""
+    return a.split("<") == b.split("<")[::-1] if "<" in a else a != b

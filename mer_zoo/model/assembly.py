@@ -71,6 +71,7 @@ def _two_dialogues(model: Model, facts: Facts) -> ConversationBatch:
             tuple(f"S{i % max(1, min(2, facts.speakers))}" for i in range(length)),
             draw.integers(facts.classes, size=length),
             {m: draw.normal(size=(length, width)) for m, width in facts.widths.items()},
+            targets={task: draw.integers(classes, size=length) for task, classes in model.plan.tasks.items()},
         )
         for length in (3, 2)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,9 +42,17 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
         filling.refuse()
         return Plan(modalities=modalities, normalise=normalise, learner=learner, code=filling.code)
     graph = recipe.graph and filling.part("graph", recipe.graph, "graph")
+    apart = {*MODALITIES, *modalities}
+    nodes = {*apart, "utterance", *(f"{a}<{b}" for a in apart for b in apart)}
     stages: dict[str, StageChoice] = {}
     for name, stage in recipe.model.items():
-        stages[name] = filling.stage(name, stage, tuple(stages), {*MODALITIES, *modalities, "utterance"})
+        filled = filling.stage(name, stage, tuple(stages), nodes)
+        for number in range(stage.repeat or 1):
+            each = f"{name}_{number + 1}" if stage.repeat else name
+            if each in stages or (stage.repeat and each in recipe.model):
+                filling.fault(f"there is a stage '{each}' already. Rename one of the two.", "model", name, "repeat")
+            stages[each] = filled
+    filling.tasks(recipe.tasks)
     balancing = filling.part("balancing", recipe.balancing, "balancing")
     loss = filling.part("loss", recipe.loss, "loss")
     filling.refuse()
@@ -52,6 +61,7 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
     return Plan(
         modalities=modalities,
         graph=graph,
+        tasks=recipe.tasks,
         model=stages,
         balancing=balancing,
         loss=loss,
@@ -99,18 +109,39 @@ class _Filling:
         return PartChoice(name=card.name, **settings)
 
     def stage(self, name: str, stage: StageChoice, earlier: tuple[str, ...], nodes: set[str]) -> StageChoice:
-        """Return the stage with its part filled; the stages and node types it names are checked."""
-        for source in stage.sources:
-            if source not in earlier:
-                place = self.file.place("model", name, stage.kind)
-                self.faults.append(f"{place}: no stage '{source}' before this one.{nearest(source, earlier)}")
-        for node in stage.only or []:
+        """Return the stage with its part filled; the stages and node types it names are checked, wildcards resolved."""
+        known = {key for key in nodes if "<" not in key}
+        for node in [*(stage.only or []), *(m for w in (stage.add or {}).values() if isinstance(w, dict) for m in w)]:
             if node not in nodes:
-                place = self.file.place("model", name, "only")
-                self.faults.append(f"{place}: no modality '{node}'.{nearest(node, nodes)}")
-        if stage.part is None:
-            return stage
-        return stage.model_copy(update={stage.kind: self.part(stage.kind, stage.part, "model", name, stage.kind)})
+                key = "only" if stage.only else "add"
+                self.fault(f"no modality '{node}'.{nearest(node, known)}", "model", name, key)
+        changes: dict[str, Any] = {"repeat": None}
+        for source in stage.sources:
+            if not (fnmatch.filter(earlier, source) if stage.skip else source in earlier):
+                text = f"no stage '{source}' before this one.{nearest(source, earlier)}"
+                self.fault(text, "model", name, stage.kind)
+        if stage.skip is not None:
+            found = [before for pattern in stage.sources for before in fnmatch.filter(earlier, pattern) or [pattern]]
+            changes["skip"] = list(dict.fromkeys(found))
+        if stage.part is not None:
+            changes[stage.kind] = self.part(stage.kind, stage.part, "model", name, stage.kind)
+        if stage.task is not None and stage.task not in self.file.recipe.tasks:
+            text = f"no task '{stage.task}'.{nearest(stage.task, self.file.recipe.tasks)} Name it under `tasks`."
+            self.fault(text, "model", name, "task")
+        return stage.model_copy(update=changes)
+
+    def tasks(self, tasks: Mapping[str, int]) -> None:
+        """Refuse tasks that no head judges."""
+        judged = {stage.task for stage in self.file.recipe.model.values()}
+        for task in tasks:
+            if task not in judged:
+                self.fault(
+                    f"no head judges the task '{task}'. Give one `task: {task}`, or leave it out.", "tasks", task
+                )
+
+    def fault(self, text: str, *location: Any) -> None:
+        """Note what is wrong at a place of the recipe."""
+        self.faults.append(f"{self.file.place(*location)}: {text}")
 
 
 def _modalities(file: RecipeFile, widths: Mapping[str, int], data_name: str) -> dict[str, int]:

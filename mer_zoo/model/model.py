@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -72,10 +72,10 @@ class Model(nn.Module):
         widths: dict[str, int] = dict(plan.modalities)
         after: dict[str, dict[str, int]] = {}
         for name, stage in plan.model.items():
-            made, widths = _make(name, stage, wiring.wires[name], widths, after, facts, self.builder)
+            made, widths = _make(name, stage, wiring.wires[name], widths, after, facts, plan, self.builder)
             self.stages[name] = made
             after[name] = widths
-        judged = any(isinstance(stage, HeadStage) for stage in self.stages.values())
+        judged = any(isinstance(s, HeadStage) and s.choice.task is None for s in self.stages.values())
         if not judged or widths != {UTTERANCE: facts.classes}:
             what = ", ".join(f"{node}: {width}" for node, width in widths.items())
             raise MerZooError(
@@ -93,7 +93,7 @@ class Model(nn.Module):
 
     def encode(self, batch: ConversationBatch) -> Flow:
         """Run the stages before the first joint one: each modality still has its own features."""
-        flow = Flow(batch, {m: batch.features[m] for m in self.modalities})
+        flow = Flow(batch, {m: batch.features[m] for m in self.modalities}, batch.layout)
         for name, stage in self.named_stages():
             if name == self.first_joint:
                 break
@@ -107,7 +107,7 @@ class Model(nn.Module):
             joint = joint or name == self.first_joint
             if joint:
                 flow = stage(flow)
-        return Output(flow.states[UTTERANCE], flow.modality_logits, features, flow.notes)
+        return Output(flow.states[UTTERANCE], flow.modality_logits, features, flow.notes, dict(flow.tasks))
 
     def unimodal(self, flow: Flow) -> States:
         """Return the logits each modality would decide by alone.
@@ -118,11 +118,19 @@ class Model(nn.Module):
             flow: what `encode` returned.
         """
         first = self.stages[self.first_joint]
-        if isinstance(first, HeadStage):
+        if isinstance(first, HeadStage) and first.choice.task is None:
             return first(flow).states
+
+        def alone(states: States, modality: str) -> States:
+            return {n: x if n.partition("<")[0] == modality else torch.zeros_like(x) for n, x in states.items()}
+
         return {
             m: self.decide(
-                flow.with_states({n: x if n == m else torch.zeros_like(x) for n, x in flow.states.items()})
+                replace(
+                    flow,
+                    states=alone(flow.states, m),
+                    saved={name: (alone(states, m), layout) for name, (states, layout) in flow.saved.items()},
+                )
             ).logits
             for m in self.modalities
         }
@@ -146,19 +154,24 @@ def _make(
     widths: Mapping[str, int],
     after: Mapping[str, Mapping[str, int]],
     facts: Facts,
+    plan: Plan,
     builder: object,
 ) -> tuple[Stage, dict[str, int]]:
     """Make a stage; returns it and the widths of the states after it."""
-    if stage.kind == "start":
-        return STAGES["start"](name, None, {}, {}, stage.sources), dict(after[stage.sources[0]])
-    if stage.kind == "skip":
-        added = {node: width + sum(after[s][node] for s in stage.sources) for node, width in widths.items()}
-        return STAGES["skip"](name, None, {}, {}, stage.sources), added
+    made = STAGES[stage.kind]
+    if stage.part is None:
+        result = dict(after[stage.sources[0]] if stage.kind == "start" else widths)
+        for source in stage.sources if stage.kind == "skip" else ():
+            result = {node: width + after[source][node] for node, width in result.items()}
+        for source in stage.sources if stage.kind == "add" else ():
+            _refuse_other_widths(source, after[source], widths, f"model.{name}")
+        return made(name, stage, wire, None, {}), result
     assert stage.part is not None
     place = f"model.{name}"
     card = registry.find(stage.kind, stage.part.name, place)
     parts: dict[Group, nn.Module] = {}
     result = {node: widths.get(node, 0) for node in wire.after}
+    classes = plan.tasks[stage.task] if stage.task else facts.classes
     for group in wire.groups:
         inside = {widths[node] for node in group}
         if stage.kind != "fusion" and len(inside) > 1:
@@ -171,20 +184,32 @@ def _make(
             "widths": {node: widths[node] for node in group},
             "relations": getattr(builder, "relations", ()),
             "speakers": facts.speakers,
-            "classes": facts.classes,
+            "classes": classes,
             "class_counts": facts.class_counts,
         }
         part = registry.build(card, stage.part.settings, known, place)
         if not isinstance(part, nn.Module):
             raise MerZooError(f"{place}: {card.id} makes a {type(part).__name__}, not a torch module.")
         parts[group] = part
-        if stage.kind == "edge_weight":
+        if hasattr(part, "targets") and not stage.task:
+            raise MerZooError(f"{place}: {card.id} judges what follows from a label column. Name it: `task: ...`.")
+        if stage.kind == "edge_weight" or stage.task:
             continue
-        width = facts.classes if stage.kind == "head" else getattr(part, "out_width", None)
+        width = classes if stage.kind == "head" else getattr(part, "out_width", None)
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
             raise MerZooError(
                 f"{place}: {card.id} must tell its output width, a whole number above 0, not {width!r}. Set "
                 "`self.out_width`."
             )
-        result.update(dict.fromkeys(wire.after if stage.kind == "fusion" else group, width))
-    return STAGES[stage.kind](name, card, parts, wire.views, ()), result
+        result.update(dict.fromkeys([wire.outputs[group]] if stage.kind == "fusion" else group, width))
+    return made(name, stage, wire, card, parts), result
+
+
+def _refuse_other_widths(source: str, theirs: Mapping[str, int], ours: Mapping[str, int], place: str) -> None:
+    """Refuse to add states of different widths."""
+    for node, width in ours.items():
+        if theirs[node] != width:
+            raise MerZooError(
+                f"{place}: {node} has width {width} here, but {theirs[node]} behind stage '{source}'. Project "
+                "one of them."
+            )

@@ -11,11 +11,15 @@ from mer_zoo.data.normalising import Way
 from mer_zoo.registry.faults import short
 from mer_zoo.results.metrics import Score
 
-STAGE_KINDS = ("encoder", "layer", "edge_weight", "fusion", "head", "skip", "start")
+PARTS = ("encoder", "layer", "edge_weight", "fusion", "head")
+STAGE_KINDS = (*PARTS, "skip", "start", "add", "padding")
 APPLIES_TO: dict[str, tuple[str, ...]] = {
-    "only": ("encoder", "layer", "edge_weight", "fusion", "head"),
+    "only": PARTS,
     "relations": ("layer", "edge_weight"),
     "shared": ("encoder", "head"),
+    "per": ("fusion",),
+    "task": ("head",),
+    "repeat": ("encoder", "layer"),
 }
 """The kinds of stages for which a key beside the part has a meaning."""
 
@@ -73,9 +77,17 @@ class StageChoice(Strict):
         encoder, layer, edge_weight, fusion, head: the part.
         skip: stages whose outputs are put in front of the current states (concatenated).
         start: stage to go back to; what follows continues from its output, as a second branch.
+        add: stages whose outputs are added to the current states, each times its weight, or times one per modality.
+        padding: `shown`: until `hidden`, every dialogue is filled up to the longest of its batch with utterances of the
+            first speaker, zeros at first, and the stages between take them for real, as much published code does.
         only: node types the stage applies to; the others pass by untouched. Types the data lacks are ignored.
         relations: wildcard patterns of the relations that a layer or edge weight sees.
         shared: one instance for all node types instead of one for each.
+        per: what a fusion mixes instead of everything into the utterance. `pair`: each ordered pair of modalities,
+            itself included, into states named `text<audio` (text, as seen from audio); `other`: the same without
+            itself, except where there is but one; `itself`: each alone; `target`: all states of a target (`text<...`).
+        task: label column that a head judges beside the emotion; its logits are for the loss alone.
+        repeat: run the stage so often, each time with weights of its own, as NAME_1, NAME_2, ...
     """
 
     encoder: PartChoice | None = None
@@ -85,9 +97,14 @@ class StageChoice(Strict):
     head: PartChoice | None = None
     skip: str | list[str] | None = None
     start: str | list[str] | None = None
+    add: dict[str, float | dict[str, float]] | None = None
+    padding: Literal["shown", "hidden"] | None = None
     only: list[str] | None = None
     relations: str | list[str] | None = None
     shared: bool = False
+    per: Literal["pair", "other", "itself", "target"] | None = None
+    task: str | None = None
+    repeat: pydantic.PositiveInt | None = None
 
     @pydantic.model_validator(mode="after")
     def _one_kind(self) -> StageChoice:
@@ -107,18 +124,23 @@ class StageChoice(Strict):
     @property
     def part(self) -> PartChoice | None:
         """The part, for stages that have one."""
-        return None if self.kind in ("skip", "start") else getattr(self, self.kind)
+        return getattr(self, self.kind) if self.kind in PARTS else None
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The earlier stages that a skip or a start names."""
+        """The earlier stages that a skip, a start or an addition names."""
+        if self.add is not None:
+            return tuple(self.add)
         named = self.skip if self.skip is not None else self.start
         return (named,) if isinstance(named, str) else tuple(named or ())
 
     def plain(self) -> dict[str, Any]:
-        """Return the stage as it is written into a plan: `{kind: part or sources, ...}`, without what is not set."""
-        entry: dict[str, Any] = {self.kind: list(self.sources) if self.part is None else self.part.plain()}
-        return entry | {key: getattr(self, key) for key in APPLIES_TO if getattr(self, key)}
+        """Return the stage as it is written into a plan: `{kind: part or what else, ...}`, without what is not set."""
+        if self.part is not None:
+            given: Any = self.part.plain()
+        else:
+            given = self.add or self.padding or list(self.sources)
+        return {self.kind: given} | {key: getattr(self, key) for key in APPLIES_TO if getattr(self, key)}
 
 
 class Training(Strict):
@@ -152,6 +174,7 @@ class Plan(Strict):
     Attributes:
         modalities: name -> width of its features.
         graph: the graph builder, or None.
+        tasks: label columns beside the emotion that heads judge -> how many classes each has.
         model: the stages by name, in the order the data meets them.
         balancing, loss: the parts.
         training: the loop's settings.
@@ -170,6 +193,7 @@ class Plan(Strict):
 
     modalities: dict[Name, int]
     graph: PartChoice | None = None
+    tasks: dict[Name, int] = {}
     model: dict[Name, StageChoice] = {}
     balancing: PartChoice = PartChoice(name="none")
     loss: PartChoice = PartChoice(name="nll")
@@ -191,6 +215,7 @@ class Plan(Strict):
             "modalities": dict(self.modalities),
             **(model if self.learner is None else {"learner": self.learner.plain()}),
             **({"normalise": dict(self.normalise)} if self.normalise else {}),
+            **({"tasks": dict(self.tasks)} if self.tasks else {}),
             **({"code": dict(self.code)} if self.code else {}),
         }
 

@@ -50,6 +50,7 @@ class Recipe(Strict):
         notes: how the code differs from the paper, and other things worth knowing.
         modalities: `all` that the data has, a list of names, or a mapping to the widths the features must have.
         graph: the graph builder, or null.
+        tasks: label columns beside the emotion that heads judge -> how many classes each has.
         model: the stages in the order the data meets them, by name.
         learner: what is fitted without gradient descent; instead of a model, and of all that belongs to one.
         normalise: how features are brought to one scale: one word for all modalities, or modality -> word.
@@ -63,6 +64,7 @@ class Recipe(Strict):
     notes: tuple[str, ...] = ()
     modalities: Literal["all"] | list[Name] | dict[Name, Annotated[int, pydantic.Field(strict=True, gt=0)]] = "all"
     graph: PartChoice | None = None
+    tasks: dict[Name, pydantic.PositiveInt] = pydantic.Field(default_factory=dict)
     model: dict[Name, StageChoice] = pydantic.Field(default_factory=dict)
     learner: PartChoice | None = None
     normalise: Way | dict[Name, Way] = "none"

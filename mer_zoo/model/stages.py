@@ -15,7 +15,10 @@ from mer_zoo.graph.lowering import ViewSpec
 from mer_zoo.model.vmapped import Call, can_be_mapped, run
 
 if TYPE_CHECKING:
+    from mer_zoo.batch.index import Layout
     from mer_zoo.corpus import ConversationBatch
+    from mer_zoo.model.plan import StageChoice
+    from mer_zoo.model.wiring import Wire
     from mer_zoo.registry import Card
 
 Group = tuple[str, ...]
@@ -29,17 +32,21 @@ class Flow:
     Attributes:
         batch: the utterances, who speaks where, and the edges.
         states: node type -> float `[N, width]`.
+        layout: who speaks where among the rows of the states; the batch's, or, where padding is shown, with it.
         weights: the edge weights that the last edge-weight stage made, by the group of node types they lie between.
-        saved: stage -> the states after it.
+        saved: stage -> the states and the layout after it.
         modality_logits: modality -> `[N, classes]`, once there are heads per modality.
+        tasks: name of a head beside the emotion's -> its logits, and what they should be.
         notes: what a balancing strategy noted for its later hooks.
     """
 
     batch: ConversationBatch
     states: States
+    layout: Layout
     weights: Mapping[Group, tuple[ViewSpec, Tensor]] = field(default_factory=dict)
-    saved: Mapping[str, States] = field(default_factory=dict)
+    saved: Mapping[str, tuple[States, Layout]] = field(default_factory=dict)
     modality_logits: States = field(default_factory=dict)
+    tasks: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     notes: States = field(default_factory=dict)
 
     def with_states(self, states: States, **notes: Tensor) -> Flow:
@@ -52,34 +59,33 @@ class Stage(nn.Module, abc.ABC):
 
     Args:
         name: in the recipe.
+        choice: what the plan says of it.
+        wire: where it stands.
         card: that of its part; None for stages without one.
         parts: an instance per group of node types.
-        views: what each group sees of the graph, for stages that see it.
-        sources: earlier stages that it goes back to.
     """
 
     kind: ClassVar[str]
     """What a recipe calls this kind of stage."""
 
+    capturable_itself: ClassVar[bool] = True
+    """Whether it computes the same in a batch that is padded to a fixed shape."""
+
     def __init__(
-        self,
-        name: str,
-        card: Card | None,
-        parts: Mapping[Group, nn.Module],
-        views: Mapping[Group, ViewSpec],
-        sources: Sequence[str],
+        self, name: str, choice: StageChoice, wire: Wire, card: Card | None, parts: Mapping[Group, nn.Module]
     ) -> None:
         super().__init__()
-        self.name, self.card, self.views, self.sources = name, card, dict(views), tuple(sources)
+        self.name, self.choice, self.card = name, choice, card
+        self.sources, self.views, self.outputs = choice.sources, dict(wire.views), dict(wire.outputs)
         self.stackable = (card is None or card.stackable) and all(map(can_be_mapped, parts.values()))
-        self.capturable = card is None or card.capturable
+        self.capturable = self.capturable_itself and (card is None or card.capturable)
         self.groups = {"+".join(group): group for group in parts}
         self.parts = nn.ModuleDict({"+".join(group): part for group, part in parts.items()})
 
     def forward(self, flow: Flow) -> Flow:
         """Return the flow after this stage."""
         after = self.act(flow)
-        return replace(after, saved={**flow.saved, self.name: after.states})
+        return replace(after, saved={**flow.saved, self.name: (after.states, after.layout)})
 
     @abc.abstractmethod
     def act(self, flow: Flow) -> Flow:
@@ -94,7 +100,7 @@ class EncoderStage(Stage):
     def act(self, flow: Flow) -> Flow:
         """Encode the states; node types that the stage leaves out stay as they are."""
         nodes = {node: self.parts[key] for key, group in self.groups.items() for node in group}
-        calls = [Call(part, flow.states[node], (flow.batch.layout,)) for node, part in nodes.items()]
+        calls = [Call(part, flow.states[node], (flow.layout,)) for node, part in nodes.items()]
         return flow.with_states({**flow.states, **dict(zip(nodes, run(calls, self.stackable), strict=True))})
 
 
@@ -104,9 +110,16 @@ class HeadStage(EncoderStage):
     kind = "head"
 
     def act(self, flow: Flow) -> Flow:
-        """Judge."""
+        """Judge; what a head says of a task beside the emotion is for the loss alone: silent without labels."""
+        if self.choice.task is not None and self.choice.task not in flow.batch.targets:
+            return flow
         after = super().act(flow)
-        return after if UTTERANCE in after.states else replace(after, modality_logits=after.states)
+        if self.choice.task is None:
+            return after if UTTERANCE in after.states else replace(after, modality_logits=after.states)
+        ((key, (node,)),) = self.groups.items()
+        targets, part = flow.batch.targets[self.choice.task], self.parts[key]
+        targets = part.targets(targets, flow.layout) if hasattr(part, "targets") else targets  # type: ignore[operator]
+        return replace(flow, tasks={**flow.tasks, self.name: (after.states[node], targets)})
 
 
 class LayerStage(Stage):
@@ -138,19 +151,23 @@ class EdgeWeightStage(Stage):
         for key, group in self.groups.items():
             view = self.views[group]
             x = _interleaved([flow.states[node] for node in group])
-            weights[group] = (view, self.parts[key](x, flow.batch.views[view], flow.batch.layout))
+            weights[group] = (view, self.parts[key](x, flow.batch.views[view], flow.layout))
         return replace(flow, weights=weights)
 
 
 class FusionStage(Stage):
-    """Several modalities become the utterance."""
+    """Several modalities become the utterance, or pairs of them."""
 
     kind = "fusion"
 
     def act(self, flow: Flow) -> Flow:
-        """Mix."""
-        ((key, group),) = self.groups.items()
-        return flow.with_states({UTTERANCE: self.parts[key]({m: flow.states[m] for m in group}, flow.batch.layout)})
+        """Mix, group by group."""
+        return flow.with_states(
+            {
+                self.outputs[group]: self.parts[key]({node: flow.states[node] for node in group}, flow.layout)
+                for key, group in self.groups.items()
+            }
+        )
 
 
 class SkipStage(Stage):
@@ -160,10 +177,25 @@ class SkipStage(Stage):
 
     def act(self, flow: Flow) -> Flow:
         """Concatenate."""
-        earlier = [flow.saved[name] for name in self.sources]
+        earlier = [flow.saved[name][0] for name in self.sources]
         return flow.with_states(
             {node: torch.cat([*(states[node] for states in earlier), x], -1) for node, x in flow.states.items()}
         )
+
+
+class AddStage(Stage):
+    """Outputs of earlier stages, weighted, added to the current states."""
+
+    kind = "add"
+
+    def act(self, flow: Flow) -> Flow:
+        """Add up."""
+        states = dict(flow.states)
+        for name, given in (self.choice.add or {}).items():
+            for node, x in states.items():
+                weight = given.get(node, 0.0) if isinstance(given, Mapping) else given
+                states[node] = x + weight * flow.saved[name][0][node]
+        return flow.with_states(states)
 
 
 class StartStage(Stage):
@@ -173,12 +205,32 @@ class StartStage(Stage):
 
     def act(self, flow: Flow) -> Flow:
         """Go back."""
-        return flow.with_states(flow.saved[self.sources[0]])
+        states, layout = flow.saved[self.sources[0]]
+        return replace(flow, states=states, layout=layout)
+
+
+class PaddingStage(Stage):
+    """Padding becomes utterances, or is left out again."""
+
+    kind = "padding"
+    capturable_itself = False
+
+    def act(self, flow: Flow) -> Flow:
+        """Lay the states out."""
+        plain = flow.batch.layout
+        if self.choice.padding == "shown":
+            padded = {node: plain.pad(x).flatten(0, 1) for node, x in flow.states.items()}
+            return replace(flow, states=padded, layout=plain.with_padding())
+        ragged = {node: plain.unpad(x.unflatten(0, plain.rows.shape)) for node, x in flow.states.items()}
+        return replace(flow, states=ragged, layout=plain)
 
 
 STAGES: dict[str, type[Stage]] = {
     stage.kind: stage
-    for stage in (EncoderStage, LayerStage, EdgeWeightStage, FusionStage, HeadStage, SkipStage, StartStage)
+    for stage in (
+        *(EncoderStage, LayerStage, EdgeWeightStage, FusionStage, HeadStage),
+        *(SkipStage, AddStage, StartStage, PaddingStage),
+    )
 }
 
 

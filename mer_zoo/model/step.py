@@ -107,7 +107,8 @@ def _made(kind: str, choice: PartChoice, known: Mapping[str, Any], base: type[P]
 def _exact(output: Output) -> Output:
     """Logits in float32, so that losses are sums of many small numbers without rounding, whatever the precision."""
     alone = {m: logits.float() for m, logits in output.modality_logits.items()}
-    return replace(output, logits=output.logits.float(), modality_logits=alone)
+    tasks = {name: (logits.float(), targets) for name, (logits, targets) in output.tasks.items()}
+    return replace(output, logits=output.logits.float(), modality_logits=alone, tasks=tasks)
 
 
 def explained(error: Exception, step: Step, plan: Plan, when: str = "") -> MerZooError:

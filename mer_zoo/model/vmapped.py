@@ -38,7 +38,7 @@ def run(calls: Sequence[Call], stackable: bool) -> list[Tensor]:
     results: dict[int, Tensor] = {}
     alike: dict[Any, list[int]] = {}
     for number, call in enumerate(calls):
-        together = stackable and launch_cost.is_costly(call.x.device) and _is_torch(call)
+        together = stackable and launch_cost.is_costly(call.x.device) and _is_torch(call) and not remembers(call.part)
         alike.setdefault(_form(call) if together else number, []).append(number)
     for numbers in alike.values():
         several = [calls[number] for number in numbers]
@@ -52,8 +52,13 @@ def _is_torch(call: Call) -> bool:
 
 
 def can_be_mapped(part: nn.Module) -> bool:
-    """Whether a part holds no batch norm, which changes its statistics in place."""
+    """Whether a part holds no batch norm of torch, which cannot be mapped over its statistics."""
     return not any(isinstance(module, _BatchNorm) for module in part.modules())
+
+
+def remembers(part: nn.Module) -> bool:
+    """Whether a part keeps more than its weights, such as running means: changes of a stacked copy would be lost."""
+    return not part.state_dict().keys() <= dict(part.named_parameters()).keys()
 
 
 def _form(call: Call) -> Any:

@@ -10,7 +10,7 @@ from mer_zoo.batch.output import UTTERANCE
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder
 from mer_zoo.graph.lowering import ViewSpec, groups, select
-from mer_zoo.model.plan import Plan, StageChoice
+from mer_zoo.model.plan import PartChoice, Plan, StageChoice
 
 Group = tuple[str, ...]
 
@@ -23,12 +23,16 @@ class Wire:
         before, after: node types that reach it, and that leave it.
         groups: node types that one instance of its part runs on.
         views: what each group sees of the graph, for layers and edge weights.
+        outputs: the node type that each group's result belongs to, for fusions.
+        padded: whether padding is among the states after it.
     """
 
     before: Group
     after: Group
     groups: tuple[Group, ...] = ()
     views: Mapping[Group, ViewSpec] = field(default_factory=dict)
+    outputs: Mapping[Group, str] = field(default_factory=dict)
+    padded: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Wiring:
     Attributes:
         builder: the graph builder, or None for a model without a graph.
         wires: stage -> where it stands.
-        first_joint: the first fusion or head; up to it every modality has states of its own.
+        first_joint: the first head, or fusion of everything; up to it every modality has states of its own.
     """
 
     builder: GraphBuilder | None
@@ -67,50 +71,114 @@ def wire(plan: Plan, speakers: int) -> Wiring:
         >>> wiring.first_joint, wiring.wires["join"].after
         ('join', ('utterance',))
     """
-    builder = _builder(plan, speakers)
+    builder: GraphBuilder | None = None
     wires: dict[str, Wire] = {}
     nodes: Group = tuple(plan.modalities)
-    first_joint, judged = "", False
+    first_joint, padded = "", False
+    judged = {"": False}  # stage -> whether its states are logits
+    last = ""
     for name, stage in plan.model.items():
         place = f"model.{name}"
-        if judged and stage.kind not in ("fusion", "skip", "start"):
+        if stage.kind == "start":
+            judged[name] = judged[stage.sources[0]]
+        elif stage.kind in ("encoder", "layer", "edge_weight", "head", "padding") and judged[last]:
             raise MerZooError(f"{place}: {registry.a(stage.kind)} cannot follow a head; only a fusion of logits can.")
-        wires[name] = _wire(stage, nodes, wires, builder, place)
-        if stage.kind in ("fusion", "head"):
+        else:
+            judged[name] = judged[last] or (stage.kind == "head" and stage.task is None)
+        if plan.graph is not None and builder is None and stage.kind in ("layer", "edge_weight"):
+            builder = _builder(plan.graph, nodes, speakers)
+        wires[name] = wired = _wire(stage, nodes, wires, padded, builder, place)
+        if stage.task is not None and nodes != (UTTERANCE,):
+            raise MerZooError(
+                f"{place}: a task is judged of the utterance, but here are {', '.join(nodes)}. Fuse first."
+            )
+        if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None):
+            _check_joint(stage, nodes, padded, place)
             first_joint = first_joint or name
-            judged = judged or stage.kind == "head"
-        nodes = wires[name].after
-    if builder is not None and not any(wire.views for wire in wires.values()):
+        nodes, padded, last = wired.after, wired.padded, name
+    if plan.graph is not None and builder is None:
         raise MerZooError(
-            f"graph: no stage uses the graph '{plan.graph.name if plan.graph else ''}'. Add a `layer` stage, or leave "
-            "`graph` out."
+            f"graph: no stage uses the graph '{plan.graph.name}'. Add a `layer` stage, or leave `graph` out."
         )
     return Wiring(builder, wires, first_joint)
 
 
+def _check_joint(stage: StageChoice, nodes: Group, padded: bool, place: str) -> None:
+    """Refuse to decide on padding, or on pairs of modalities."""
+    if padded:
+        raise MerZooError(f"{place}: {registry.a(stage.kind)} cannot judge padding. Put `padding: hidden` before it.")
+    if pairs := [node for node in nodes if "<" in node]:
+        raise MerZooError(
+            f"{place}: the states here are pairs, {', '.join(pairs)}. Gather them by a fusion `per: target` before."
+        )
+
+
 def _wire(
-    stage: StageChoice, nodes: Group, wires: Mapping[str, Wire], builder: GraphBuilder | None, place: str
+    stage: StageChoice,
+    nodes: Group,
+    wires: Mapping[str, Wire],
+    padded: bool,
+    builder: GraphBuilder | None,
+    place: str,
 ) -> Wire:
     kind = stage.kind
     if kind == "start":
-        return Wire(nodes, wires[stage.sources[0]].after)
-    if kind == "skip":
+        begun = wires[stage.sources[0]]
+        return Wire(nodes, begun.after, padded=begun.padded)
+    if kind == "padding":
+        if padded == (stage.padding == "shown"):
+            raise MerZooError(f"{place}: padding is {stage.padding} here already. Leave this stage out.")
+        return Wire(nodes, nodes, padded=not padded)
+    if kind in ("skip", "add"):
         for source in stage.sources:
             if set(wires[source].after) != set(nodes):
                 raise MerZooError(
                     f"{place}: stage '{source}' gives {', '.join(wires[source].after)}, but here the states are "
-                    f"{', '.join(nodes)}. Skip from a stage on the same side of the fusion."
+                    f"{', '.join(nodes)}. {kind.capitalize()} from a stage on the same side of the fusion."
                 )
-        return Wire(nodes, nodes)
+            if wires[source].padded != padded:
+                raise MerZooError(
+                    f"{place}: padding is {'hidden' if padded else 'shown'} behind stage '{source}', but not here. "
+                    "Put a `padding` stage between."
+                )
+        return Wire(nodes, nodes, padded=padded)
     chosen = tuple(node for node in nodes if stage.only is None or node in stage.only)
     if kind == "fusion":
         if not chosen:
             raise MerZooError(f"{place}: nothing to fuse: `only` names none of {', '.join(nodes)}.")
-        return Wire(nodes, (UTTERANCE,), (chosen,))
+        outputs = _mixed(chosen, stage.per, place)
+        return Wire(nodes, tuple(outputs.values()), tuple(outputs), outputs=outputs, padded=padded)
     if kind in ("layer", "edge_weight"):
+        if padded:
+            raise MerZooError(
+                f"{place}: the graph has no edges to padding. Put `padding: hidden` before this "
+                f"{kind.replace('_', ' ')}."
+            )
         views = _views(stage, chosen, builder, place)
         return Wire(nodes, nodes, tuple(views), views)
-    return Wire(nodes, nodes, (chosen,) if stage.shared and chosen else tuple((node,) for node in chosen))
+    return Wire(nodes, nodes, (chosen,) if stage.shared and chosen else tuple((n,) for n in chosen), padded=padded)
+
+
+def _mixed(nodes: Group, per: str | None, place: str) -> dict[Group, str]:
+    """Return which states a fusion mixes into which."""
+    if per is None:
+        return {nodes: UTTERANCE}
+    if per == "itself":
+        return {(node,): node for node in nodes}
+    gathered = [node for node in nodes if "<" in node]
+    if per == "target":
+        if not gathered:
+            raise MerZooError(
+                f"{place}: `per: target` gathers pairs, but here are {', '.join(nodes)}. Make pairs first."
+            )
+        targets = dict.fromkeys(node.partition("<")[0] for node in nodes)
+        return {tuple(n for n in nodes if n.partition("<")[0] == target): target for target in targets}
+    if gathered or nodes == (UTTERANCE,):
+        raise MerZooError(f"{place}: `per: {per}` pairs modalities, but here are {', '.join(nodes)}.")
+    pairs = [(a, b) for a in nodes for b in (a, *(n for n in nodes if n != a))]
+    if per == "other" and len(nodes) > 1:
+        pairs = [(a, b) for a, b in pairs if a != b]
+    return {(a,) if a == b else (a, b): f"{a}<{b}" for a, b in pairs}
 
 
 def _views(stage: StageChoice, nodes: Group, builder: GraphBuilder | None, place: str) -> dict[Group, ViewSpec]:
@@ -135,21 +203,13 @@ def _views(stage: StageChoice, nodes: Group, builder: GraphBuilder | None, place
     return {group: ViewSpec(group, names) for group in groups(nodes, chosen)}
 
 
-def _builder(plan: Plan, speakers: int) -> GraphBuilder | None:
+def _builder(graph: PartChoice, nodes: Group, speakers: int) -> GraphBuilder:
     """Make the graph builder; its node types are those that its first layer meets."""
-    if plan.graph is None:
-        return None
-    node_types: Group = tuple(plan.modalities)
-    for stage in plan.model.values():
-        if stage.kind == "fusion":
-            node_types = (UTTERANCE,)
-        elif stage.kind in ("layer", "edge_weight"):
-            break
-    card = registry.find("graph", plan.graph.name, "graph")
-    builder = registry.build(card, plan.graph.settings, {"node_types": node_types, "speakers": speakers}, "graph")
+    card = registry.find("graph", graph.name, "graph")
+    builder = registry.build(card, graph.settings, {"node_types": nodes, "speakers": speakers}, "graph")
     if not isinstance(builder, GraphBuilder):
         raise MerZooError(f"graph: {card.id} makes a {type(builder).__name__}, not a GraphBuilder.")
-    _refuse_strangers(builder, node_types, card.id)
+    _refuse_strangers(builder, nodes, card.id)
     return builder
 
 

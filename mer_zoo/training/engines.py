@@ -200,7 +200,7 @@ class StackedSeeds(Engine):
         return {n: torch.stack([p[n].detach() for p in named]).requires_grad_() for n in named[0]}
 
     def _changed(self) -> list[Tensor]:
-        return list(self.trained.values())
+        return [*self.trained.values(), *self.buffers.values()]
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
         planned = [vars(self.task.train.index(chosen, shape=shape)) for chosen in batches]
@@ -250,7 +250,7 @@ class StackedSeeds(Engine):
         """Fill the stack and every seed's own model."""
         for number, (model, kept) in enumerate(zip(self.models, weights, strict=True)):
             model.load_state_dict(kept, strict=False)  # buffers that are not saved are as they were made
-            for name, x in self.trained.items():
+            for name, x in (*self.trained.items(), *self.buffers.items()):
                 x.data[number] = kept[name]
 
 
@@ -279,8 +279,9 @@ def _obstacle(task: Task, step: Step, quality: str, done: str) -> str | None:
     if task.kernels is not None and task.kernels.foreign:
         return f"kernel {task.kernels.__name__} cannot be {done}"
     loss = registry.find("loss", task.plan.loss.name)
-    parts = [(stage.card, stage) for _, stage in step.model.named_stages() if stage.card is not None]
-    return next((f"{card.id} cannot be {done}" for card, x in [*parts, (loss, loss)] if not getattr(x, quality)), None)
+    parts = [(stage.card.id if stage.card else f"model.{name}", stage) for name, stage in step.model.named_stages()]
+    every = [*parts, (loss.id, loss)]
+    return next((f"{name} cannot be {done}" for name, x in every if not getattr(x, quality)), None)
 
 
 def seeds_that_fit(task: Task) -> int:

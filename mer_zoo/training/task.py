@@ -12,7 +12,7 @@ from mer_zoo.corpus import Corpus
 from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.data.normalising import Normaliser
 from mer_zoo.data.splits import Split, SplitRule
-from mer_zoo.errors import MerZooError
+from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.model.filling import versions
 from mer_zoo.model.model import Facts
@@ -58,7 +58,22 @@ class Task:
 
     @cached_property
     def facts(self) -> Facts:
-        """What parts may know of the data: never anything of the test labels."""
+        """What parts may know of the data: never anything of the test labels.
+
+        Raises:
+            MerZooError: no training utterance has a label, or the data lack a label column that the recipe judges.
+        """
+        columns = self.dataset.conversations[0].targets
+        for task, count in self.plan.tasks.items():
+            if task not in columns:
+                known = nearest(task, columns) or (f" It has {', '.join(columns)}." if columns else " It has none.")
+                raise MerZooError(
+                    f"tasks.{task}: dataset '{self.dataset.name}' has no label column '{task}'.{known} Use data that "
+                    "has it, or a recipe without this task."
+                )
+            largest = max(int(dialogue.targets[task].max()) for dialogue in self.dataset)
+            if largest >= count:
+                raise MerZooError(f"tasks.{task}: the recipe has {count} classes, but the data have a label {largest}.")
         classes = len(self.dataset.label_names)
         labels = np.concatenate([dialogue.labels for dialogue in self.dataset.select(self.split.train)])
         counts = np.bincount(labels[labels >= 0], minlength=classes)

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout
 
-Function = Literal["relu", "leaky_relu", "gelu", "tanh"]
+Function = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "leaky_relu": F.leaky_relu,
     "gelu": F.gelu,
+    "silu": F.silu,
     "tanh": torch.tanh,
 }
 
@@ -30,7 +31,7 @@ class Activation(nn.Module):
 
     Args:
         width: width of x (a fact).
-        function: `relu`, `leaky_relu`, `gelu` or `tanh`.
+        function: `relu`, `leaky_relu`, `gelu`, `silu` or `tanh`.
 
     Example:
         >>> import torch

@@ -36,7 +36,11 @@ class NodalAttention(nn.Module):
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Attend within each dialogue."""
         keys = layout.pad(x)
-        scores = torch.tanh(layout.pad(self.map(x)) @ keys.transpose(1, 2))
+        scores = self.scores(layout.pad(self.map(x)), keys)
         lowest = torch.finfo(scores.dtype).min
         weights = scores.masked_fill(~layout.is_utterance.unsqueeze(1), lowest).softmax(-1)
         return layout.unpad(weights @ keys)
+
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """Compare utterances: two `[B, L, width]` → `[B, L, L]`."""
+        return torch.tanh(query @ key.transpose(1, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,8 @@ class TransformerLayer(nn.Module):
     """One layer: attention and a feed-forward part, each with a residual.
 
     Inputs:
-        x: float `[N, width]`; layout; shown: bool `[B, L]`, keys that may be attended to.
+        x: float `[N, width]`; layout; shown: bool `[B, L]`, keys that may be attended to; sources: what x attends
+            to, each float `[N, width]`; none: itself.
     Outputs:
         float `[N, width]`.
     """
@@ -89,12 +91,18 @@ class TransformerLayer(nn.Module):
         self.widen, self.narrow = nn.Linear(width, feed_forward), nn.Linear(feed_forward, width)
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, layout: Layout, shown: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, shown: Tensor, sources: Sequence[Tensor] = ()) -> Tensor:
         """Run the layer; only attention itself sees padding."""
         if not self.first:
             x = self.norm(x)
-        padded = layout.pad(torch.cat([self.query(x), self.key(x), self.value(x)], -1))
-        q, k, v = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if sources:
+            rest = [layout.pad(torch.cat([self.key(s), self.value(s)], -1)) for s in sources]
+            mixed = (layout.pad(self.query(x)), *torch.cat(rest, 1).chunk(2, -1))
+            q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in mixed)
+            shown = shown.repeat(1, len(sources))
+        else:
+            padded = layout.pad(torch.cat([self.query(x), self.key(x), self.value(x)], -1))
+            q, k, v = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = attend(q, k, v, shown[:, None, None, :], self.drop.p if self.training else 0.0)
         h = x + self.drop(self.out(layout.unpad(attended.transpose(1, 2).flatten(-2))))
         inner = self.drop(F.gelu(self.widen(self.feed_norm(h)), approximate="tanh"))

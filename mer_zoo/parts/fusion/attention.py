@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout
-from mer_zoo.parts.fusion.widths import at_least_two, equal_width
+from mer_zoo.parts.fusion.widths import equal_width
 
 
 class Attention(nn.Module):
@@ -25,7 +25,7 @@ class Attention(nn.Module):
         widths: modality -> width, all equal (a fact).
 
     Raises:
-        MerZooError: the widths differ, or one modality alone.
+        MerZooError: the widths differ.
 
     Example:
         >>> states = {"text": torch.ones(4, 2), "audio": torch.ones(4, 2)}
@@ -35,12 +35,14 @@ class Attention(nn.Module):
 
     def __init__(self, widths: Mapping[str, int]) -> None:
         super().__init__()
-        at_least_two(widths)
         self.out_width = equal_width(widths, "weighed against each other")
         self.modalities = tuple(widths)
-        self.score = nn.Linear(self.out_width, self.out_width, bias=False)
+        alone = len(widths) == 1  # its share is 1 whatever its score
+        self.score = None if alone else nn.Linear(self.out_width, self.out_width, bias=False)
 
     def forward(self, states: Mapping[str, Tensor], layout: Layout | None) -> Tensor:
         """Weigh and add up."""
+        if self.score is None:
+            return states[self.modalities[0]]
         x = torch.stack([states[m] for m in self.modalities], -2)  # [N, modality, width]
         return (self.score(x).softmax(-2) * x).sum(-2)

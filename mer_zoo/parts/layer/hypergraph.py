@@ -52,7 +52,7 @@ class Hypergraph(nn.Module):
     ) -> None:
         super().__init__()
         self.out_width = width
-        self.bias = nn.Parameter(torch.zeros(depth, width))
+        self.biases = nn.ParameterList(torch.zeros(width) for _ in range(depth))
         self.normalise = normalise
         if normalise == "batch_position":
             if relations != ("same_modality", "same_utterance"):
@@ -68,7 +68,7 @@ class Hypergraph(nn.Module):
             scale = 1 / (members * members.shape[0])
         else:
             scale = self._published(edges, ones)
-        for bias in self.bias:
+        for bias in self.biases:
             summed = x + edges.aggregate_by_relation(ones, x)  # [relations, nodes, width]
             x = F.leaky_relu((summed * scale.unsqueeze(-1)).sum(0) + bias, 0.01)
         return x

@@ -1,0 +1,117 @@
+"""Every model of the zoo: as large as published, and sound on any data in the form that ships as the default."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from mer_zoo.batch.index import Shape
+from mer_zoo.corpus import Corpus
+from mer_zoo.data.conversation import Conversation
+from mer_zoo.model import filling, recipe
+from mer_zoo.model.assembly import assemble
+from mer_zoo.model.model import Facts, Model
+from mer_zoo.model.step import Step, companions
+
+WIDTHS = {"text": 12, "audio": 8, "visual": 6}
+MODELS = [name for name in recipe.names() if "/" not in name and recipe.read(name).recipe.learner is None]
+PUBLISHED = {  # parameters that the published implementations train, as counted by running them
+    "cogmen/iemocap": 26_848_602,
+    "corect/iemocap": 17_703_074,
+    "dag_erc/iemocap": 6_213_910 - 4 * 301,  # the attention's query half and bias, which cancel
+    "dag_erc/meld": 3_505_809 - 2 * 301,
+    "dialoguernn/iemocap": 8_880_406,
+    "dialoguernn/meld": 2_666_607,
+    "graphsmile/iemocap": 14_313_835,
+    "graphsmile/meld": 6_731_372,
+    "m3net/iemocap": 4_178_498,
+    "m3net/meld": 10_683_458,
+    "mm_dfn/iemocap": 1_556_506,
+    "mm_dfn/meld": 1_721_007,
+    "mmgcn/iemocap": 2_194_506,
+    "mmgcn/meld": 2_040_407,
+    "sdt/iemocap": 79_687_704,
+    "sdt/meld": 68_949_020,
+}
+
+
+def talk(length, speakers=2, seed=0, widths=WIDTHS, **more):
+    draw = np.random.default_rng(seed)
+    return Conversation(
+        f"talk {seed}",
+        tuple(f"S{turn % speakers}" for turn in range(length)),
+        draw.integers(6, size=length),
+        {m: draw.normal(size=(length, width)) for m, width in widths.items()},
+        **more,
+    )
+
+
+def made(name, modalities=tuple(WIDTHS), speakers=2, changes=()):
+    widths = {m: WIDTHS[m] for m in modalities}
+    plan = filling.fill(recipe.read(name, [f"modalities=[{','.join(modalities)}]", *changes]), widths)
+    facts = Facts(widths, speakers, 6, (1,) * 6)
+    return assemble(plan, facts, seed=1), companions(plan, facts)
+
+
+def judged(model, dialogues, shape=None):
+    corpus = Corpus(dialogues, model.builder, model.views)
+    shape = shape and corpus.shape(range(len(dialogues))) | shape(corpus)
+    with torch.no_grad():
+        return model.eval()(corpus.batch(corpus.index(range(len(dialogues)), shape=shape))).logits
+
+
+def larger(corpus):
+    """A shape with room for more dialogues, utterances, turns and edges than there are."""
+    edges = corpus.shape(range(3)).edges
+    return Shape(5, 23, 11, {name: count and count + 7 for name, count in edges.items()})
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_as_many_parameters_as_published(name):
+    file = recipe.read(name)
+    plan = filling.fill(file, file.recipe.modalities)
+    speakers, classes = (9, 7) if name.endswith("meld") else (2, 6)
+    with torch.device("meta"):
+        model = Model(plan, Facts(plan.modalities, speakers, classes, (1,) * classes))
+    assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_dialogue_is_judged_alike_alone_and_beside_others(name):
+    model, _ = made(name, speakers=3)
+    dialogues = [talk(5, seed=1), talk(9, 3, seed=2), talk(1, seed=3)]
+    together = judged(model, dialogues, larger)[:15]
+    alone = torch.cat([judged(model, [dialogue]) for dialogue in dialogues])
+    torch.testing.assert_close(together, alone, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_any_modalities_learn(name):
+    for count in (1, 2, 3):
+        for chosen in itertools.combinations(WIDTHS, count):
+            model, others = made(name, chosen)
+            dialogues = [talk(4, widths={m: WIDTHS[m] for m in chosen})]
+            step = Step(model, *others)
+            step.backward(*step(Corpus(dialogues, model.builder, model.views).batch([0])))
+            assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+            assert sum(p.grad is not None and bool(p.grad.any()) for p in model.parameters()) > 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_long_dialogues_and_thirty_speakers(name):
+    model, _ = made(name, speakers=30)
+    logits = judged(model, [talk(130, 30), talk(1, seed=1)])
+    assert logits.shape == (131, 6)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_masked_changes_nothing(name):
+    model, _ = made(name)
+    mask = {"audio": [True, False, True, False]}
+    first = talk(4, present=mask)
+    features = {m: x.copy() for m, x in first.features.items()}
+    features["audio"][1] = 99.0
+    second = Conversation("other", first.speakers, first.labels, features, present=mask)
+    assert judged(model, [first]).equal(judged(model, [second]))
