@@ -9,9 +9,13 @@ DGL2 := .venv-dgl2/bin
 compare: .venv/ready
 	$(BIN)/mer-zoo compare --output runs
 
+# a worker per processor, one thread each; a file's tests stay together, for they share what is costly to make
+TESTS := OMP_NUM_THREADS=1
+SPREAD := --numprocesses auto --dist loadfile
+
 test: lint .venv-dgl2/ready
-	$(BIN)/python -m pytest
-	$(DGL2)/python -m pytest tests/test_kernels.py tests/test_graphs.py tests/test_parity.py mer_zoo/graph mer_zoo/kernel
+	$(TESTS) $(BIN)/python -m pytest $(SPREAD)
+	$(TESTS) $(DGL2)/python -m pytest $(SPREAD) tests/test_kernels.py tests/test_graphs.py tests/test_parity.py mer_zoo/graph mer_zoo/kernel
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --builder html docs site
