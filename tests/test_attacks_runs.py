@@ -264,7 +264,7 @@ class Killer(nn.Module):
         self.out_width = width
 
     def forward(self, x, dialogues):
-        if len(x) > 10:  # not on the two tiny dialogues
+        if self.training:  # the assembly tries it in evaluation mode
             os.kill(os.getpid(), signal.SIGKILL)
         return x
 """

@@ -188,5 +188,5 @@ def test_a_part_that_fails_is_named_at_assembly(monkeypatch):
     monkeypatch.setattr(registry.lookup, "_registered", {})
     registry.register("encoder", Touchy)
     text = refusal({**PROJECT, "rest": {"encoder": "touchy"}, **END}, graph=None)
-    assert text.startswith("model.rest: encoder/touchy fails here, on two tiny dialogues:")
+    assert text.startswith("model.rest: encoder/touchy fails here, on two random dialogues:")
     assert "`mer-zoo check encoder/touchy` says whether the part itself is sound" in text

@@ -12,6 +12,7 @@ from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.data.splits import split_dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import filling, recipe, saving
+from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Model
 from mer_zoo.results.result import read_result, write_result
 from mer_zoo.training.experiment import Experiment
@@ -168,14 +169,14 @@ def test_damaged_models_are_refused(trained, tmp_path):
 
 
 class BreaksLater(nn.Linear):
-    """Works on the two tiny dialogues of the assembly, and fails on longer ones."""
+    """Works at assembly, which runs it in evaluation mode, and fails in training."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width)
         self.out_width = width
 
     def forward(self, x, layout):
-        if layout.rows.shape[1] > 3:
+        if self.training and layout.rows.shape[1] > 3:
             raise IndexError("index 3 is out of bounds")
         return super().forward(x)
 
@@ -293,3 +294,22 @@ def test_a_model_file_runs_no_code_that_is_not_trusted(small, tmp_path):
         saving.load(tmp_path / "m", trust=[name])
     file.write_text(STRANGER)
     assert saving.load(tmp_path / "m", trust=[name]).run == "run"
+
+
+class ShortTable(nn.Embedding):
+    """A position table too short for the data."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(4, width)
+        self.out_width = width
+
+    def forward(self, x, layout):
+        return x + super().forward(layout.position)
+
+
+def test_a_table_that_is_too_short_for_the_data_is_refused_before_training(small, monkeypatch):
+    monkeypatch.setattr(registry.lookup, "_registered", {})
+    registry.register("encoder", ShortTable)
+    cell = task(small, "bilstm", "model.context.encoder=short_table")
+    with pytest.raises(MerZooError, match=r"model\.context: encoder/short_table fails here, on two random dialogues"):
+        assemble(cell.plan, cell.facts)

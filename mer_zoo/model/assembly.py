@@ -1,4 +1,4 @@
-"""From a plan to a model that is known to run: weights drawn from a seed, and one step on two tiny dialogues."""
+"""From a plan to a model that is known to run: weights drawn from a seed, and one step on two random dialogues."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def assemble(plan: Plan, facts: Facts, seed: int = 0) -> Model:
         seed: decides the weights.
 
     Raises:
-        MerZooError: stages, loss or balancing that do not fit together, found by a step on two tiny dialogues.
+        MerZooError: stages, loss or balancing that do not fit together, found by a step on two random dialogues.
 
     Example:
         >>> from mer_zoo.model import filling, recipe
@@ -41,7 +41,7 @@ def assemble(plan: Plan, facts: Facts, seed: int = 0) -> Model:
 
 
 def rehearse(model: Model, plan: Plan, facts: Facts) -> None:
-    """Run one step of a model on two tiny dialogues, so that parts which do not fit are refused; the model stays as is.
+    """Run a step of a model on two random dialogues, one as long as the longest; parts that do not fit are refused.
 
     Raises:
         MerZooError: a stage, the loss or the balancing refuses its inputs or fails on them, with its place.
@@ -58,7 +58,7 @@ def rehearse(model: Model, plan: Plan, facts: Facts) -> None:
         step.backward(*step(batch))
     except Exception as error:
         known = isinstance(error, MerZooError)
-        raise explained(error, step, plan, ", on two tiny dialogues") from (None if known else error)
+        raise explained(error, step, plan, ", on two random dialogues") from (None if known else error)
     model.zero_grad(set_to_none=True)
     model.train()
 
@@ -73,7 +73,7 @@ def _two_dialogues(model: Model, facts: Facts) -> ConversationBatch:
             {m: draw.normal(size=(length, width)) for m, width in facts.widths.items()},
             targets={task: draw.integers(classes, size=length) for task, classes in model.plan.tasks.items()},
         )
-        for length in (3, 2)
+        for length in (max(3, facts.longest), 2)
     ]
     try:
         return Corpus(dialogues, model.builder, model.views).batch([0, 1])

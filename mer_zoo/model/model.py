@@ -28,12 +28,14 @@ class Facts:
         widths: modality -> width of its features.
         speakers, classes: how many there are.
         class_counts: training utterances of each class.
+        longest: utterances of the longest dialogue that is trained, validated or tested on.
     """
 
     widths: Mapping[str, int]
     speakers: int
     classes: int
     class_counts: tuple[int, ...] = ()
+    longest: int = 3
 
 
 class Model(nn.Module):

@@ -117,7 +117,7 @@ def explained(error: Exception, step: Step, plan: Plan, when: str = "") -> MerZo
     Args:
         error: what was raised within `step`.
         step, plan: what ran.
-        when: such as ", on two tiny dialogues".
+        when: such as ", on two random dialogues".
     """
     place = step.culprit(error)
     if isinstance(error, MerZooError):

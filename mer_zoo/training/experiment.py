@@ -80,7 +80,7 @@ class Experiment:
         return Task(self.name, self.plan, dataset, split, self.fold, self.device, split_rule=self.split_rule)
 
     def rehearse(self) -> None:
-        """Make the model and run it on two tiny dialogues, so that what does not fit is refused before any training.
+        """Make the model and run it on two random dialogues, so that what does not fit is refused before any training.
 
         Raises:
             MerZooError: a part, or parts that do not fit together.

@@ -77,7 +77,8 @@ class Task:
         classes = len(self.dataset.label_names)
         labels = np.concatenate([dialogue.labels for dialogue in self.dataset.select(self.split.train)])
         counts = np.bincount(labels[labels >= 0], minlength=classes)
-        return Facts(self.plan.modalities, self.dataset.max_speakers, classes, tuple(counts.tolist()))
+        longest = max(len(dialogue) for dialogue in self.dataset)
+        return Facts(self.plan.modalities, self.dataset.max_speakers, classes, tuple(counts.tolist()), longest)
 
     @cached_property
     def wiring(self) -> Wiring:
