@@ -203,7 +203,7 @@ class Plain:
         """Run the model on training dialogues; returns its output and the labels."""
         batch = self.task.train.batch(dialogues)
         speakers = [self.speakers[i] for i in dialogues]
-        flow = Flow(batch, {m: batch.features[m] for m in self.model.modalities})
+        flow = Flow(batch, {m: batch.features[m] for m in self.model.modalities}, batch.layout)
         edges: dict[str, Any] = {}
         for stage in self.model.stages.values():
             part = next(iter(stage.parts.values()), None)

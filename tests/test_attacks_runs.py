@@ -341,7 +341,7 @@ class Mine(nn.Module):
         self.out_width = width
 
     def forward(self, x, dialogues):
-        if len(x) > 10:
+        if self.training:
             return {}["lost"]
         return x
 """

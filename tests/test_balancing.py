@@ -79,7 +79,7 @@ def test_ogm_ge_computes_the_published_numbers(case, alpha):
     for variant in ("OGM", "OGM_GE"):
         w, features, unimodal, output = audio_visual(numbers, case)
         part = OGMGE(("audio", "visual"), 5, alpha=alpha, noise=variant == "OGM_GE", epochs=51)
-        part.on_features(alone(unimodal), Flow(SimpleNamespace(labels=labels), features))
+        part.on_features(alone(unimodal), Flow(SimpleNamespace(labels=labels), features, None))
         F.cross_entropy(output.logits, labels).backward()
         after = f"{case}.{variant}.alpha{alpha}"
         for m, short in (("audio", "a"), ("visual", "v")):
@@ -102,7 +102,7 @@ def test_ogm_ge_rests_after_its_epochs():
     w, features, unimodal, output = audio_visual(numbers, "concat.audio_ahead")
     part = OGMGE(("audio", "visual"), 5, epochs=51)
     part.on_epoch_start(51, lambda count: [])
-    part.on_features(alone(unimodal), Flow(SimpleNamespace(labels=numbers["input.label"]), features))
+    part.on_features(alone(unimodal), Flow(SimpleNamespace(labels=numbers["input.label"]), features, None))
     F.cross_entropy(output.logits, numbers["input.label"]).backward()
     part.after_backward({m: [w[f"{m}_net.weight"]] for m in ("audio", "visual")})
     wanted = numbers["concat.audio_ahead.OGM.alpha0.1.epoch51_outside_window.grad_after.audio_net.weight"]
@@ -147,7 +147,7 @@ def test_opm_computes_the_published_numbers(ahead, case, detach):
     halves = dict(zip("12", head.detach().chunk(2, -1), strict=True))
 
     unimodal = {m: features[m] @ halves[m].T + bias.detach() / 2 for m in "12"}
-    flow = part.on_features(alone(unimodal), Flow(tiny(("1", "2"), features, labels), features))
+    flow = part.on_features(alone(unimodal), Flow(tiny(("1", "2"), features, labels), features, None))
     output = Output(torch.cat([flow.states["1"], flow.states["2"]], -1) @ head.T + bias, {}, flow.states, flow.notes)
     judged = part.on_labels(labels, output)
     total = part.total_loss(NLL((1,) * 5)(output, judged), output, judged)
@@ -484,7 +484,7 @@ def test_modality_dropout_drops_whole_dialogues_at_its_rate():
     torch.manual_seed(0)
     part, _, batch = setting("modality_dropout", ("text", "audio"), rate={"text": 0.5})
     ones = {m: torch.ones(len(batch), 2) for m in ("text", "audio")}
-    flow = Flow(batch, ones)
+    flow = Flow(batch, ones, batch.layout)
     seen = torch.stack([part.on_features(None, flow).states["text"][:, 0] for _ in range(2000)])
     torch.testing.assert_close(seen.unique(), torch.tensor([0, 1 / 0.75]))
     assert (seen[:, :7] == seen[:, :1]).all()  # the seven utterances of the first dialogue share a fate

@@ -23,7 +23,7 @@ for relation in model.builder.relations:
 
 batch = Corpus([dialogue], model.builder, model.views).batch([0])
 print(f"relations      {len(batch.views)} views of {len(model.views)} kinds of stage and modality")
-flow = Flow(batch, {m: batch.features[m] for m in model.modalities})
+flow = Flow(batch, {m: batch.features[m] for m in model.modalities}, batch.layout)
 for name, stage in model.stages.items():
     flow = stage(flow)
     print(f"{name:<14} " + ", ".join(f"{node} {tuple(x.shape)}" for node, x in flow.states.items()))
