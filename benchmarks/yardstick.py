@@ -209,8 +209,8 @@ class Plain:
             part = next(iter(stage.parts.values()), None)
             plain = {Transformer, BiLSTM, DifferentialGAT, GCNII, RGCN, GraphConv, Arccos, Bilinear}
             if type(part) in plain:
-                flow = replace(flow, states=self._stage(stage, flow.states, speakers, edges))
-                flow.saved[stage.name] = flow.states
+                states = self._stage(stage, flow.states, speakers, edges)
+                flow = replace(flow, states=states, saved={**flow.saved, stage.name: (states, flow.layout)})
             else:
                 flow = stage(flow)
         return Output(flow.states["utterance"], flow.modality_logits, {}), batch.labels

@@ -18,7 +18,7 @@ from mer_zoo.errors import nearest
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
-OURS = (Path(__file__).parents[1], *(Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib", "platlib")))
+_OURS = (Path(__file__).parents[1], *(Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib", "platlib")))
 """Where the code of the library and of what it stands on lies."""
 
 WORDS = {"dict_type": "a mapping", "model_type": "a mapping", "list_type": "a list", "string_type": "text"}
@@ -109,7 +109,7 @@ def raised(error: BaseException) -> str:
     foreign = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not any(Path(frame.filename).is_relative_to(folder) for folder in OURS)
+        if not any(Path(frame.filename).is_relative_to(folder) for folder in _OURS)
     ]
     return f"{message} ({foreign[-1].filename}:{foreign[-1].lineno})" if foreign else message
 
