@@ -457,3 +457,17 @@ def test_a_dgl_that_does_not_import_is_named(small_folder, tmp_path):
     assert "does not import: OSError: libtorch.so: cannot open. `mer-zoo doctor`" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("other", [{"protocol": "test-oracle"}, {"split": {"validation": "last"}}])
+def test_a_folder_of_one_protocol_never_serves_another(small_folder, tmp_path, other):
+    plan = {"title": "t", "data": [str(small_folder)], "models": {"a": "bilstm"}, "seeds": 1, "change": QUICK}
+    there = []
+    listener = Listener(start=lambda total, done: there.append(done))
+    for wanted in (plan, plan, plan | other, plan | other):
+        results, failures = execute(
+            suites.experiments(suites.checked(wanted)), tmp_path / "runs", workers=1, listener=listener
+        )
+        assert failures == []
+        assert results[0].protocol == wanted.get("protocol", "validation")
+    assert there == [0, 1, 0, 1]
