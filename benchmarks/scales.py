@@ -45,8 +45,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=1, help="draws of scales")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--normalise", nargs="+", default=["train", "none"], help="ways to compare")
     options = parser.parse_args()
-    rows = [(recipe, way) for recipe in RECIPES for way in ("train", "none")]
+    rows = [(recipe, way) for recipe in RECIPES for way in options.normalise]
     draws = [None, *range(options.draws)]
     cells = [(recipe, draw, seed, options.epochs, way) for recipe, way in rows for draw in draws
              for seed in range(options.seeds)]  # fmt: skip

@@ -39,7 +39,7 @@ nitpick_ignore_regex = [
 ]
 suppress_warnings = ["ref.python"]  # an annotation's short name that two modules define
 
-autodoc_default_options = {"members": True, "ignore-module-all": True}
+autodoc_default_options = {"members": True, "ignore-module-all": True, "no-value": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autosummary_ignore_module_all = True
