@@ -19,6 +19,7 @@ from mer_zoo import __version__
 from mer_zoo.commands import terminal
 from mer_zoo.errors import MerZooError, nearest
 
+# the module of every command; no docstring, or the reference would print where each module lies
 COMMANDS: dict[str, Any] = {
     name: import_module(f"mer_zoo.commands.{name}{'_' * keyword.iskeyword(name)}")
     for name in (
@@ -26,7 +27,6 @@ COMMANDS: dict[str, Any] = {
         "check", "doctor",
     )
 }  # fmt: skip
-"""The module of every command."""
 
 
 class _Parser(argparse.ArgumentParser):
