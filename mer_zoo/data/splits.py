@@ -101,8 +101,8 @@ def split_dataset(dataset: Dataset, fold: int = 0, rule: SplitRule | None = None
         rest, given, test = _test(dataset, fold, rule)
         if given and rule.validation == "given":
             return Split(rest, given, test)
-        held = set(given)
-        pool = tuple(d.id for d in dataset if d.id in held or d.id in set(rest)) if given else rest
+        kept = {*given, *rest}
+        pool = tuple(dialogue.id for dialogue in dataset if dialogue.id in kept) if given else rest
         train, validation = _carve(pool, rule, _classes(dataset))
     except MerZooError as error:
         raise MerZooError(f"dataset '{dataset.name}': {error}") from None
@@ -136,7 +136,8 @@ def _test(dataset: Dataset, fold: int, rule: SplitRule) -> tuple[tuple[str, ...]
     if rule.test == "folds" or given.keys() == {"all"}:
         pool = given["all"] if given.keys() == {"all"} else tuple(dialogue.id for dialogue in dataset)
         test = k_folds(pool, rule.folds, rule.seed, _classes(dataset))[fold]
-        return tuple(name for name in pool if name not in set(test)), (), test
+        held_out = set(test)
+        return tuple(name for name in pool if name not in held_out), (), test
     if given.keys() in ({"train", "validation", "test"}, {"train", "test"}):
         return given["train"], given.get("validation", ()), given["test"]
     raise MerZooError(
@@ -156,10 +157,10 @@ def _groups(dataset: Dataset, rule: SplitRule) -> list[tuple[tuple[str, ...], fr
     voices = {dialogue.id: set(dialogue.speakers) for dialogue in dataset}
     found = []
     for name in sorted(members):
-        test = tuple(members[name])
+        test = dict.fromkeys(members[name])
         heard = set().union(*(voices[one] for one in test)) if rule.test == "speakers" else set()
         barred = frozenset(one for one, speakers in voices.items() if one in test or speakers & heard)
-        found.append((test, barred))
+        found.append((tuple(test), barred))
     return found
 
 
