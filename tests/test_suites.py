@@ -1,6 +1,7 @@
 """Suites as their files give them, and what a suite would run before it does."""
 
 import json
+import os
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 from mer_zoo.commands.progress import Bar
 from mer_zoo.comparison import suite as suites
 from mer_zoo.comparison.forecast import Row, clock, forecast, sentence
+from mer_zoo.comparison.workers import spread
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import recipe
 from tests.test_cli import run
@@ -147,3 +149,22 @@ def test_the_bar_counts_failures_and_says_when_all_is_done(monkeypatch):
         bar.run(failure)
         assert "left" not in task.fields["rate"]
         assert task.fields["note"].startswith("3 failed so far")
+
+
+def test_every_gpu_gets_a_worker_that_sees_it_alone(monkeypatch):
+    from dataclasses import replace
+
+    from mer_zoo.comparison.executing import _devices
+    from mer_zoo.training.experiment import prepare
+
+    one = prepare("majority", "synthetic")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    assert _devices([replace(one, device="cuda")]) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    assert _devices([replace(one, device="cuda:1")]) == [{}]  # one GPU: in this process
+    assert _devices([one]) == []
+
+
+def test_a_worker_has_the_variables_it_is_given():
+    variables = [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    answers = {answer for _, answer in spread(os.getenv, ["CUDA_VISIBLE_DEVICES"] * 8, 2, variables)}
+    assert answers <= {"2", "5"} != set()
