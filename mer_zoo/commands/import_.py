@@ -11,7 +11,9 @@ from mer_zoo.commands import terminal
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    command.add_argument("layout", metavar="LAYOUT", help="npz, mmgcn-iemocap, mmgcn-meld, sdt-iemocap or sdt-meld")
+    command.add_argument(
+        "layout", metavar="LAYOUT", help="npz, mmgcn-iemocap, mmgcn-meld, sdt-iemocap, sdt-meld, graphsmile-meld"
+    )
     command.add_argument("file", metavar="FILE", type=Path, help="the feature file")
     command.add_argument("--output", metavar="FOLDER", type=Path, help="container to write (the file's stem)")
     command.add_argument("--name", help="what reports call the dataset (the file's stem)")

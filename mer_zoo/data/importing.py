@@ -24,7 +24,8 @@ def import_dataset(layout: str, path: str | os.PathLike[str], name: str | None =
     """Read a file of the named layout, check it once, and let what was found follow the data as its warnings.
 
     Args:
-        layout: `npz` (one row per utterance), `mmgcn-iemocap`, `mmgcn-meld`, `sdt-iemocap` or `sdt-meld`.
+        layout: `npz` (one row per utterance), `mmgcn-iemocap`, `mmgcn-meld`, `sdt-iemocap`, `sdt-meld` or
+            `graphsmile-meld`.
         path: the file.
         name: the dataset's name; by default the file's (`npz`) or the layout's.
 
