@@ -168,7 +168,9 @@ class Corpus:
             for name, (kernel, view, _) in self._kernels.items()
         }
         return BatchIndex(
-            self._upload(corpus_rows), self._upload(chosen), self._upload(rows), self._upload(cells), edges
+            *map(self._upload, (corpus_rows, chosen, rows, cells)),
+            edges,
+            tuple(np.bincount(place, minlength=1).tolist()),
         )
 
     def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
@@ -176,7 +178,12 @@ class Corpus:
         index = dialogues if isinstance(dialogues, BatchIndex) else self.index(dialogues)
         rows = index.utterances
         structure = Layout(
-            self._speaker[rows], self._position[rows], self._length[index.dialogues], index.rows, index.cells
+            self._speaker[rows],
+            self._position[rows],
+            self._length[index.dialogues],
+            index.rows,
+            index.cells,
+            index.going,
         )
         bound = {
             name: kernel(view, tables, index, index.edges[name])
