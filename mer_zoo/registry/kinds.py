@@ -44,6 +44,11 @@ KINDS: dict[str, Kind] = {
         checks="mer_zoo.checking.sources:datasets",
         function=True,
     ),
+    "importer": Kind(
+        title="Importers",
+        contract="a file's `Path` → `Dataset`; `example(folder)` writes such a file; `reads` says what it is, if known",
+        checks="mer_zoo.checking.sources:importers",
+    ),
     "extractor": Kind(
         title="Extractors",
         contract="utterances of a dialogue → float32 `[utterances, out_width]`; has `modality` and `out_width`",
