@@ -218,7 +218,7 @@ def _refuse_missing(plan: Plan, packages: Mapping[str, str], path: Path) -> None
             raise MerZooError(f"{path}: {changed}. {remedy} Or train it anew.")
 
 
-def _refuse_strangers((plan: Plan, trust: Collection[str], path: Path) -> None:
+def _refuse_strangers(plan: Plan, trust: Collection[str], path: Path) -> None:
     """Refuse parts by file or module that the caller did not name, before any of their code runs."""
     named = [(kind, part.name) for kind, part in plan.parts() if ":" in part.name]
     if strangers := sorted({name for _, name in named if name not in trust}):
