@@ -91,7 +91,7 @@ class _Header(Strict):
     run: str
     seed: int
     fold: int | None
-    packages: dict[str, str] = {}
+    packages: dict[str, str] = pydantic.Field(default_factory=dict)
 
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> _Header:
