@@ -114,20 +114,22 @@ class Corpus:
     ) -> None:
         from mer_zoo.graph.lowering import ViewSpec, lower, select
         from mer_zoo.kernel.choice import cheapest
+        from mer_zoo.kernel.segment import Segment
 
         specs = [
             v if isinstance(v, ViewSpec) else ViewSpec(tuple(v[0]), select(v[1], builder.relations, "view"))
             for v in views
         ]
         lowered = lower([builder(dialogue) for dialogue in conversations], specs, builder.relations)
-        names: dict[int, str] = {}
+        names: dict[tuple[int, type[Kernel]], str] = {}
         for spec, view in lowered.items():
-            if id(view) not in names:
-                names[id(view)] = str(len(names))
-                kernel = kernels or cheapest(view)
-                tables = {key: value.to(self.device) for key, value in kernel.tables(view).items()}
-                self._kernels[names[id(view)]] = (kernel, view, tables)
-            self._names[spec] = names[id(view)]
+            kernel = kernels or (Segment if spec.listed else cheapest(view))
+            key = (id(view), kernel)
+            if key not in names:
+                names[key] = str(len(names))
+                tables = {name: value.to(self.device) for name, value in kernel.tables(view).items()}
+                self._kernels[names[key]] = (kernel, view, tables)
+            self._names[spec] = names[key]
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -15,7 +15,7 @@ from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model.changes import Change, changes_from
 from mer_zoo.model.plan import Name, PartChoice, StageChoice, Strict, Training
-from mer_zoo.registry import document, resources
+from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.faults import described, short
 
 LONGEST_CHAIN = 16  # recipes that extend one another
@@ -151,7 +151,9 @@ def _place(pages: Sequence[document.Document], changes: Sequence[Change], locati
 
 
 def names() -> list[str]:
-    """Return the recipes that ship: `model` for `model/default.yaml`, `model/variant` for the others.
+    """Return the recipes that ship, and those of plugins.
+
+    They are called `model` for `model/default.yaml`, `model/variant` for the others; a plugin's begin with its name.
 
     Example:
         >>> "amb_dsgdn" in names(), "amb_dsgdn/iemocap" in names()
@@ -162,12 +164,13 @@ def names() -> list[str]:
     for path in sorted(root.glob("*/*.yaml")):
         if path.parent.name not in ("suites", "parity", "results"):
             found.append(path.parent.name if path.stem == "default" else f"{path.parent.name}/{path.stem}")
-    return sorted(found)
+    return sorted({*found, *plugins.files("recipes")})
 
 
 def title(name: str) -> str:
     """Return the title of a recipe."""
-    return str(document.plain(find(name).read_text(encoding="utf-8")).get("title", ""))
+    data = document.read(find(name)).data
+    return str(data.get("title", "")) if isinstance(data, dict) else ""
 
 
 def find(name: str) -> Path:
@@ -177,6 +180,8 @@ def find(name: str) -> Path:
         if os.path.isfile(path):
             return path
         raise MerZooError(f"{short(name)}: {'a folder, not a file' if os.path.isdir(path) else 'no such file'}.")
+    if name in plugins.files("recipes"):
+        return plugins.files("recipes")[name]
     if name in names():
         root = resources.folder("baselines") / name
         return root / "default.yaml" if root.is_dir() else root.with_suffix(".yaml")
