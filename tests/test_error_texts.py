@@ -300,6 +300,8 @@ loss: nil
         yield "a part that fails", built(**project, odd={"encoder": "flat"}, **end)
     with _registered("graph", Raising):
         yield "a graph that refuses", built("raising", **project, hop=graph_conv, **end)
+    apart = {"judge": {"head": "linear"}, "sum": {"fusion": "logit_sum"}}
+    yield "a loss that contrasts what is judged", built(**project, **apart, loss="focal_contrastive")
     yield "a loss that needs heads", built(**project, **end, loss="self_distillation")
     yield "the other loss that needs heads", built(**project, **end, loss="unimodal_squared")
     yield "a balancing that needs heads", built(**project, **end, balancing="mmpareto")
@@ -364,6 +366,8 @@ loss: nil
     yield "gat: heads", lambda: make("layer", "gat", heads=3, out_width=10)
     yield "hypergraph: numbering", lambda: make("layer", "hypergraph", normalise="batch_position")
     yield "nll: weights", lambda: make("loss", "nll", class_weights=[1.0])
+    yield "focal_contrastive: shares", lambda: make("loss", "focal_contrastive", contrast=0.8)
+    yield "focal_contrastive: focus", lambda: make("loss", "focal_contrastive", focus=0.5)
     yield "self_distillation: temperature", lambda: make("loss", "self_distillation", temperature=0.0)
     yield "kernel: several edges", lambda: Corpus([DIALOGUE], Raising(("text",)), [(("text",), "*")], kernels=Dense)
     # new parts and checks

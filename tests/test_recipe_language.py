@@ -87,11 +87,12 @@ def test_a_wildcard_without_a_match_is_refused_with_the_nearest_name(tmp_path):
         ("pair", ["text<text", "text<audio", "audio<audio", "audio<text"]),
         ("other", ["text<audio", "audio<text"]),
         ("itself", ["text", "audio"]),
+        ("each", ["text", "audio"]),
     ],
 )
 def test_pairs_are_made_and_gathered(tmp_path, per, expected):
     model = {**PROJECT, "meet": {"fusion": "concat", "per": per}}
-    gather = {} if per == "itself" else {"gather": {"fusion": "concat", "per": "target"}}
+    gather = {} if per in ("itself", "each") else {"gather": {"fusion": "concat", "per": "target"}}
     made = plan(tmp_path, {**model, **gather, **END})
     wiring = wire(made, 2)
     assert list(wiring.wires["meet"].after) == expected
@@ -112,6 +113,15 @@ def test_a_target_sees_its_source(tmp_path):
     projected = flow.saved["project"][0]
     torch.testing.assert_close(flow.states["text"], projected["text"])
     torch.testing.assert_close(flow.states["audio"], projected["audio"])
+
+
+def test_each_modality_stands_before_all_others(tmp_path):
+    widths = {"text": 6, "audio": 4, "visual": 2}
+    made = plan(tmp_path, {**PROJECT, "meet": {"fusion": "concat", "per": "each"}, **END}, widths)
+    groups = wire(made, 2).wires["meet"].groups
+    assert groups == (("text", "audio", "visual"), ("audio", "text", "visual"), ("visual", "text", "audio"))
+    alone = plan(tmp_path, {"meet": {"fusion": "concat", "per": "each"}, **END}, {"text": 6})
+    assert wire(alone, 2).wires["meet"].outputs == {("text",): "text"}
 
 
 def test_one_modality_alone_pairs_with_itself(tmp_path):

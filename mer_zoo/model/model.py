@@ -109,7 +109,7 @@ class Model(nn.Module):
             joint = joint or name == self.first_joint
             if joint:
                 flow = stage(flow)
-        return Output(flow.states[UTTERANCE], flow.modality_logits, features, flow.notes, dict(flow.tasks))
+        return Output(flow.states[UTTERANCE], flow.modality_logits, features, flow.notes, dict(flow.tasks), flow.judged)
 
     def unimodal(self, flow: Flow) -> States:
         """Return the logits each modality would decide by alone.

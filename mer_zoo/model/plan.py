@@ -85,7 +85,8 @@ class StageChoice(Strict):
         shared: one instance for all node types instead of one for each.
         per: what a fusion mixes instead of everything into the utterance. `pair`: each ordered pair of modalities,
             itself included, into states named `text<audio` (text, as seen from audio); `other`: the same without
-            itself, except where there is but one; `itself`: each alone; `target`: all states of a target (`text<...`).
+            itself, except where there is but one; `itself`: each alone; `each`: each with all others behind it;
+            `target`: all states of a target (`text<...`).
         task: label column that a head judges beside the emotion; its logits are for the loss alone.
         repeat: run the stage so often, each time with weights of its own, as NAME_1, NAME_2, ...
     """
@@ -102,7 +103,7 @@ class StageChoice(Strict):
     only: list[str] | None = None
     relations: str | list[str] | None = None
     shared: bool = False
-    per: Literal["pair", "other", "itself", "target"] | None = None
+    per: Literal["pair", "other", "itself", "each", "target"] | None = None
     task: str | None = None
     repeat: pydantic.PositiveInt | None = None
 

@@ -175,6 +175,8 @@ def _mixed(nodes: Group, per: str | None, place: str) -> dict[Group, str]:
         return {tuple(n for n in nodes if n.partition("<")[0] == target): target for target in targets}
     if gathered or nodes == (UTTERANCE,):
         raise MerZooError(f"{place}: `per: {per}` pairs modalities, but here are {', '.join(nodes)}.")
+    if per == "each":
+        return {(node, *(n for n in nodes if n != node)): node for node in nodes}
     pairs = [(a, b) for a in nodes for b in (a, *(n for n in nodes if n != a))]
     if per == "other" and len(nodes) > 1:
         pairs = [(a, b) for a, b in pairs if a != b]
