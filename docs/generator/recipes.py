@@ -69,8 +69,9 @@ def pages() -> Pages:
             "# Models",
             "A model is a recipe: stages of [parts](../catalogue/index.md) in the order the data meets them. A recipe "
             "named after a dataset is the published model, number for number; the one without is sized for small data.",
+            "Which parts the models share: [](family.md).",
             table(["recipe", "title", "paper", "features", "status"], rows),
-            toctree(recipe_anchor(name) for name in recipe.names()),
+            toctree(["family", *(recipe_anchor(name) for name in recipe.names())]),
         ]
     )
     return made
