@@ -9,8 +9,8 @@ import site_building
 sys.path.insert(0, str(site_building.ROOT))
 
 pytest.importorskip("pygments")
-from docs.generator import family  # noqa: E402
-from mer_zoo.model import recipe  # noqa: E402
+from docs.generator import family
+from mer_zoo.model import recipe
 
 
 def told(lines):
