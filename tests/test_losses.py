@@ -109,7 +109,7 @@ def test_sure_and_wrong_is_finite(name):
     assert z.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["self_distillation", "unimodal_squared"])
+@pytest.mark.parametrize("name", ["self_distillation", "unimodal_squared", "unimodal_sum"])
 def test_losses_that_need_heads_say_so(name):
     with pytest.raises(MerZooError, match=f"loss/{name}: the model has no head per modality"):
         make(name)(Output(torch.zeros(2, 4), {}, {}), torch.tensor([0, 1]))
@@ -186,3 +186,14 @@ def test_no_two_utterances_of_one_class_are_no_contrast():
 def test_shares_and_exponents_out_of_range_are_refused(settings):
     with pytest.raises(MerZooError, match=next(iter(settings))):
         FocalContrastive((1, 1), **settings)
+
+
+def test_every_head_has_its_share():
+    z, output = outputs(4)
+    labels, facts = torch.tensor([0, 3, -1, 2]), (3, 1, 1, 2)
+    nll = registry.build(registry.find("loss", "nll"), {}, {"class_counts": facts})
+    wanted = nll(output, labels) + 0.25 * sum(nll(Output(x, {}, {}), labels) for x in z[1:4])
+    share = registry.build(registry.find("loss", "unimodal_sum"), {"share": 0.25}, {"class_counts": facts})
+    torch.testing.assert_close(share(output, labels), wanted)
+    with pytest.raises(MerZooError, match=r"`share` is -1"):
+        registry.build(registry.find("loss", "unimodal_sum"), {"share": -1.0}, {"class_counts": facts})

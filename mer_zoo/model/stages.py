@@ -166,12 +166,12 @@ class FusionStage(Stage):
 
     def act(self, flow: Flow) -> Flow:
         """Mix, group by group."""
-        return flow.with_states(
-            {
-                self.outputs[group]: self.parts[key]({node: flow.states[node] for node in group}, flow.layout)
-                for key, group in self.groups.items()
-            }
-        )
+        kept = flow.states if self.choice.into is not None else {}
+        made = {
+            self.outputs[group]: self.parts[key]({node: flow.states[node] for node in group}, flow.layout)
+            for key, group in self.groups.items()
+        }
+        return flow.with_states({**kept, **made})
 
 
 class SkipStage(Stage):
