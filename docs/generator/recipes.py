@@ -69,9 +69,9 @@ def pages() -> Pages:
             "# Models",
             "A model is a recipe: stages of [parts](../catalogue/index.md) in the order the data meets them. A recipe "
             "named after a dataset is the published model, number for number; the one without is sized for small data.",
-            "Which parts the models share: [](family.md).",
+            "Which parts the models share: [](family.md). How they do on the same data: [](measured.md).",
             table(["recipe", "title", "paper", "features", "status"], rows),
-            toctree(["family", *(recipe_anchor(name) for name in recipe.names())]),
+            toctree(["family", "measured", *(recipe_anchor(name) for name in recipe.names())]),
         ]
     )
     return made
@@ -140,7 +140,7 @@ def _is(result: Result, name: str) -> bool:
 
 def _measured(results: Sequence[Result]) -> str:
     if not results:
-        return "No result of this recipe is committed. The command below makes one."
+        return "See [](measured.md) for models in their forms for any data; the command below makes a result."
     rows = []
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
