@@ -169,11 +169,9 @@ class Corpus:
             }
             for name, (kernel, view, _) in self._kernels.items()
         }
-        return BatchIndex(
-            *map(self._upload, (corpus_rows, chosen, rows, cells)),
-            edges,
-            tuple(np.bincount(place, minlength=1).tolist()),
-        )
+        tensors = [self._upload(one) for one in (corpus_rows, chosen, rows, cells)]
+        going = tuple(np.bincount(place, minlength=1).tolist())
+        return BatchIndex(tensors[0], tensors[1], tensors[2], tensors[3], edges, going)
 
     def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
         """Gather a batch: index operations on tensors that are already on the device."""
