@@ -73,7 +73,7 @@ class Unit:
 
     sizes: Sequence[int]
     seen: Tensor
-    mix: Tensor | None
+    mix: Any  # a tensor or None, which is settled where the unit is made
     weight: Tensor
     bias: Tensor
     keep: Tensor | None
@@ -95,7 +95,7 @@ class Unit:
             state: `[ways, batch, width]`, or `[ways, batch, parties, width]` of parties who see alike.
         """
         (mix, into), (every, keep) = self._into, self._turns
-        seen = every[turn] if mix is None else torch.baddbmm(every[turn], x, mix)
+        seen = every[turn] if mix is None or x is None else torch.baddbmm(every[turn], x, mix)
         kept = torch.baddbmm(self.bias.unsqueeze(1), state.flatten(1, -2), into).view(*state.shape[:-1], -1)
         result, trace = step(seen if state.dim() == 3 else seen.unsqueeze(2), kept, state)
         return result if keep is None else result * keep[turn], trace
@@ -167,7 +167,7 @@ class _Walk(torch.autograd.Function):
         for turn, (slope, trace, state) in reversed(parts):
             by_seen, by_kept, carried = unit.back(turn, slope + widened(carried, sizes[turn]), trace, state)
             noted.append((by_seen, by_kept))
-        by_input, _, by_weight, by_bias, _ = unit.gradients(noted, None, earlier)
+        by_input, _mix, by_weight, by_bias, _keep = unit.gradients(noted, None, earlier)
         return None, by_input, by_weight, by_bias, None
 
 
