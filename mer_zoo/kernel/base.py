@@ -201,7 +201,8 @@ class Kernel(abc.ABC):
     def dgl_graph(self) -> Any:
         """Return the edges as a `dgl.DGLGraph`, without padding edges.
 
-        `edata["relation"]` is `edge_type`, `edata["number"]` the place in `edge_index`, and so in `edge_values(weights)`.
+        `edata["relation"]` is `edge_type`, `edata["number"]` the place in `edge_index`, and so in
+        `edge_values(weights)`.
 
         Raises:
             MerZooError: the batch is on a GPU, and this DGL is built for CPUs.
