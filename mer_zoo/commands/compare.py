@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
     suite = _suite(options)
     how = {"device": options.device, "options": running.compute_options(options)}
-    experiments = suites.experiments(suite, changes=options.override, **how)
+    experiments = suites.experiments(suite, changes=options.change, **how)
     console = terminal.console()
     console.print(Text.assemble((suite.title, "bold"), f": {len(experiments)} runs into {options.output}/"))
     with Bar(len(experiments), "runs") as bar:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout
+from mer_zoo.batch.looking import looked
 from mer_zoo.parts.ops.cells import GRUCell
 
 
@@ -55,7 +56,9 @@ class DialogueRNN(nn.Module):
         super().__init__()
         self.out_width, self.speakers = 2 * emotion_width, speakers
         widths = (width, global_width, party_width, emotion_width)
-        self.ahead, self.back = (DialogueCell(*widths, listener=listener, dropout=dropout) for _ in range(2))
+        self.ahead, self.back = (
+            DialogueCell(*widths, listener=listener, dropout=dropout, mirrored=mirrored) for mirrored in (False, True)
+        )
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Walk along the dialogues in both directions."""
@@ -83,9 +86,18 @@ class DialogueCell(nn.Module):
     """
 
     def __init__(
-        self, width: int, global_width: int, party_width: int, emotion_width: int, *, listener: bool, dropout: float
+        self,
+        width: int,
+        global_width: int,
+        party_width: int,
+        emotion_width: int,
+        *,
+        listener: bool,
+        dropout: float,
+        mirrored: bool = False,
     ) -> None:
         super().__init__()
+        self.mirrored = mirrored  # its first turn is a dialogue's last, for those who are told of its attention
         self.attention = nn.Linear(width, global_width, bias=False)
         self.globals = GRUCell(width + party_width, global_width)
         self.party = GRUCell(width + global_width, party_width)
@@ -108,6 +120,7 @@ class DialogueCell(nn.Module):
             if states:
                 seen = torch.stack(states, 1)
                 attention = (seen @ query[:, turn].unsqueeze(-1)).softmax(1)
+                looked(attention.mT, target=turn)
                 context = (attention * seen).sum(1)
             state = self.drop(self.globals(torch.cat([now, own], -1), state))
             own = self.drop(self.party(torch.cat([now, context], -1), own))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_zoo.batch.looking import looked
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.ops.cells import GRUCell
 
@@ -64,6 +65,7 @@ class DagGRU(nn.Module):
                 score = torch.cat(scores[first // count :], 1)[:, None, first % count :]
                 score = score.masked_fill(kind.sum(0) == 0, torch.finfo(score.dtype).min)
                 attention = kind * score.softmax(-1)  # zero where a row has no edge
+                looked(attention, edges, target=last, source=first)
                 seen = torch.cat(states[first // count :], 1)[:, first % count :]
                 message = torch.einsum("rbmi,rio->bmo", torch.einsum("rbmp,bpi->rbmi", attention, seen), maps)
             states.append(self.context(now, message) + self.message(message, now))
