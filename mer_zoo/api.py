@@ -205,7 +205,9 @@ def _data(data: Data) -> Any:
         return data
     if isinstance(data, os.PathLike):
         return os.fspath(data)
-    raise MerZooError(f"data: {type(data).__name__} is not data. Give a name, a folder, a dataset or a data frame.")
+    from mer_zoo.data.frames import from_dataframe
+
+    return from_dataframe(data)
 
 
 def _called(data: Any, kept: dict[str, Dataset]) -> Any:
@@ -225,7 +227,9 @@ def _named(models: Mapping[str, Recipe] | Sequence[Recipe]) -> dict[str, Recipe]
         return dict(models)
     if isinstance(models, str | os.PathLike):
         raise MerZooError(f"models: '{os.fspath(models)}' is one. Give a list: [{os.fspath(models)!r}].")
-    names = [str(one.get("title", "recipe")) if isinstance(one, Mapping) else os.fspath(one) for one in models]
+    from mer_zoo.model.recipe import called
+
+    names = [called(one) for one in models]
     if twice := [name for name in names if names.count(name) > 1]:
         raise MerZooError(f"models: two are called '{twice[0]}'. Give a mapping from names to recipes.")
     return dict(zip(names, models, strict=True))

@@ -132,7 +132,7 @@ def _part(card: registry.Card) -> dict[str, Any]:
         "id": card.id,
         "summary": card.summary,
         "about": docstring.lead,
-        "contract": registry.CONTRACTS[card.kind],
+        "contract": registry.KINDS[card.kind].contract,
         "equation": card.equation,
         "paper": None if card.paper is None else str(paper or card.paper),
         "tags": list(card.tags),

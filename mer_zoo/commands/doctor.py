@@ -16,6 +16,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.registry import resources
 
 EXTRAS = {
+    "tables": ("pyarrow",),
     "report": ("matplotlib", "jinja2"),
     "test": ("pytest", "pytest_benchmark", "hypothesis"),
 }

@@ -79,7 +79,7 @@ def _filled(kind: str, name: str) -> dict[str, str]:
         "name": name,
         "Class": class_name,
         "function": name,
-        "target": name if kind == "dataset" else class_name,
+        "target": name if registry.KINDS[kind].function else class_name,
         "words": name.replace("_", " ").capitalize(),
     }
     templates = {

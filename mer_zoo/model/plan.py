@@ -9,9 +9,10 @@ import pydantic
 
 from mer_zoo.data.normalising import Way
 from mer_zoo.registry.faults import short
+from mer_zoo.registry.kinds import KINDS
 from mer_zoo.results.metrics import Score
 
-PARTS = ("encoder", "layer", "edge_weight", "fusion", "head")
+PARTS = tuple(name for name, kind in KINDS.items() if kind.place == "stage")
 STAGE_KINDS = (*PARTS, "skip", "start", "add", "padding")
 APPLIES_TO: dict[str, tuple[str, ...]] = {
     "only": PARTS,

@@ -176,13 +176,11 @@ def read(given: Given, changes: Iterable[str | Change] | Mapping[str, Any] = ())
     made = changes_from(changes)
     if isinstance(given, Mapping):
         pages, data = _extended(_plain(given), [], Path(), [])
-        name = str(data.get("title", "recipe"))
     else:
-        name = os.fspath(given)
-        pages, data = _read_chain(find(name), [])
+        pages, data = _read_chain(find(os.fspath(given)), [])
     for change in made:
         _apply(change, data)
-    file = RecipeFile(_short(name), Recipe.model_construct(), pages, made)
+    file = RecipeFile(called(given), Recipe.model_construct(), pages, made)
     try:
         file.recipe = Recipe.model_validate(data)
     except pydantic.ValidationError as error:
@@ -190,7 +188,16 @@ def read(given: Given, changes: Iterable[str | Change] | Mapping[str, Any] = ())
     return file
 
 
-def _short(name: str) -> str:
+def called(given: Given) -> str:
+    """Return what tables call a recipe: its name, the stem of its file, or the title of a mapping.
+
+    Example:
+        >>> called("mmgcn"), called("mine/best.yaml"), called({"title": "Mine"})
+        ('mmgcn', 'best', 'Mine')
+    """
+    if isinstance(given, Mapping):
+        return str(given.get("title", "recipe"))
+    name = os.fspath(given)
     return Path(name).stem if name.endswith((".yaml", ".yml")) else name
 
 

@@ -145,7 +145,7 @@ def cards(kind: str | None = None, pattern: str = "*", tag: str | None = None) -
         for card in everything.values()
         if kind in (None, card.kind) and fnmatch.fnmatch(card.name, pattern) and (tag is None or tag in card.tags)
     ]
-    return sorted(chosen, key=lambda card: (KINDS.index(card.kind), card.name))
+    return sorted(chosen, key=lambda card: (list(KINDS).index(card.kind), card.name))
 
 
 def split(name: str) -> tuple[str, str]:
@@ -247,7 +247,7 @@ def load(card: Card, place: str = "") -> type:
     cls = getattr(module, class_name, None)
     if cls is None:
         raise MerZooError(f"{lead}{card.id}: '{module_name}' has no '{class_name}'.{nearest(class_name, vars(module))}")
-    if not inspect.isclass(cls) and not (card.kind == "dataset" and callable(cls)):
+    if not inspect.isclass(cls) and not (KINDS[card.kind].function and callable(cls)):
         raise MerZooError(f"{lead}{card.id}: '{card.target}' is not a class. Name the class itself.")
     return cls
 
