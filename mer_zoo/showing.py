@@ -123,7 +123,8 @@ class Shown(abc.ABC):
 
         text = io.StringIO()
         width = shutil.get_terminal_size((100, 24)).columns
-        Console(file=text, width=width, color_system=None, emoji=False, highlight=False).print(self)
+        plain: dict[str, Any] = {"color_system": None, "force_jupyter": False, "emoji": False, "highlight": False}
+        Console(file=text, width=width, **plain).print(self)
         return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
     __repr__ = __str__
