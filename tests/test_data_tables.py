@@ -146,8 +146,13 @@ REFUSALS = {
     ),
     "a column of floats": (lambda t: t.assign(age=1.5), r"'age', row 0: '1.5' is no label"),
     "too many values": (many_notes, r"'note': holds 1,080 different values, so it is no column of labels"),
+    "a slip": (lambda t: t.rename(columns={"label": "labels"}), r"'labels' is not known, and there is no 'label'"),
+    "a capital": (lambda t: t.rename(columns={"split": "Split"}), r"'Split' is not known, and there is no 'split'"),
     "no features": (lambda t: t.drop(columns=["audio_0", "audio_1", "face"]), "has no features"),
-    "no speaker": (lambda t: t.assign(speaker=[None] * 9), r"'speaker', row 0: nothing is not text"),
+    "no speaker": (
+        lambda t: t.assign(speaker=None),
+        r"'speaker', row 0: nothing is not|mine\.csv:2: has no speaker",
+    ),
     "lists of two lengths": (
         lambda t: t.assign(face=[[1.0]] + [[1.0, 2.0]] * 8),
         "Give all one length|want a list of 1 numbers",

@@ -29,7 +29,7 @@ def looked(
             where there are several. Walking along edges, `[relations, dialogues, targets, sources]`.
         edges: the kernel whose edges the weights belong to; None: they are over whole dialogues.
         name: `attention`, whose rows sum to 1; `outgoing`, as it, but along the edges that leave a node, which is the
-            one that looks; `difference` of the maps before it.
+            one that looks; `mirrored`, with utterances counted from the last; `difference` of the maps before it.
         target, source: first node of those that look, and of those that are looked at, for parts that walk along a
             dialogue and tell row by row.
 

@@ -2,7 +2,8 @@
 
 The layouts are tuples, most of whose parts are dicts from dialogue id to one entry per utterance; each is an importer
 of its own (`mer_zoo/parts/importer/`). Speakers are `M` or `F` for IEMOCAP and one-hot rows of 9 for MELD. None has a
-validation split.
+validation split. Labels of the sentiment (0 negative, 1 neutral, 2 positive) become the label column `sentiment`; where
+the emotions are IEMOCAP's, they follow from these, as in GraphSmile.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from mer_zoo.data.conversation import MODALITIES, Conversation, Dataset
 from mer_zoo.data.unpickling import load_plain
 from mer_zoo.errors import MerZooError
 
+POLARITY = {"sad": 0, "angry": 0, "frustrated": 0, "neutral": 1, "happy": 2, "excited": 2}
+"""Sentiment of an emotion: GraphSmile's reading of IEMOCAP."""
 MELD_SPEAKERS = 9
+USED = ("speakers", "labels", "sentiment", *MODALITIES, "transcript")
+"""Parts that hold a list by dialogue."""
 NUMBER = int | float | np.number | np.bool_
 LARGEST_ID = 2**63
 SHARED = 16  # bytes of features for one of the file: rows may be shared, such as one of zeros
@@ -67,7 +72,7 @@ def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str 
     parts = _parts(load_plain(file), layout, file)
     splits = {split: _dialogue_list(parts[split], split, file) for split in ("train", "test")}
     ids = [key for keys in splits.values() for key in keys]
-    for part in ("speakers", "labels", *MODALITIES, "transcript"):
+    for part in (part for part in USED if part in layout.parts):
         for key in ids:
             if key not in parts[part]:
                 raise MerZooError(f"{file}, part '{part}': has no dialogue {key!r}, which the split lists name.")
@@ -125,7 +130,9 @@ def _fault(content: object, layout: PickleLayout) -> str | None:
         if part in ("train", "test"):
             if not isinstance(value, list | tuple | set | frozenset | np.ndarray):
                 return f"part {position} ('{part}') is a {type(value).__name__}, not a list of dialogue ids"
-        elif part in ("speakers", "labels", "transcript", *MODALITIES) and not (isinstance(value, dict) and value):
+        elif part in ("speakers", "labels", "sentiment", "transcript", *MODALITIES) and not (
+            isinstance(value, dict) and value
+        ):
             return f"part {position} ('{part}') is not a dict by dialogue id with something in it"
     for modality, width in layout.widths.items():
         row = _first(_first(parts[modality]))
@@ -164,9 +171,13 @@ def _dialogue_list(value: Any, split: str, file: Path) -> list[Hashable]:
 
 def _conversation(parts: dict[str, Any], key: Hashable, layout: PickleLayout, file: Path) -> Conversation:
     here = f"{file}, dialogue {key!r}"
-    labels = _numbers(parts["labels"][key], f"{here}, labels")
-    if (labels != np.round(labels)).any():
-        raise MerZooError(f"{here}, labels: are not whole numbers.")
+    labels = _labels(parts["labels"][key], f"{here}, labels")
+    targets = {}
+    if "sentiment" in layout.parts:
+        targets["sentiment"] = _labels(parts["sentiment"][key], f"{here}, sentiment")
+    elif POLARITY.keys() >= {*layout.label_names}:
+        polarity = np.array([-1, *(POLARITY[name] for name in layout.label_names)])  # the last label, -1, comes first
+        targets["sentiment"] = polarity[np.clip(labels, -1, len(layout.label_names) - 1) + 1]
     features = {}
     for modality, width in layout.widths.items():
         features[modality] = _numbers(parts[modality][key], f"{here}, {modality}", width)
@@ -174,8 +185,9 @@ def _conversation(parts: dict[str, Any], key: Hashable, layout: PickleLayout, fi
         id=str(key),
         speakers=_speakers(parts["speakers"][key], layout.one_hot_speakers, here),
         roles=tuple(f"speaker {i}" for i in range(MELD_SPEAKERS)) if layout.one_hot_speakers else ("M", "F"),
-        labels=labels.astype(np.int64),
+        labels=labels,
         features=features,
+        targets=targets,
         transcript=_texts(parts["transcript"][key], f"{here}, transcript"),
     )
 
@@ -198,6 +210,14 @@ def _numbers(value: Any, where: str, width: int | None = None) -> np.ndarray:
     if not rows:
         raise MerZooError(f"{where}: has no utterance. Give at least one.")
     return np.stack(rows)
+
+
+def _labels(value: Any, where: str) -> np.ndarray:
+    """Return int64 `[utt]`."""
+    labels = _numbers(value, where)
+    if (labels != np.round(labels)).any():
+        raise MerZooError(f"{where}: are not whole numbers.")
+    return labels.astype(np.int64)
 
 
 def _row(row: Any, where: str, width: int | None) -> np.ndarray:

@@ -14,6 +14,7 @@ from mer_zoo.data.table import Naming, feature_groups
 from mer_zoo.errors import MerZooError
 
 LONGEST = 1 << 22  # characters of a row: 300,000 numbers
+MOST = 100  # columns that are no features: rows may be far shorter than there are columns
 
 
 class Lines:
@@ -57,9 +58,12 @@ class Columns:
         grouped = {column for members in self.groups.values() for column in members}
         self.numbers = {modality: array("f") for modality in self.groups}
         self.lists: dict[str, array[float]] = {}
-        self.values: dict[str, list[Any]] = {c: [] for c in header if c not in grouped and c not in naming.ignore}
-        self.open = set(self.values)  # columns without a value so far, which may turn out to hold lists
+        self.values: dict[str, list[Any]] = {}
+        self.open: set[str] = set()  # columns without a value so far, which may turn out to hold lists
         self.seen: dict[Any, Any] = {}
+        for column in header:
+            if column not in grouped and column not in naming.ignore:
+                self.admit(column)
 
     @property
     def known(self) -> set[str]:
@@ -69,6 +73,10 @@ class Columns:
 
     def admit(self, column: str) -> None:
         """Begin a column that the rows before did not have."""
+        if len(self.values) == MOST:
+            raise MerZooError(
+                f"{self.file}: more than {MOST} columns besides features in columns NAME_0, NAME_1, ... Leave some out."
+            )
         self.values[column] = [None] * self.count
         self.open.add(column)
 
@@ -86,6 +94,8 @@ class Columns:
             self.numbers[modality].extend(self._floats([np.nan] * len(given) if nothing else given, modality, where))
         for column, values in self.values.items():
             value = row.get(column)
+            if column in self.naming.required and (value is None or value == ""):
+                raise MerZooError(f"{where}: has no {column}. Every utterance needs one.")
             if column in self.open and value is not None and value != "":
                 self.open.remove(column)
                 if isinstance(_as_list(value), list):

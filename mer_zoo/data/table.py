@@ -19,6 +19,7 @@ of the table's rows. A column of text is `text` even where a modality of that na
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -236,8 +237,19 @@ def _parted(
         if modality != key and modality in features:
             masks[modality] = np.array([_truth(value, key, row, where) for row, value in enumerate(column)])
         elif key not in naming.ignore:
+            _refuse_slip(key, {*naming.known} - columns.keys(), where)
             plain[key] = [None if _empty(value) else value for value in column]
     return masks, plain
+
+
+def _refuse_slip(key: str, missing: set[str], where: str) -> None:
+    """A name close to one that is not there is taken for a slip, not for a label column beside the emotion."""
+    close = difflib.get_close_matches(key.lower(), missing, n=1, cutoff=0.7)
+    if close and key not in missing:
+        raise MerZooError(
+            f"{where}: column '{key}' is not known, and there is no '{close[0]}'. If it is that, rename it, or say so: "
+            f"`{close[0]}: {key}`; if not, leave it out: `ignore: [{key}]`."
+        )
 
 
 def _clean(values: np.ndarray, masks: dict[str, np.ndarray], modality: str, where: str) -> np.ndarray:

@@ -106,6 +106,8 @@ class Recorder:
             relations = tuple(edges.names[number] for number in edges.selected)
             maps = _dense(weights, edges, outgoing=name == "outgoing")
             sides = (self._interleaved(here.group),) * 2
+        if name == "mirrored":
+            maps = maps[..., ::-1, ::-1]
         if name == "difference":
             names: Sequence[str] = [name]
         else:

@@ -8,7 +8,6 @@ from mer_zoo.registry.cards import FIELDS, Card, DeprecatedName, is_name, read_c
 from mer_zoo.registry.faults import raised
 from mer_zoo.registry.kinds import KINDS, PROMISES, Kind, a, promise_faults, promised_by
 from mer_zoo.registry.lookup import (
-    ENTRY_POINT_GROUP,
     card_faults,
     cards,
     code,
@@ -22,6 +21,7 @@ from mer_zoo.registry.lookup import (
     session,
     split,
 )
+from mer_zoo.registry.plugins import ENTRY_POINT_GROUP
 from mer_zoo.registry.signature import Setting, construct, facts, schema, settings, validate
 
 __all__ = [

@@ -11,7 +11,8 @@ from mer_zoo.data.table import feature_groups, refuse_unknown
 from mer_zoo.errors import MerZooError
 from mer_zoo.parts.importer.base import EXAMPLE, Parts, TableImporter
 
-UNPACKED = 200  # bytes that one byte of the file may unpack to: dictionaries and zeros pack well
+UNPACKED = 100  # bytes that one byte of the file may unpack to: dictionaries and zeros pack well
+OBJECT = 64  # bytes that a value takes that is not a number among features
 SPARE = 64 << 20  # and what a small file may unpack to anyway
 
 
@@ -94,10 +95,13 @@ def _check_size(opened: Any, path: Path) -> None:
     meta = opened.metadata
     groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
     chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-    size = sum(max(8 * chunk.num_values, chunk.total_uncompressed_size) for chunk in chunks)
-    least = 8 * meta.num_rows * meta.num_columns
-    if max(size, least) > UNPACKED * path.stat().st_size + SPARE or min((c.num_values for c in chunks), default=0) < 0:
-        raise MerZooError(f"{path}: unpacks to {max(size, least):,} bytes, which its own size does not explain.")
+    size = 0
+    for chunk in chunks:
+        is_feature = "." in chunk.path_in_schema or chunk.physical_type in ("FLOAT", "DOUBLE")
+        each = 8 if is_feature else OBJECT
+        size += max(each * chunk.num_values, each * meta.num_rows // max(len(groups), 1), chunk.total_uncompressed_size)
+    if size > UNPACKED * path.stat().st_size + SPARE or any(chunk.num_values < 0 for chunk in chunks):
+        raise MerZooError(f"{path}: unpacks to {size:,} bytes, which its own size does not explain.")
 
 
 def _lists(column: Any, name: str, path: Path) -> np.ndarray:

@@ -32,7 +32,8 @@ class PickleImporter:
         """Write a small file."""
         ids, count = ("d0", "d1"), 2
         speaker: Any = [1] + [0] * (MELD_SPEAKERS - 1) if self.layout.one_hot_speakers else "M"
-        parts: dict[str, Any] = {"speakers": [speaker] * count, "labels": [0, 1], "transcript": ["Yes.", "No."]}
+        parts: dict[str, Any] = {"speakers": [speaker] * count, "transcript": ["Yes.", "No."]}
+        parts |= {"labels": [0, 1], "sentiment": [0, 1]}
         parts |= {m: [[float(i)] * width for i in range(count)] for m, width in self.layout.widths.items()}
         whole = {"train": ["d0"], "test": ["d1"]}
         content = tuple(whole.get(p) or {each: parts.get(p, [""] * count) for each in ids} for p in self.layout.parts)
