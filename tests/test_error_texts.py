@@ -239,6 +239,7 @@ loss: nil
     yield "a change of nothing", lambda: recipe.read("mmgcn", {"": 1})
     yield "a change that is no plain data", lambda: recipe.read("mmgcn", {"title": object()})
     yield "a modality twice", lambda: recipe.read("mmgcn", ["modalities=[text, text]"])
+    yield "a recipe that is not plain data", lambda: recipe.read({"title": "t", "model": object()})
     yield "an override without a value", lambda: recipe.read("mmgcn", ["training.epochs"])
     yield "an override of nothing", lambda: recipe.read("mmgcn", ["trainign.epochs=3"])
     yield "an override of no stage", lambda: recipe.read("mmgcn", ["model.jion.fusion=sum"])

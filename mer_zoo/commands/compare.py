@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     suite, executor = _suite(options), _executor(options)
     # the machine that asks a cluster for runs may have no GPU
     how: dict[str, Any] = {"device": "cpu" if executor else options.device, "options": running.compute_options(options)}
-    experiments = suites.experiments(suite, changes=options.override, **how)
+    experiments = suites.experiments(suite, changes=options.change, **how)
     if executor:
         experiments = [replace(experiment, device=options.device) for experiment in experiments]
     console = terminal.console()

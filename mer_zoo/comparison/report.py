@@ -8,23 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.measure import Measurement
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 from mer_zoo.comparison import table
 from mer_zoo.comparison.statistics import Comparison, Model, compare_all
 from mer_zoo.errors import MerZooError
 from mer_zoo.results import metrics
 from mer_zoo.results.result import Result, write_atomically
+from mer_zoo.showing import Shown, Table, Words
 
 
-def comparison_table(
-    results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False
-) -> RenderableType:
-    """Return the comparison as rich renders it: per dataset a table in percent, its warnings, and what is clear.
+def comparison_table(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> Tables:
+    """Return the comparison as terminals and notebooks show it.
+
+    Per dataset a table in percent, its warnings, and what is clear.
 
     Args:
         results: of any number of datasets; each dataset and protocol gets a table of its own.
@@ -32,59 +28,43 @@ def comparison_table(
         all_pairs: compare every two models.
 
     Returns:
-        a rich renderable; `rich.print` it. In a narrow terminal the costs go to a second table.
+        `Tables`; print it. In a narrow terminal the costs go to a second table.
 
     Raises:
         MerZooError: results cannot share a table, see `statistics.compare`.
     """
-    return _Tables(compare_all(results, control=control, all_pairs=all_pairs))
+    return Tables(compare_all(results, control=control, all_pairs=all_pairs))
 
 
-class _Tables:
+class Tables(Shown):
+    """Comparisons, each with its table, its pairs, its warnings and remarks."""
+
     def __init__(self, comparisons: Sequence[Comparison]) -> None:
         self.comparisons = comparisons
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def shown(self) -> Iterator[Words | Table]:
+        """Yield them one after the other."""
         for comparison in self.comparisons:
-            rows, pairs = table.rows(comparison), table.pair_rows(comparison)
-            both = _table(rows, table.SCORE_COLUMNS | table.COST_COLUMNS, gap=2)
-            yield _text(f"{table.title(comparison, self.comparisons)}, in %", style="bold")
+            yield Words(f"{table.title(comparison, self.comparisons)}, in %", "title")
             if comparison.protocol == "test-oracle":
-                yield _text(f"{table.WATERMARK}: {table.WATERMARK_MEANING}", style="bold red")
-            if Measurement.get(console, options.update(max_width=1000), both).maximum <= options.max_width:
-                yield both
-            else:
-                yield _table(rows, table.SCORE_COLUMNS)
-                costs = [row for row in rows if row["epoch"] != table.MISSING]
-                yield _table(costs, {"model": "Model"} | table.COST_COLUMNS)
-            if pairs:
+                yield Words(f"{table.WATERMARK}: {table.WATERMARK_MEANING}", "alarm")
+            yield _table(table.rows(comparison), table.SCORE_COLUMNS | table.COST_COLUMNS)
+            if pairs := table.pair_rows(comparison):
                 yield _table(pairs, table.PAIR_COLUMNS)
-            for warning in comparison.dataset.warnings:
-                yield _text(f"Warning about this data: {warning}", style="yellow")
-            for remark in table.remarks(comparison):
-                yield _text(remark, style="dim")
-            yield Padding("", (0, 0))
+            yield from (Words(f"Warning about this data: {text}", "warning") for text in comparison.dataset.warnings)
+            yield from (Words(text, "note") for text in table.remarks(comparison))
+            yield Words()
 
 
-def _text(text: str, style: str = "") -> Text:
-    """A name is shown as it is: neither rich's markup nor the terminal's escapes are obeyed."""
-    return Text(table.visible(text), style=style)
-
-
-def _table(rows: Sequence[table.Row], columns: Mapping[str, str], gap: int = 1) -> Table:
-    made = Table(box=None, padding=(0, gap, 0, 0), header_style="bold")
+def _table(rows: Sequence[table.Row], columns: Mapping[str, str]) -> Table:
     columns = table.used(columns, rows)
-    for key, header in columns.items():
-        # Numbers stay whole; a long name is folded, a long header or verdict wrapped.
-        width = max([len(row[key]) for row in rows] + [max(len(word) for word in header.split())])
-        if key in ("model", "verdict"):
-            made.add_column(header, overflow="fold", min_width=min(width, 14))
-        else:
-            made.add_column(header, justify="right", min_width=width)
-    for row in rows:
-        style = "italic" if table.is_ceiling(row) else "red" if table.is_oracle(row) else None
-        made.add_row(*(_text(row[key]) for key in columns), style=style)
-    return made
+    return Table(
+        list(columns.values()),
+        [[row[key] for key in columns] for row in rows],
+        numbers=[i for i, key in enumerate(columns) if key not in ("model", "verdict")],
+        aside=[i for i, key in enumerate(columns) if key in table.COST_COLUMNS],
+        styles=["italic" if table.is_ceiling(row) else "red" if table.is_oracle(row) else "" for row in rows],
+    )
 
 
 def write_html(

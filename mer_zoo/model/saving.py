@@ -52,8 +52,8 @@ class Saved:
     seed: int = 0
     fold: int | None = None
 
-    def predict(self, conversations: Sequence[Conversation], device: str = "cpu") -> dict[str, np.ndarray]:
-        """Return dialogue id -> probabilities of the classes, float64 `[utt, classes]`.
+    def corpus(self, conversations: Sequence[Conversation], device: str = "cpu") -> Corpus:
+        """Return dialogues as the model sees them: checked, normalised, on the device.
 
         Raises:
             MerZooError: a modality is missing, a width differs, or a dialogue has more speakers than the model knows.
@@ -72,7 +72,15 @@ class Saved:
                     f"{here}: {count} speakers, but model '{self.name}' was trained for {self.model.facts.speakers}."
                 )
         seen = [self.normaliser.apply(dialogue) for dialogue in conversations]
-        corpus = Corpus(seen, self.model.builder, self.model.views, device=device)
+        return Corpus(seen, self.model.builder, self.model.views, device=device)
+
+    def predict(self, conversations: Sequence[Conversation], device: str = "cpu") -> dict[str, np.ndarray]:
+        """Return dialogue id -> probabilities of the classes, float64 `[utt, classes]`.
+
+        Raises:
+            MerZooError: as of `corpus`.
+        """
+        corpus = self.corpus(conversations, device)
         self.model.to(device).eval()
         found = {}
         with torch.no_grad():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout, Turns
+from mer_zoo.batch.looking import looked
 from mer_zoo.parts.ops import gru
 from mer_zoo.parts.ops.cells import GRUCell
 from mer_zoo.parts.ops.dropout import Dropout
@@ -93,7 +94,9 @@ class DialogueRNN(nn.Module):
             several = (self.speakers,) if name == "listener" else ()
             seen = torch.baddbmm(weight(f"{name}.bias_ih").unsqueeze(1), u, own.mT)
             cells += [seen, mix, weights, weight(f"{name}.bias_hh"), keep(*several, weights.shape[-1])]
-        parties = _Walk.apply(sizes, said, u @ weight("attention.weight").mT, *cells)[0]
+        parties, _, _, attention, *_ = _Walk.apply(sizes, said, u @ weight("attention.weight").mT, *cells)
+        for number, mirrored in enumerate((False, True)):
+            looked(attention[:, number].mT, name="mirrored" if mirrored else "attention")
         seen = torch.baddbmm(weight("emotion.bias_ih").unsqueeze(1), parties, weight("emotion.weight_ih").mT)
         weights = weight("emotion.weight_hh")
         emotions = gru.walk(sizes, seen, weights, weight("emotion.bias_hh"), keep(weights.shape[-1]))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_zoo.batch.looking import looked
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.ops.dropout import Dropout
 
@@ -128,7 +129,7 @@ class DifferentialAttention(nn.Module):
         scores = edges.target(target) + edges.source(source) + edges.relation(relation)
         both = edges.softmax(F.leaky_relu(scores, 0.2))  # [heads, 2, *edges]
         damped = (self._damping() @ both.flatten(2)).view(self.heads, *both.shape[2:])
-        summed = edges.aggregate(self.drop(damped), values).transpose(0, 1)
+        summed = edges.aggregate(self.drop(looked(damped, edges, "difference")), values).transpose(0, 1)
         normed, kept = F.layer_norm(summed, (self.out_width,)), 1 - self.damping_start
         return F.gelu(torch.addcmul(self.norm_bias * kept, normed, self.norm_weight * kept)).flatten(-2)
 
