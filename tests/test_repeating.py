@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from comparison_results import fabricate
+from test_cli import run
 
 from mer_zoo.comparison.inference import interval
 from mer_zoo.comparison.repeating import claims
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.recipe import Published
-from tests.comparison_results import fabricate
-from tests.test_cli import run
 
 FAST = ["-o", "training.epochs=2"]
 

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     plan |= {"seeds": options.seeds, "protocol": "test-oracle"}
     plan |= {"split": running.split_fields(options)} if options.split else {}
     how: dict[str, Any] = {"device": options.device, "options": running.compute_options(options)}
-    runs = suites.experiments(suites.checked(plan), changes=options.override, **how)
+    runs = suites.experiments(suites.checked(plan), changes=options.change, **how)
     console = terminal.console()
     with Bar(len(runs), "runs") as bar:
         listener = Listener(bar.start, bar.run, bar.epoch_of_run, bar.say)

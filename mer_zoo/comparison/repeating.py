@@ -12,6 +12,8 @@ import pydantic
 
 from mer_zoo.comparison.inference import Interval, interval
 from mer_zoo.comparison.statistics import compare
+from mer_zoo.data.conversation import Dataset
+from mer_zoo.data.loading import load
 from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.plan import Plan
@@ -19,7 +21,7 @@ from mer_zoo.model.recipe import Published
 from mer_zoo.model.saving import refuse_strangers
 from mer_zoo.results.metrics import SCORES
 from mer_zoo.results.result import Result
-from mer_zoo.training.experiment import Data, Experiment, fingerprint_of
+from mer_zoo.training.experiment import Experiment
 from mer_zoo.training.options import ComputeOptions
 
 
@@ -88,7 +90,9 @@ def _oracle(run: Result) -> list[list[int]]:
     return run.oracle_metrics.confusion
 
 
-def again(result: Result, data: Data, path: Path, *, device: str = "cpu", trust: Collection[str] = ()) -> Experiment:
+def again(
+    result: Result, data: str | Dataset, path: Path, *, device: str = "cpu", trust: Collection[str] = ()
+) -> Experiment:
     """Return the experiment that a result file describes.
 
     Args:
@@ -102,7 +106,8 @@ def again(result: Result, data: Data, path: Path, *, device: str = "cpu", trust:
         MerZooError: other data, a recipe that is no longer one, or parts that are not trusted or have
             changed.
     """
-    fingerprint = fingerprint_of(data)
+    dataset = load(data) if isinstance(data, str) else data
+    fingerprint = dataset.fingerprint
     if fingerprint != result.dataset.fingerprint:
         raise MerZooError(
             f"{path}: made on '{result.dataset.name}' with fingerprint {result.dataset.fingerprint[:12]}, but the data "
@@ -119,7 +124,7 @@ def again(result: Result, data: Data, path: Path, *, device: str = "cpu", trust:
     made = Experiment(
         result.recipe_name,
         plan,
-        data,
+        dataset,
         fingerprint,
         seed=result.seed,
         fold=result.fold,

@@ -152,11 +152,6 @@ def folds_of(data: Data, rule: SplitRule | None = None) -> Sequence[int | None]:
     return range(fold_count(dataset, rule)) if is_folded(dataset, rule) else [None]
 
 
-def fingerprint_of(data: Data) -> str:
-    """Return the fingerprint of a dataset."""
-    return _dataset(data).fingerprint
-
-
 def run_stack(
     experiments: Sequence[Experiment], progress: Callable[[dict[str, Any]], None] | None = None
 ) -> list[loop.Outcome]:
