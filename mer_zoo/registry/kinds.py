@@ -36,7 +36,7 @@ CONTRACTS: dict[str, str] = {
     "fusion": "states: modality -> float `[N, width]`, layout → float `[N, out_width]`",
     "balancing": "hooks on the training loop, see `mer_zoo.parts.balancing.base`; no effect in evaluation",
     "head": "x float `[N, width]`, layout → logits float `[N, classes]`",
-    "loss": "output, labels int64 `[N]` (-1: none) → scalar",
+    "loss": "output, labels int64 `[N]` (-1: none), and by name `layout`, `targets` → scalar",
     "kernel": "message passing on the lowered edges of a batch, see `mer_zoo.kernel.base`",
     "learner": "`fit(train, validation, label_names, seed=)`, `predict_proba(conversation)` → float64 `[utt, classes]`",
 }
