@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from mer_zoo.data.importing import import_dataset
-from mer_zoo.data.pickles import PICKLE_LAYOUTS, import_pickle
+from mer_zoo.data.pickles import import_pickle, layouts
 from mer_zoo.data.unpickling import load_plain
 from mer_zoo.errors import MerZooError
 
+PICKLE_LAYOUTS = {layout.name: layout for layout in layouts().values()}
 LENGTHS = {"mmgcn-iemocap": 9, "mmgcn-meld": 10, "sdt-iemocap": 12, "sdt-meld": 13, "graphsmile-meld": 14}
 
 

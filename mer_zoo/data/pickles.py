@@ -1,20 +1,9 @@
 """Importers for the feature pickles of the field's IEMOCAP and MELD releases, which never run what a pickle asks for.
 
-The layouts are tuples, most of whose parts are dicts from dialogue id to one entry per utterance:
-
-| layout | released with | parts, in order |
-|---|---|---|
-| `mmgcn-iemocap` | MMGCN | ids, speakers, labels, text, audio, visual, transcript, train, test |
-| `mmgcn-meld` | MMGCN | the same and one more that is not read |
-| `sdt-iemocap` | SDT, AMB-DSGDN | ids, speakers, labels, text, 3 other texts, audio, visual, transcript, train, test |
-| `sdt-meld` | SDT, AMB-DSGDN | the same and one more that is not read |
-| `graphsmile-meld` | GraphSmile | the parts of `sdt-meld`, with the sentiment's labels behind those of the emotion |
-
-Labels of the sentiment (0 negative, 1 neutral, 2 positive) become the label column `sentiment`; where the emotions are
-IEMOCAP's, they follow from these, as in GraphSmile.
-
-Speakers are `M` or `F` for IEMOCAP and one-hot rows of 9 for MELD. None has a validation split. Of the four RoBERTa
-layers in the `sdt` layouts, the first is read, as AMB-DSGDN does.
+The layouts are tuples, most of whose parts are dicts from dialogue id to one entry per utterance; each is an importer
+of its own (`mer_zoo/parts/importer/`). Speakers are `M` or `F` for IEMOCAP and one-hot rows of 9 for MELD. None has a
+validation split. Labels of the sentiment (0 negative, 1 neutral, 2 positive) become the label column `sentiment`; where
+the emotions are IEMOCAP's, they follow from these, as in GraphSmile.
 """
 
 from __future__ import annotations
@@ -28,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from mer_zoo import registry
 from mer_zoo.data.conversation import MODALITIES, Conversation, Dataset
 from mer_zoo.data.unpickling import load_plain
 from mer_zoo.errors import MerZooError
 
-IEMOCAP_LABELS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
-MELD_LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 POLARITY = {"sad": 0, "angry": 0, "frustrated": 0, "neutral": 1, "happy": 2, "excited": 2}
 """Sentiment of an emotion: GraphSmile's reading of IEMOCAP."""
 MELD_SPEAKERS = 9
@@ -47,7 +35,16 @@ SPARE = 64 << 20  # and what the features of a small file may take anyway
 
 @dataclass(frozen=True)
 class PickleLayout:
-    """What one released pickle holds: parts in order, feature widths and origins, classes, how speakers are told."""
+    """What one released pickle holds.
+
+    Attributes:
+        name: what a dataset of it is called.
+        parts: of the tuple, in order; those with names that are not used here are not read.
+        widths: modality -> width of its features.
+        features: modality -> where its features come from.
+        label_names: of the classes, in order.
+        one_hot_speakers: whether speakers are one-hot rows of 9 instead of letters.
+    """
 
     name: str
     parts: tuple[str, ...]
@@ -57,75 +54,12 @@ class PickleLayout:
     one_hot_speakers: bool
 
 
-_MMGCN = ("ids", "speakers", "labels", "text", "audio", "visual", "transcript", "train", "test")
-_SDT = (
-    "ids",
-    "speakers",
-    "labels",
-    "text",
-    "text2",
-    "text3",
-    "text4",
-    "audio",
-    "visual",
-    "transcript",
-    "train",
-    "test",
-)
-_OPENSMILE_DENSEFACE = {"audio": "openSMILE", "visual": "DenseNet faces"}
-PICKLE_LAYOUTS = {
-    layout.name: layout
-    for layout in (
-        PickleLayout(
-            name="mmgcn-iemocap",
-            parts=_MMGCN,
-            widths={"text": 100, "audio": 1582, "visual": 342},
-            features={"text": "TextCNN", **_OPENSMILE_DENSEFACE},
-            label_names=IEMOCAP_LABELS,
-            one_hot_speakers=False,
-        ),
-        PickleLayout(
-            name="mmgcn-meld",
-            parts=(*_MMGCN, "extra"),
-            widths={"text": 600, "audio": 300, "visual": 342},
-            features={"text": "TextCNN", **_OPENSMILE_DENSEFACE},
-            label_names=MELD_LABELS,
-            one_hot_speakers=True,
-        ),
-        PickleLayout(
-            name="sdt-iemocap",
-            parts=_SDT,
-            widths={"text": 1024, "audio": 1582, "visual": 342},
-            features={"text": "RoBERTa, first of four", **_OPENSMILE_DENSEFACE},
-            label_names=IEMOCAP_LABELS,
-            one_hot_speakers=False,
-        ),
-        PickleLayout(
-            name="sdt-meld",
-            parts=(*_SDT, "extra"),
-            widths={"text": 1024, "audio": 300, "visual": 342},
-            features={"text": "RoBERTa, first of four", **_OPENSMILE_DENSEFACE},
-            label_names=MELD_LABELS,
-            one_hot_speakers=True,
-        ),
-        PickleLayout(
-            name="graphsmile-meld",
-            parts=(*_SDT[:3], "sentiment", *_SDT[3:], "extra"),
-            widths={"text": 1024, "audio": 300, "visual": 342},
-            features={"text": "RoBERTa, first of four", **_OPENSMILE_DENSEFACE},
-            label_names=MELD_LABELS,
-            one_hot_speakers=True,
-        ),
-    )
-}
-
-
 def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str | None = None) -> Dataset:
     """Read one of the field's feature pickles as a dataset with the splits `train` and `test`.
 
     Args:
         path: the pickle.
-        layout: what it should hold; one of `PICKLE_LAYOUTS`.
+        layout: what it should hold.
         name: the dataset's name, by default the layout's.
 
     Returns:
@@ -156,11 +90,29 @@ def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str 
     )
 
 
+def layouts() -> dict[str, PickleLayout]:
+    """Return the layouts that importers know, by the importer's name; those of broken plugins are left out.
+
+    Example:
+        >>> layouts()["sdt_meld"].widths["audio"]
+        300
+    """
+    found = {}
+    for card in registry.cards("importer"):
+        try:
+            layout = getattr(registry.load(card), "layout", None)
+        except MerZooError:
+            continue
+        if isinstance(layout, PickleLayout):
+            found[card.name] = layout
+    return found
+
+
 def _parts(content: object, layout: PickleLayout, file: Path) -> dict[str, Any]:
     """Name the tuple's parts after checking that they are what the layout says."""
-    fitting = [other.name for other in PICKLE_LAYOUTS.values() if _fault(content, other) is None]
     fault = _fault(content, layout)
     if fault:
+        fitting = [other.name for other in layouts().values() if _fault(content, other) is None]
         hint = f"It fits the layout '{fitting[0]}'; import it as that." if fitting else "It fits no layout known here."
         raise MerZooError(f"{file}: is not in the layout '{layout.name}': {fault}. {hint}")
     assert isinstance(content, Sequence)

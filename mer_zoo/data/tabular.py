@@ -27,6 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from mer_zoo.data.conversation import CLASSES, Conversation, Dataset
+from mer_zoo.data.sniffing import what_is
+from mer_zoo.data.table import SPLITS
 from mer_zoo.errors import MerZooError, nearest
 
 REQUIRED = {"dialogue": "Uiu", "turn": "iu", "split": "U", "label": "iu"}
@@ -35,14 +37,6 @@ UNPACKED = 100  # features shrink by 10 when compressed, sparse ones by 50
 SPARE = 64 << 20  # bytes that a small file may unpack to anyway
 LABEL_WORDS = 100  # different texts of a column of labels, at most: more are sentences or names
 KINDS = {"U": "text", "i": "integers", "u": "integers", "f": "floats", "b": "true or false"}
-SPLITS = {
-    "train": "train",
-    "dev": "validation",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
-    "all": "all",
-}
 
 
 def import_table(path: str | os.PathLike[str], name: str | None = None) -> Dataset:
@@ -68,7 +62,7 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
         [0, 1]
     """
     file = Path(path)
-    columns = _load(file)
+    columns = load_arrays(file)
     modalities = _modalities(columns, file)
     _check_columns(columns, modalities, file)
     names = [str(value) for value in columns["dialogue"].tolist()]
@@ -133,13 +127,20 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
     )
 
 
-def _load(file: Path) -> dict[str, np.ndarray]:
-    if not os.path.isfile(file):
-        raise MerZooError(f"{file}: {'is a folder' if os.path.isdir(file) else 'no such file'}. Check the path.")
+def load_arrays(file: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an `.npz`; nothing in it may be a pickle, or declare more than the file holds.
+
+    Args:
+        file: the `.npz`.
+
+    Raises:
+        MerZooError: it is something else, or damaged.
+    """
+    found = what_is(file)
     try:
         loaded = np.load(file, mmap_mode="r", allow_pickle=False)  # of an .npz nothing is mapped or read yet
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = "it holds pickled objects" if "allow_pickle" in str(error) else error
+        reason = f"it is {found}" if "allow_pickle" in str(error) else error
         raise MerZooError(f"{file}: is not a readable .npz ({reason}). Write it with numpy.savez.") from None
     if not isinstance(loaded, np.lib.npyio.NpzFile):
         raise MerZooError(f"{file}: is a single array, not an .npz of columns. Write it with numpy.savez.")

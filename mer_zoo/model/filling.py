@@ -45,7 +45,8 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
         return Plan(modalities=modalities, normalise=normalise, learner=learner, code=filling.code)
     graph = recipe.graph and filling.part("graph", recipe.graph, "graph")
     apart = {*MODALITIES, *modalities}
-    nodes = {*apart, "utterance", *(f"{a}<{b}" for a in apart for b in apart)}
+    made = {stage.into for stage in recipe.model.values() if stage.into is not None}
+    nodes = {*apart, *made, "utterance", *(f"{a}<{b}" for a in apart for b in apart)}
     stages: dict[str, StageChoice] = {}
     for name, stage in recipe.model.items():
         filled = filling.stage(name, stage, tuple(stages), nodes)

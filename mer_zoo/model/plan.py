@@ -9,14 +9,16 @@ import pydantic
 
 from mer_zoo.data.normalising import Way
 from mer_zoo.registry.faults import short
+from mer_zoo.registry.kinds import KINDS
 
-PARTS = ("encoder", "layer", "edge_weight", "fusion", "head")
+PARTS = tuple(name for name, kind in KINDS.items() if kind.place == "stage")
 STAGE_KINDS = (*PARTS, "skip", "start", "add", "padding")
 APPLIES_TO: dict[str, tuple[str, ...]] = {
     "only": PARTS,
     "relations": ("layer", "edge_weight"),
     "shared": ("encoder", "head"),
     "per": ("fusion",),
+    "into": ("fusion",),
     "task": ("head",),
     "repeat": ("encoder", "layer"),
 }
@@ -88,7 +90,10 @@ class StageChoice(Strict):
         shared: one instance for all node types instead of one for each.
         per: what a fusion mixes instead of everything into the utterance. `pair`: each ordered pair of modalities,
             itself included, into states named `text<audio` (text, as seen from audio); `other`: the same without
-            itself, except where there is but one; `itself`: each alone; `target`: all states of a target (`text<...`).
+            itself, except where there is but one; `itself`: each alone; `each`: each with all others behind it;
+            `target`: all states of a target (`text<...`).
+        into: the states that a fusion makes or replaces while all others stay: a modality, or a name of your own that
+            later stages may refer to.
         task: label column that a head judges beside the emotion; its logits are for the loss alone.
         repeat: run the stage so often, each time with weights of its own, as NAME_1, NAME_2, ...
     """
@@ -105,7 +110,8 @@ class StageChoice(Strict):
     only: list[str] | None = None
     relations: str | list[str] | None = None
     shared: bool = False
-    per: Literal["pair", "other", "itself", "target"] | None = None
+    per: Literal["pair", "other", "itself", "each", "target"] | None = None
+    into: Name | None = None
     task: str | None = None
     repeat: pydantic.PositiveInt | None = None
 
@@ -117,6 +123,8 @@ class StageChoice(Strict):
         for key, kinds in APPLIES_TO.items():
             if getattr(self, key) and given[0] not in kinds:
                 raise ValueError(f"`{key}` has no meaning for a {given[0]}, only for: {', '.join(kinds)}. Leave it out")
+        if self.per and self.into:
+            raise ValueError("`per` and `into` both say what a fusion makes. Leave one of them out")
         return self
 
     @property

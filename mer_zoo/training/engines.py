@@ -163,7 +163,8 @@ class OneSeed(Engine):
         return [*self.step.model.parameters(), *self.step.model.buffers()]
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
-        return vars(self.task.train.index(batches[0], shape=shape))
+        index = self.task.train.index(batches[0], shape=shape)
+        return vars(index) if self._captured is None else index.tensors()
 
     def _step(self, index: dict[str, Any]) -> tuple[Tensor, Tensor]:
         self.descent.zero_grad()
@@ -211,7 +212,7 @@ class StackedSeeds(Engine):
         return [*self.trained.values(), *self.buffers.values()]
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
-        planned = [vars(self.task.train.index(chosen, shape=shape)) for chosen in batches]
+        planned = [self.task.train.index(chosen, shape=shape).tensors() for chosen in batches]
         return pytree.tree_map(lambda *tensors: torch.stack(tensors), *planned)
 
     def _step(self, index: dict[str, Any]) -> tuple[Tensor, Tensor]:
