@@ -228,7 +228,7 @@ def _recipe(name: str) -> dict[str, Any]:
         "tasks": dict(read.tasks) or None,
         "normalise": None if read.normalise == "none" else read.normalise,
         **({key: part and part.plain() for key, part in parts.items()} if read.learner is None else {}),
-        **({"training": read.training.model_dump()} if read.learner is None else {"learner": read.learner.plain()}),
+        **({"training": read.training.plain()} if read.learner is None else {"learner": read.learner.plain()}),
         "source": str(recipe.find(name)),
         "stages": stages,
         "notes": list(read.notes),

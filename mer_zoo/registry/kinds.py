@@ -120,7 +120,7 @@ KINDS: dict[str, Kind] = {
     ),
     "loss": Kind(
         title="Losses",
-        contract="output, labels int64 `[N]` (-1: none) → scalar",
+        contract="output, labels int64 `[N]` (-1: none), and by name `layout`, `targets` → scalar",
         checks="mer_zoo.checking.losses:checks",
         facts=("modalities", "class_counts"),
         promises=("capturable", "unstackable"),
