@@ -167,11 +167,9 @@ class Corpus:
             }
             for name, (kernel, view, _) in self._kernels.items()
         }
-        return BatchIndex(
-            *map(self._upload, (corpus_rows, chosen, rows, cells)),
-            edges,
-            tuple(np.bincount(place, minlength=1).tolist()),
-        )
+        utterances, numbers, places, back = map(self._upload, (corpus_rows, chosen, rows, cells))
+        going = tuple(np.bincount(place, minlength=1).tolist())
+        return BatchIndex(utterances, numbers, places, back, edges, going)
 
     def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
         """Gather a batch: index operations on tensors that are already on the device."""
