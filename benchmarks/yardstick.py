@@ -175,7 +175,7 @@ def bilstm(part: BiLSTM, x: Tensor, lengths: list[int]) -> Tensor:
     """`[N, d]` → `[N, 2 hidden]`: every dialogue by itself, both directions."""
     results = []
     for rows in x.split(lengths):
-        h = rows.unsqueeze(0) if part.project is None else part.project(rows).unsqueeze(0)
+        h = rows.unsqueeze(0)
         for level, (ahead, back) in enumerate(zip(part.forwards, part.backwards, strict=True)):
             if level:
                 h = F.dropout(h, part.drop.p, part.training)
