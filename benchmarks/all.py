@@ -48,13 +48,13 @@ MODELS = [
     ("dialoguegcn/mianzhang", IEMOCAP),
 ]
 SEQUENTIAL = [
-    ("dialoguernn/iemocap", IEMOCAP),
-    ("dialoguernn/listener", IEMOCAP),
-    ("dialoguernn/meld", MELD),
-    ("dag_erc/iemocap", IEMOCAP),
-    ("dag_erc/meld", MELD),
     ("dialoguernn", SMALL),
     ("dag_erc", SMALL),
+    ("dialoguernn/meld", MELD),
+    ("dag_erc/meld", MELD),
+    ("dag_erc/iemocap", IEMOCAP),
+    ("dialoguernn/iemocap", IEMOCAP),
+    ("dialoguernn/listener", IEMOCAP),
 ]
 PUBLISHED = {("amb_dsgdn/iemocap", "iemocap"): 3.9, ("amb_dsgdn/meld", "meld"): 4.8, ("mmgcn/iemocap", "iemocap"): 1.7}
 """Seconds of train + test epoch of the published code on one H100."""
