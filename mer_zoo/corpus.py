@@ -169,16 +169,21 @@ class Corpus:
             }
             for name, (kernel, view, _) in self._kernels.items()
         }
-        return BatchIndex(
-            self._upload(corpus_rows), self._upload(chosen), self._upload(rows), self._upload(cells), edges
-        )
+        tensors = [self._upload(one) for one in (corpus_rows, chosen, rows, cells)]
+        going = tuple(np.bincount(place, minlength=1).tolist())
+        return BatchIndex(tensors[0], tensors[1], tensors[2], tensors[3], edges, going)
 
     def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
         """Gather a batch: index operations on tensors that are already on the device."""
         index = dialogues if isinstance(dialogues, BatchIndex) else self.index(dialogues)
         rows = index.utterances
         structure = Layout(
-            self._speaker[rows], self._position[rows], self._length[index.dialogues], index.rows, index.cells
+            self._speaker[rows],
+            self._position[rows],
+            self._length[index.dialogues],
+            index.rows,
+            index.cells,
+            index.going,
         )
         bound = {
             name: kernel(view, tables, index, index.edges[name])

@@ -283,6 +283,8 @@ loss: nil
         yield "nodes of a builder's own", built("speaking", **project, hop=graph_conv, **end)
     with _registered("encoder", Shapeless):
         yield "a width that is none", built(**project, odd={"encoder": "shapeless"}, **end)
+    late = {"fusion": "sum", "into": "late"}
+    yield "a state beside what is fused", built(**project, join=end["join"], late=late, judge=end["judge"])
     yield "an unknown relation", built(**project, hop={**graph_conv, "relations": "same_speker_*"}, **end)
     yield "a modality misspelt", lambda: built(join={"fusion": "concat", "only": ["txet"]}, judge=end["judge"])
     yield "a fusion of nothing", built(join={"fusion": "concat", "only": ["utterance"]}, judge=end["judge"])
@@ -305,6 +307,8 @@ loss: nil
         yield "a part that fails", built(**project, odd={"encoder": "flat"}, **end)
     with _registered("graph", Raising):
         yield "a graph that refuses", built("raising", **project, hop=graph_conv, **end)
+    apart = {"judge": {"head": "linear"}, "sum": {"fusion": "logit_sum"}}
+    yield "a loss that contrasts what is judged", built(**project, **apart, loss="focal_contrastive")
     yield "a loss that needs heads", built(**project, **end, loss="self_distillation")
     yield "the other loss that needs heads", built(**project, **end, loss="unimodal_squared")
     yield "a balancing that needs heads", built(**project, **end, balancing="mmpareto")
@@ -361,7 +365,7 @@ loss: nil
     yield "k_nearest: k", lambda: make("graph", "k_nearest", k=0)
     yield "k_nearest: a modality", lambda: make("graph", "k_nearest", modality="audoi")(DIALOGUE)
     many = Conversation("d7", tuple("abcd"), [0] * 4, {"text": np.zeros((4, 2))})
-    for name in ("speaker_window", "temporal_speaker"):
+    for name in ("speaker_window", "temporal_speaker", "speaker_pairs"):
         yield f"{name}: too many speakers", lambda name=name: make("graph", name)(many)
     yield "a relation", lambda: select("same_spekaer", ["same_speaker"], "mine.yaml:3:1 model.hop.relations")
     yield "differential_dot: width", lambda: make("layer", "differential_dot", heads=4)
@@ -369,6 +373,10 @@ loss: nil
     yield "gat: heads", lambda: make("layer", "gat", heads=3, out_width=10)
     yield "hypergraph: numbering", lambda: make("layer", "hypergraph", normalise="batch_position")
     yield "nll: weights", lambda: make("loss", "nll", class_weights=[1.0])
+    yield "a loss that sums heads", built(**project, **end, loss="unimodal_sum")
+    yield "unimodal_sum: share", lambda: make("loss", "unimodal_sum", share=-1.0)
+    yield "focal_contrastive: shares", lambda: make("loss", "focal_contrastive", contrast=0.8)
+    yield "focal_contrastive: focus", lambda: make("loss", "focal_contrastive", focus=0.5)
     yield "self_distillation: temperature", lambda: make("loss", "self_distillation", temperature=0.0)
     yield "kernel: several edges", lambda: Corpus([DIALOGUE], Raising(("text",)), [(("text",), "*")], kernels=Dense)
     # new parts and checks

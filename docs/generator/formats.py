@@ -22,6 +22,7 @@ RECORDS: dict[str, Any] = {
     "published": recipe.Published,
     "suite": suite.Suite,
     "suite-entry": suite.Entry,
+    "range": recipe.Range,
     "result": result.Result,
 }
 

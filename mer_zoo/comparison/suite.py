@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import pydantic
 
 from mer_zoo.comparison.rows import Rows, written_out
+from mer_zoo.data.loading import load
 from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model import recipe
@@ -107,6 +108,16 @@ class Suite(pydantic.BaseModel):
             for name, entry in self.models.items()
             for score in recipe.read(entry.recipe).recipe.published
         ]
+
+
+def data_name(data: str | Mapping[str, Any]) -> str:
+    """Return the name of a dataset of a suite.
+
+    Example:
+        >>> data_name({"name": "synthetic", "distractor": 1.5})
+        'synthetic'
+    """
+    return load(data).name
 
 
 def names() -> list[str]:

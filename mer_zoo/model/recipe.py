@@ -41,6 +41,34 @@ class Published(Strict):
     seeds: int | None = None
 
 
+class Range(Strict):
+    """Numbers that a search may draw from.
+
+    Attributes:
+        low, high: the ends; whole numbers are drawn if both are whole.
+        log: draw orders of magnitude alike.
+        step: distance of the numbers; null: any, or 1 for whole numbers.
+
+    Raises:
+        ValueError: an empty range, or one that `log` cannot have.
+    """
+
+    low: pydantic.StrictInt | pydantic.StrictFloat
+    high: pydantic.StrictInt | pydantic.StrictFloat
+    log: bool = False
+    step: Annotated[float, pydantic.Field(gt=0)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _can_be_drawn(self) -> Range:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}. Swap them")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("`log` needs a low above 0, and no step. Leave `log` out")
+        if isinstance(self.low, int) and isinstance(self.high, int) and self.step and self.step != int(self.step):
+            raise ValueError(f"step {self.step} between whole numbers. Use a whole step")
+        return self
+
+
 class Recipe(Strict):
     """A whole recipe; `fill` resolves it for a dataset.
 
@@ -57,6 +85,7 @@ class Recipe(Strict):
         balancing, loss: the parts.
         training: the loop's settings.
         published: scores from the literature.
+        search: what `mer-zoo tune` may change: key -> list of values, or a range of numbers.
     """
 
     title: str
@@ -72,6 +101,9 @@ class Recipe(Strict):
     loss: PartChoice = PartChoice(name="nll")
     training: Training = Training()
     published: tuple[Published, ...] = ()
+    search: dict[str, Annotated[list[pydantic.JsonValue], pydantic.Field(min_length=1)] | Range] = pydantic.Field(
+        default_factory=dict
+    )
 
     @pydantic.model_validator(mode="after")
     def _one_or_the_other(self) -> Recipe:

@@ -212,23 +212,44 @@ def load(card: Card, place: str = "") -> type:
     lead = at(place)
     if (card.kind, card.name) in _registered:
         return _registered[card.kind, card.name][1]
-    module_name, _, class_name = card.target.rpartition(":")
+    cls = imported(card.target, card.id, place)
+    if not inspect.isclass(cls) and not (KINDS[card.kind].function and callable(cls)):
+        raise MerZooError(f"{lead}{card.id}: '{card.target}' is not a class. Name the class itself.")
+    return cls
+
+
+def imported(target: str, owner: str, place: str = "") -> Any:
+    """Import what `module:Name` or `./file.py:Name` names.
+
+    Args:
+        target: the path.
+        owner: what errors call it.
+        place: put in front of an error.
+
+    Raises:
+        MerZooError: there is no such thing, or importing the module fails.
+
+    Example:
+        >>> imported("fractions:Fractoin", "mine")
+        Traceback (most recent call last):
+        mer_zoo.errors.MerZooError: mine: 'fractions' has no 'Fractoin'. Did you mean 'Fraction'?
+    """
+    lead = at(place)
+    module_name, _, class_name = target.rpartition(":")
     try:
         module = _module_from_file(module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
     except MerZooError as error:
         raise MerZooError(f"{lead}{error}") from None
     except ModuleNotFoundError as error:
         raise MerZooError(
-            f"{lead}{card.id}: cannot import '{module_name}': no module named '{error.name}'. Is it installed?"
+            f"{lead}{owner}: cannot import '{module_name}': no module named '{error.name}'. Is it installed?"
         ) from error
     except (Exception, SystemExit) as error:
-        raise MerZooError(f"{lead}{card.id}: importing '{module_name}' fails: {raised(error)}") from error
-    cls = getattr(module, class_name, None)
-    if cls is None:
-        raise MerZooError(f"{lead}{card.id}: '{module_name}' has no '{class_name}'.{nearest(class_name, vars(module))}")
-    if not inspect.isclass(cls) and not (KINDS[card.kind].function and callable(cls)):
-        raise MerZooError(f"{lead}{card.id}: '{card.target}' is not a class. Name the class itself.")
-    return cls
+        raise MerZooError(f"{lead}{owner}: importing '{module_name}' fails: {raised(error)}") from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise MerZooError(f"{lead}{owner}: '{module_name}' has no '{class_name}'.{nearest(class_name, vars(module))}")
+    return found
 
 
 def _module_from_file(path_name: str) -> Any:
@@ -290,9 +311,17 @@ def code(card: Card) -> str | None:
     """
     if (card.kind, card.name) in _built_in()[0]:
         return f"version {card.version}" if card.version > 1 else None
-    cls = load(card)
+    return source_digest(load(card))
+
+
+def source_digest(made: Any) -> str | None:
+    """Return a digest of the source that a class or function stands in; None where there is no source.
+
+    Args:
+        made: the class or function.
+    """
     try:  # in a notebook or a script the module holds everything else as well
-        source = inspect.getsource(cls if cls.__module__ == "__main__" else sys.modules[cls.__module__])
+        source = inspect.getsource(made if made.__module__ == "__main__" else sys.modules[made.__module__])
     except (OSError, TypeError, KeyError):
         return None
     return hashlib.sha256(source.encode()).hexdigest()[:12]
