@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -16,6 +17,7 @@ from mer_zoo.checking.capture import find_sync
 from mer_zoo.checking.part import Checks, Part, Verdict, close, first_line
 from mer_zoo.checking.small_data import conversations
 from mer_zoo.corpus import Corpus
+from mer_zoo.errors import MerZooError
 from mer_zoo.parts.loss.base import beside, seen_by
 
 KNOWN: dict[str, Any] = {"modalities": ("text", "audio"), "class_counts": (9, 5, 0, 7, 3, 4), "classes": 6}
@@ -250,10 +252,21 @@ def stacking(part: Part, known: dict[str, Any]) -> Verdict:
 
 
 def effect(part: Part, changed: dict[str, Any]) -> Verdict | bool:
-    """Another value of a setting gives a finite loss; return its fault, or whether loss or gradients differ."""
+    """Another value of a setting gives a finite loss; return its fault, or whether loss or gradients differ.
+
+    What changes nothing may be about heads beside the emotion's.
+    """
+    verdict = _differs(part, changed, {})
+    if verdict is False:
+        with contextlib.suppress(MerZooError):  # it has no use for such a head
+            verdict = _differs(part, changed, {"beside": (output(KNOWN, 1).logits[:, :2], labels(KNOWN).clamp(max=1))})
+    return verdict
+
+
+def _differs(part: Part, changed: dict[str, Any], tasks: dict[str, tuple[Tensor, Tensor]]) -> Verdict | bool:
     found = []
     for settings in (changed, {}):
-        given = output(KNOWN)
+        given = replace(output(KNOWN), tasks=tasks)
         value = Seeing(part.build(KNOWN, **settings))(given, labels(KNOWN))
         value.backward()
         inputs = (given.logits, given.judged, *given.modality_logits.values(), *given.features.values())
