@@ -15,7 +15,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     "layer": ("width", "relations", "speakers"),
     "fusion": ("widths",),
     "balancing": ("modalities", "classes"),
-    "head": ("width", "classes"),
+    "head": ("width", "classes", "speakers"),
     "loss": ("modalities", "class_counts"),
     "kernel": ("view", "tables", "index", "plan"),
     "learner": (),
