@@ -23,12 +23,13 @@ class FactorialChains(nn.Module):
       P(z \mid z') = \beta\,[z = z'] + \tfrac{1-\beta}{E},$$
     $$P(y \mid y_a, y_b) = \alpha\,[y = y_a] + \kappa\,[y = y_b] + \tfrac{1-\alpha-\kappa}{E},$$
     $$\mathrm{logit}_i(y) = \log\textstyle\sum_z p(x_i \mid y, z)\,c_i(y, z),\qquad
-      c_i(y, z) \propto \pi(y)\,f_i(y, z)\,b_i(y, z)$$
+      c_i(y, z) \propto \pi(y)\,f_i(y, z)\,b_i(y, z)\textstyle\prod_{r \ne s(i)} g_{ir}(z)$$
 
-    where $f_i$ and $b_i$ are what the utterances before and after $i$ say (`follow`), and $\pi$ is a prior. A logit is
-    the log-density of an utterance's features and emotion together, given the rest of the dialogue; the loss `joint`
-    learns from both. Gradients reach $\mu, \tau, \delta$ through an utterance's own features only, not through what it
-    tells others, as in a step of expectation-maximisation.
+    where $f_i$ and $b_i$ are what the utterances before and after $i$ say (`follow`), $g_{ir}$ is how well both agree,
+    were $z$ so, on what another speaker $r$ feels, and $\pi$ is a prior. Exact if $z$ never changes and nothing is
+    caught. A logit is the log-density of an utterance's features and emotion together, given the rest of the dialogue;
+    the loss `joint` learns from both. Gradients reach $\mu, \tau, \delta$ through an utterance's own features only, not
+    through what it tells others, as in a step of expectation-maximisation.
 
     Inputs:
         x: float `[N, width]`, features of about unit scale; layout: who speaks where.
@@ -68,10 +69,14 @@ class FactorialChains(nn.Module):
         places = torch.arange(self.speakers, device=x.device)
         speaks = layout.speaker.clamp(max=self.speakers - 1).unsqueeze(1) == places
         speaks = layout.pad(speaks.to(x.dtype))  # [B, L, speakers]
-        before, after = follow(
-            torch.stack([seen, seen.flip(1)]), torch.stack([speaks, speaks.flip(1)]), *self._rates()
-        ).unbind()
-        told = layout.unpad((before.log() + after.flip(1).log() + prior).flatten(2)).log_softmax(-1)
+        moves, lasts = self._rates()
+        (before, after), (past, future) = follow(
+            torch.stack([seen, seen.flip(1)]), torch.stack([speaks, speaks.flip(1)]), moves, lasts
+        )
+        after, future = after.flip(1), future.flip(1)
+        agree = (moves[0] * (past * future).sum(-1) * seen.shape[-1] + 1 - moves[0]).log()  # [B, L, speakers, hidden]
+        others = (agree * (1 - speaks).unsqueeze(-1)).sum(-2).unsqueeze(-1)
+        told = layout.unpad((before.log() + after.log() + others + prior).flatten(2)).log_softmax(-1)
         return (density + told.unflatten(-1, density.shape[1:])).logsumexp(1)
 
     def _rates(self) -> tuple[Tensor, Tensor]:
@@ -88,7 +93,7 @@ class FactorialChains(nn.Module):
         return alone.unsqueeze(-1) + imitated.unsqueeze(-2) - strength * gram
 
 
-def follow(seen: Tensor, speaks: Tensor, moves: Tensor, lasts: Tensor) -> Tensor:
+def follow(seen: Tensor, speaks: Tensor, moves: Tensor, lasts: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return what the utterances before each one say of its emotion and of the hidden state.
 
     For every speaker $s$ a table $q_s(z, y)$: the probability of the hidden state and of this speaker's emotion. When
@@ -106,11 +111,12 @@ def follow(seen: Tensor, speaks: Tensor, moves: Tensor, lasts: Tensor) -> Tensor
         moves: $\alpha$, $\kappa$ and the rest, float `[3]`; lasts: $\beta$.
 
     Returns:
-        $f$ at every place, float `[..., L, hidden, emotion]`.
+        $f$ at every place, float `[..., L, hidden, emotion]`, and what every speaker then feels, were the hidden
+        state so: $q_r / w$, float `[..., L, speakers, hidden, emotion]`.
 
     Example:
         >>> seen = torch.tensor([[[0.0, 9.0], [0.0, 9.0]], [[1.0, 1.0], [1.0, 1.0]]])
-        >>> both = follow(seen, torch.ones(2, 1), torch.tensor([0.8, 0.0, 0.2]), torch.tensor(0.5))
+        >>> both, _ = follow(seen, torch.ones(2, 1), torch.tensor([0.8, 0.0, 0.2]), torch.tensor(0.5))
         >>> [round(p, 2) for p in both[1].sum(0).tolist()]
         [0.1, 0.9]
     """
@@ -119,7 +125,7 @@ def follow(seen: Tensor, speaks: Tensor, moves: Tensor, lasts: Tensor) -> Tensor
     even = torch.full_like(seen[..., 0, :, :], 1 / states**2)
     tables = even.unsqueeze(-3).expand(*even.shape[:-2], speaks.shape[-1], states, states)
     latest = former = torch.zeros_like(speaks[..., 0, :])  # who spoke last, and who else did
-    found = []
+    found, felt = [], []
     for evidence, who in zip(seen.unbind(-3), speaks.unbind(-2), strict=True):
         same, here = (who * latest).sum(-1, keepdim=True), who.sum(-1, keepdim=True)
         former = here * (same * former + (1 - same) * latest) + (1 - here) * former
@@ -128,6 +134,7 @@ def follow(seen: Tensor, speaks: Tensor, moves: Tensor, lasts: Tensor) -> Tensor
         tables = lasts * tables + (1 - lasts) / states * tables.sum(-2, keepdim=True)
         own = (who[..., None, None] * tables).sum(-3) + (1 - here) * even
         share = own.sum(-1, keepdim=True)
+        felt.append(tables / tables.sum(-1, keepdim=True))
         other = (former[..., None, None] * tables).sum(-3) + nobody / states * share
         told = kept * own + caught * other + anew / states * share
         found.append(told.clamp(min=torch.finfo(told.dtype).tiny))
@@ -136,4 +143,4 @@ def follow(seen: Tensor, speaks: Tensor, moves: Tensor, lasts: Tensor) -> Tensor
         others = tables * (judged.sum(-1, keepdim=True) / share).unsqueeze(-3)
         spoken = torch.where(who[..., None, None] > 0, judged.unsqueeze(-3), others)
         tables = torch.where(here.unsqueeze(-3) > 0, spoken, tables)
-    return torch.stack(found, -3)
+    return torch.stack(found, -3), torch.stack(felt, -4)
