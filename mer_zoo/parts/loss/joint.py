@@ -19,8 +19,8 @@ class Joint(nn.Module):
       \log p(x_i) = \log\textstyle\sum_k e^{\mathrm{logit}_i(k)}$$
 
     for heads whose logits are log-densities of features and label together, such as `factorial_chains`. With
-    $\gamma=1$ this is $-\mathrm{logit}_i(y_i)$, the likelihood of both. It is for features as they are given: states that
-    are learned become likely by shrinking, so that $\gamma$ should be 0 there.
+    $\gamma=1$ this is $-\mathrm{logit}_i(y_i)$, the likelihood of both. It is for features as they are given:
+    states that are learned become likely by shrinking, so that $\gamma$ should be 0 there.
 
     Inputs:
         output: `Output` with logits `[N, classes]`; labels: int64 `[N]`, -1 where unlabelled.
