@@ -111,7 +111,7 @@ KINDS: dict[str, Kind] = {
         title="Heads",
         contract="x float `[N, width]`, layout → logits float `[N, classes]`",
         checks=_MODULES,
-        facts=("width", "classes"),
+        facts=("width", "classes", "speakers"),
         promises=(
             *("capturable", "causal", "speaker_relabelling_invariant"),
             *("unstackable", "utterance_permutation_equivariant"),
