@@ -528,17 +528,18 @@ def test_dag_gru_equals_published(kernel):
     builder = Dag(("utterance",))
     _, edges = bound(builder, kernel, dialogues=file.conversations({"text": "text"}))
     x = file.states("after_input_layer")
+    layer, weights = DagGRU(8, builder.relations, depth=2), {}
     for i in range(2):
-        layer = DagGRU(8, builder.relations)
-        weights = {"score.weight": file[f"weight.gather.{i}.linear.weight"][:, 8:]}
+        lead = f"levels.{i}"
+        weights[f"{lead}.score.weight"] = file[f"weight.gather.{i}.linear.weight"][:, 8:]
         maps = [file[f"weight.gather.{i}.Wr{r}.weight"].t() for r in range(2)]
-        weights["maps"] = torch.stack(maps)
+        weights[f"{lead}.maps"] = torch.stack(maps)
         for ours, theirs in (("context", "grus_c"), ("message", "grus_p")):
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                weights[f"{ours}.{kind}"] = file[f"weight.{theirs}.{i}.{kind}"]
-        layer.load_state_dict(weights)
-        x = layer(x, edges, None)
-        torch.testing.assert_close(x, file.states(f"graph_layer{i + 1}"), rtol=1e-5, atol=1e-5)
+                weights[f"{lead}.{ours}.{kind}"] = file[f"weight.{theirs}.{i}.{kind}"]
+    layer.load_state_dict(weights)
+    for i, states in enumerate(layer(x, edges, None).chunk(2, -1), 1):
+        torch.testing.assert_close(states, file.states(f"graph_layer{i}"), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)

@@ -56,5 +56,13 @@ def _files(kind: str, pattern: str, tag: str | None) -> list[dict[str, Any]]:
         raise MerZooError(f"--tag {tag}: only parts have tags, not a {kind}. Leave it out.")
     source: Any = recipe if kind == "recipe" else suite
     names = [name for name in source.names() if fnmatch.fnmatch(name, pattern)]
-    rows = [{"id": f"{kind}/{name}", "summary": source.title(name)} for name in names]
+    rows = [{"id": f"{kind}/{name}", "summary": _title(source, name)} for name in names]
     return [row | {"status": status(name)} for name, row in zip(names, rows, strict=True)] if kind == "recipe" else rows
+
+
+def _title(source: Any, name: str) -> str:
+    """The title; a plugin's broken file hides no other."""
+    try:
+        return str(source.title(name))
+    except MerZooError:
+        return "cannot be read: see `mer-zoo doctor`"

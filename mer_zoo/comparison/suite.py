@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import pydantic
 
 from mer_zoo.comparison.rows import Rows, written_out
+from mer_zoo.data.loading import load
 from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model import recipe
 from mer_zoo.model.changes import Change, changes_from
-from mer_zoo.registry import document, resources
+from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.faults import described, short
 from mer_zoo.results.identity import Protocol
 from mer_zoo.training.experiment import SEEDS, Experiment, folds_of, prepare
@@ -109,14 +110,29 @@ class Suite(pydantic.BaseModel):
         ]
 
 
+def data_name(data: str | Mapping[str, Any]) -> str:
+    """Return the name of a dataset of a suite.
+
+    Example:
+        >>> data_name({"name": "synthetic", "distractor": 1.5})
+        'synthetic'
+    """
+    return load(data).name
+
+
 def names() -> list[str]:
-    """Return the suites that ship.
+    """Return the suites that ship, and those of plugins.
 
     Example:
         >>> "default" in names()
         True
     """
-    return sorted(path.stem for path in (resources.folder("baselines") / "suites").glob("*.yaml"))
+    return sorted(_files())
+
+
+def _files() -> dict[str, Path]:
+    ours = (resources.folder("baselines") / "suites").glob("*.yaml")
+    return {**plugins.files("suites"), **{path.stem: path for path in ours}}
 
 
 def title(name: str) -> str:
@@ -130,7 +146,7 @@ def read(name: str) -> Suite:
     if path.suffix not in (".yaml", ".yml"):
         if name not in names():
             raise MerZooError(f"no suite named '{short(name)}'.{nearest(short(name), names())} A file ends in .yaml.")
-        path = resources.folder("baselines") / "suites" / f"{name}.yaml"
+        path = _files()[name]
     if os.path.isdir(path):
         raise MerZooError(f"{path}: a folder, not a file.")
     page = document.read(path)

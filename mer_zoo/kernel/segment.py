@@ -71,6 +71,11 @@ class Segment(Kernel):
         """Every edge is listed."""
         return int(np.diff(view.pointer)[dialogues].sum())
 
+    @cached_property
+    def edge_index(self) -> Tensor:
+        """The list itself: its length is known without looking at it, so a step with it can be captured."""
+        return torch.stack([torch.where(self._into == self.nodes, self._into, self._source), self._into])
+
     def source(self, x: Tensor) -> Tensor:
         """Gather by source."""
         return x.index_select(-1, self._source)

@@ -12,7 +12,8 @@ from mer_zoo import registry
 from mer_zoo.data.conversation import MODALITIES
 from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
-from mer_zoo.model.plan import PartChoice, Plan, StageChoice
+from mer_zoo.model import optimising
+from mer_zoo.model.plan import PartChoice, Plan, StageChoice, Training
 from mer_zoo.model.recipe import RecipeFile
 from mer_zoo.results.identity import COMPUTES
 
@@ -56,6 +57,7 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
     filling.tasks(recipe.tasks)
     balancing = filling.part("balancing", recipe.balancing, "balancing")
     loss = filling.part("loss", recipe.loss, "loss")
+    training = filling.training(recipe.training)
     filling.refuse()
     if len(modalities) == 1:
         balancing = PartChoice(name="none")  # nothing to balance; what ran is what is written down
@@ -66,7 +68,7 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
         model=stages,
         balancing=balancing,
         loss=loss,
-        training=recipe.training,
+        training=training,
         normalise=normalise,
         code=filling.code,
     )
@@ -130,6 +132,14 @@ class _Filling:
             text = f"no task '{stage.task}'.{nearest(stage.task, self.file.recipe.tasks)} Name it under `tasks`."
             self.fault(text, "model", name, "task")
         return stage.model_copy(update=changes)
+
+    def training(self, training: Training) -> Training:
+        """Return how to train, with the settings of optimiser and schedule."""
+        try:
+            return optimising.filled(training, partial(self.file.place, "training"), self.code)
+        except MerZooError as error:
+            self.faults.append(str(error))
+            return training
 
     def tasks(self, tasks: Mapping[str, int]) -> None:
         """Refuse tasks that no head judges."""

@@ -79,8 +79,8 @@ class Stage(nn.Module, abc.ABC):
         super().__init__()
         self.name, self.choice, self.card = name, choice, card
         self.sources, self.views, self.outputs = choice.sources, dict(wire.views), dict(wire.outputs)
-        self.stackable = (card is None or card.stackable) and all(map(can_be_mapped, parts.values()))
-        self.capturable = self.capturable_itself and (card is None or card.capturable)
+        self.stackable = _promised("stackable", card, parts) and all(map(can_be_mapped, parts.values()))
+        self.capturable = self.capturable_itself and _promised("capturable", card, parts)
         self.groups = {"+".join(group): group for group in parts}
         self.parts = nn.ModuleDict({"+".join(group): part for group, part in parts.items()})
 
@@ -236,6 +236,11 @@ STAGES: dict[str, type[Stage]] = {
         *(SkipStage, AddStage, StartStage, PaddingStage),
     )
 }
+
+
+def _promised(quality: str, card: Card | None, parts: Mapping[Group, nn.Module]) -> bool:
+    """Whether all parts have a quality: as the card says, or the part itself where that depends on its settings."""
+    return card is None or all(getattr(part, quality, getattr(card, quality)) for part in parts.values())
 
 
 def _interleaved(states: Sequence[Tensor]) -> Tensor:

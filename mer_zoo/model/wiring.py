@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mer_zoo import registry
 from mer_zoo.batch.output import UTTERANCE
@@ -101,7 +101,7 @@ def wire(plan: Plan, speakers: int) -> Wiring:
         raise MerZooError(
             f"graph: no stage uses the graph '{plan.graph.name}'. Add a `layer` stage, or leave `graph` out."
         )
-    return Wiring(builder, wires, first_joint)
+    return Wiring(builder, _listed(wires), first_joint)
 
 
 def _check_joint(stage: StageChoice, nodes: Group, padded: bool, place: str) -> None:
@@ -211,7 +211,20 @@ def _views(stage: StageChoice, nodes: Group, builder: GraphBuilder | None, place
             f"{place}: the graph has no edges of {', '.join(names)} among {', '.join(nodes)}, so this {word} would see "
             "nothing. Choose other relations, another graph, or more modalities."
         )
-    return {group: ViewSpec(group, names) for group in groups(nodes, chosen)}
+    part = stage.part
+    listed = part is not None and getattr(registry.load(registry.find(stage.kind, part.name)), "lists_edges", False)
+    return {group: ViewSpec(group, names, listed) for group in groups(nodes, chosen)}
+
+
+def _listed(wires: Mapping[str, Wire]) -> dict[str, Wire]:
+    """Return the wires with every view listed that one stage wants listed: edge weights are for one layout."""
+    wanted = {replace(view, listed=False) for wire in wires.values() for view in wire.views.values() if view.listed}
+    return {
+        name: replace(
+            wire, views={g: replace(v, listed=replace(v, listed=False) in wanted) for g, v in wire.views.items()}
+        )
+        for name, wire in wires.items()
+    }
 
 
 def _builder(graph: PartChoice, nodes: Group, speakers: int) -> GraphBuilder:

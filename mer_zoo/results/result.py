@@ -45,7 +45,7 @@ class ClassMetrics(_Record):
 
 
 class Metrics(_Record):
-    """What `metrics.score` returns; scores from 0 to 1."""
+    """What `metrics.score` returns, scores from 0 to 1; `others` are those that a recipe names by path."""
 
     weighted_f1: float
     macro_f1: float
@@ -53,6 +53,7 @@ class Metrics(_Record):
     unweighted_recall: float
     per_class: dict[str, ClassMetrics]
     confusion: list[list[int]]
+    others: dict[str, float] = {}
 
 
 class SplitMetrics(_Record):
