@@ -72,6 +72,18 @@ def larger(corpus):
     return Shape(5, 23, 11, {name: count and count + 7 for name, count in edges.items()})
 
 
+STAGED = [name for name in recipe.names() if recipe.read(name).recipe.learner is None]
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_the_stages_of_every_recipe_fit(name):
+    file = recipe.read(name)
+    asked = file.recipe.modalities
+    plan = filling.fill(file, asked if isinstance(asked, dict) else WIDTHS)
+    with torch.device("meta"):
+        Model(plan, Facts(plan.modalities, 3, 6, (1,) * 6))
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_as_many_parameters_as_published(name):
     file = recipe.read(name)

@@ -92,7 +92,7 @@ def pages() -> Pages:
         for part in parts:
             users.setdefault(part, []).append(f"[{name}](#recipe-{recipe_anchor(name)})")
     shared = [part for part in users if len(users[part]) > 1]
-    order = sorted(shared, key=lambda part: (-len(users[part]), KINDS.index(part[0]), part))
+    order = sorted(shared, key=lambda part: (-len(users[part]), list(KINDS).index(part[0]), part))
     rows = [(_links(frozenset([part])), len(users[part]), ", ".join(users[part])) for part in order]
     text = [
         "# The family tree",
@@ -107,5 +107,5 @@ def pages() -> Pages:
 
 
 def _links(parts: frozenset[Part]) -> str:
-    ordered = sorted(parts, key=lambda part: (KINDS.index(part[0]), part))
+    ordered = sorted(parts, key=lambda part: (list(KINDS).index(part[0]), part))
     return ", ".join(f"[{kind}/{name}](#part-{kind}-{name})" for kind, name in ordered)
