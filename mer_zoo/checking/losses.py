@@ -233,7 +233,7 @@ def stacking(part: Part, known: dict[str, Any]) -> Verdict:
     layouts = [layout_of(lengths, Shape(longest=max(LENGTHS))) for lengths in (LENGTHS, (8, 5, 3))]
 
     def one(
-        logits: Tensor, alone: States, features: States, judged: Tensor | None, layout: States, target: Tensor
+        logits: Tensor, alone: States, features: States, judged: Tensor | None, layout: dict[str, Any], target: Tensor
     ) -> Tensor:
         return loss(Output(logits, alone, features, judged=judged), target, replace(layouts[0], going=None, **layout))
 
