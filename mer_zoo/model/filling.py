@@ -14,6 +14,7 @@ from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model.plan import PartChoice, Plan, StageChoice
 from mer_zoo.model.recipe import RecipeFile
+from mer_zoo.model.wiring import own_nodes
 from mer_zoo.results.identity import COMPUTES
 
 
@@ -44,6 +45,7 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
     graph = recipe.graph and filling.part("graph", recipe.graph, "graph")
     apart = {*MODALITIES, *modalities}
     nodes = {*apart, "utterance", *(f"{a}<{b}" for a in apart for b in apart)}
+    nodes |= set() if filling.faults else {*own_nodes(graph)}
     stages: dict[str, StageChoice] = {}
     for name, stage in recipe.model.items():
         filled = filling.stage(name, stage, tuple(stages), nodes)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.ops.cells import GRUCell
 
@@ -29,6 +30,9 @@ class DagGRU(nn.Module):
         width: width of x (a fact).
         relations: names of all relations of the graph (a fact).
 
+    Raises:
+        MerZooError: there are nodes beside the utterances.
+
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
@@ -47,6 +51,8 @@ class DagGRU(nn.Module):
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Walk along the dialogues."""
+        if edges.own:
+            raise MerZooError("layer/dag_gru: walks along utterances alone. Leave the graph's own nodes out by `only`.")
         count, reach = edges.nodes_per_utterance, edges.reach
         inputs = edges.pad(x).unflatten(1, (-1, count))  # [B, L, nodes of an utterance, width]
         maps = edges.pick(self.maps, 0)

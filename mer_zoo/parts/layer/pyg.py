@@ -101,4 +101,6 @@ def _convolutions() -> dict[str, type]:
     except ImportError:
         raise MerZooError("PyTorch Geometric is not installed. Run `pip install 'mer-zoo[pyg]'`.") from None
     found = {name: getattr(conv, name) for name in conv.__all__}
-    return {n: c for n, c in found.items() if inspect.isclass(c) and issubclass(c, nn.Module) and c is not MessagePassing}
+    return {
+        n: c for n, c in found.items() if inspect.isclass(c) and issubclass(c, nn.Module) and c is not MessagePassing
+    }
