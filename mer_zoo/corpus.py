@@ -255,7 +255,7 @@ def _of_nodes(index: BatchIndex, plan: dict[str, Tensor]) -> BatchIndex:
 def _own_layout(most: int, counts: Tensor) -> Layout:
     """Lay nodes of a type out as utterances of a dialogue, `most` places for each."""
     place = torch.arange(most, device=counts.device)
-    number = torch.arange(counts.shape[0] * most, device=counts.device).view(-1, most)
+    number = torch.arange(counts.shape[0] * most, device=counts.device).view(counts.shape[0], most)
     rows = torch.where(place < counts.unsqueeze(-1), number, number.numel())
     position = place.expand(counts.shape[0], most).flatten()
     return Layout(position, position, counts.clamp(min=1), rows, rows.flatten())

@@ -86,5 +86,5 @@ def pooled(x: Tensor, of: Nodes, own: Layout, layout: Layout) -> Tensor:
     else:
         mean = there.to(x.dtype) / there.sum(1, keepdim=True).clamp(min=1).to(x.dtype)
         share = mean.unsqueeze(1).expand(-1, layout.rows.shape[1], -1)
-    states = torch.where(there.unsqueeze(-1), x.view(dialogues, most, -1), 0)
+    states = torch.where(there.unsqueeze(-1), x.view(dialogues, most, x.shape[-1]), 0)
     return layout.unpad(share @ states)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from typing import Any
 
@@ -103,8 +104,7 @@ class DGL(Convolution):
 
 @functools.cache
 def _convolutions() -> dict[str, type]:
-    from dgl.nn.pytorch import conv
+    from mer_zoo.graph.dgl_import import dgl
 
-    from mer_zoo.graph import dgl_import  # noqa: F401 (mends the import of dgl)
-
+    conv = importlib.import_module(f"{dgl.__name__}.nn.pytorch.conv")
     return {n: c for n, c in vars(conv).items() if inspect.isclass(c) and issubclass(c, nn.Module)}
