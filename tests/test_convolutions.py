@@ -205,6 +205,24 @@ def test_a_graph_on_a_gpu_needs_a_dgl_for_it(monkeypatch):
         dgl_import.graph_of(OnGPU(), None)
 
 
+class Pooling(torch.nn.Module):
+    """One row for all nodes."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.map = torch.nn.Linear(in_channels, out_channels)
+
+    def forward(self, x, edge_index):
+        return self.map(x).mean(0, keepdim=True)
+
+
+def test_a_convolution_must_give_a_row_for_every_node(monkeypatch):
+    monkeypatch.setattr(PyG, "convolutions", classmethod(lambda cls: {"Pooling": Pooling}))
+    with pytest.raises(MerZooError, match=r"Pooling gives \[1, 16\] for four nodes, not a row of numbers for each"):
+        plan = plan_of({"name": "pyg", "conv": "Pooling"})
+        assemble(plan, FACTS)
+
+
 def test_the_edges_are_a_list_only_for_who_asks():
     plan = plan_of({"name": "pyg", "conv": "SAGEConv"})
     model = assemble(plan, FACTS)

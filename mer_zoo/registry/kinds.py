@@ -30,7 +30,7 @@ CONTRACTS: dict[str, str] = {
     "dataset": "makes a `Dataset`, or gives one when called; a setting `seed` decides what is random",
     "extractor": "utterances of a dialogue → float32 `[utterances, out_width]`; has `modality` and `out_width`",
     "encoder": "x float `[N, width]`, layout → float `[N, out_width]`",
-    "graph": "`edges(conversation)` → edge type -> (sources, targets); has `relations` and `edge_types`",
+    "graph": "`edges(conversation)` → edge type -> (sources, targets); has `relations`, `edge_types` and, if any, `nodes` of its own",
     "edge_weight": "x float `[nodes, width]`, edges, layout → masked edge tensor `[*edges]`",
     "layer": "x float `[nodes, width]`, edges, weights `[*edges]` or None → float `[nodes, out_width]`",
     "fusion": "states: modality -> float `[N, width]`, layout → float `[N, out_width]`",

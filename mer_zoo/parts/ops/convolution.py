@@ -117,7 +117,7 @@ class Convolution(nn.Module, abc.ABC):
             given: settings as written, `conv` among them.
         """
         default = inspect.signature(cls.__init__).parameters["conv"].default
-        target = find(cls, str(given.get("conv", default)))
+        target = named(cls, str(given.get("conv", default)))
         return {s.name: s for s in _settings(cls, target)}
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
@@ -158,7 +158,7 @@ class Convolution(nn.Module, abc.ABC):
         return inner, found
 
     def _made(self, width: int, out: int, settings: Mapping[str, Any]) -> nn.Module:
-        target = find(type(self), self.conv)
+        target = named(type(self), self.conv)
         fill = {"width": width, "out": out, "relations": self.relations, "one": 1, "yes": True}
         filled = {
             name: self.network(width, out) if self.fills[name] == "network" else fill[self.fills[name]]
@@ -199,7 +199,8 @@ class Convolution(nn.Module, abc.ABC):
         if not self.mappable or any(isinstance(module, _BatchNorm) for module in self.inner.modules()):
             return Found(False, False)
         x, edges, kind, dialogue = self._example(width)
-        plain, calls = _Plain(self), [(x, edges, kind, None, dialogue)]
+        plain = _Plain(self)
+        calls: list[tuple[Any, ...]] = [(x, edges, kind, None, dialogue)]
         if self.takes_weights:
             calls.append((x, edges, kind, torch.linspace(0.1, 1, 10), dialogue))
         with torch.random.fork_rng(devices=[]):
@@ -265,7 +266,7 @@ def _map(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         module.train(training)
 
 
-def find(layer: type[Convolution], name: str) -> type:
+def named(layer: type[Convolution], name: str) -> type:
     """Return a convolution by its name.
 
     Raises:
@@ -298,7 +299,7 @@ def why_not(layer: type[Convolution], target: type) -> str:
 
 def given(layer: Convolution, name: str) -> dict[str, Give]:
     """Return what every argument of a convolution's forward is given."""
-    forward = inspect.signature(find(type(layer), name).forward).parameters  # type: ignore[attr-defined]
+    forward = inspect.signature(named(type(layer), name).forward).parameters  # type: ignore[attr-defined]
     return {argument: layer.gives[argument] for argument in forward if argument in layer.gives}
 
 
