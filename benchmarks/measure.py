@@ -67,7 +67,7 @@ def ours(task: Task, seeds: Sequence[int] = (0,), options: ComputeOptions | None
 
         def epoch() -> None:
             engine.epoch(next(numbers)).tolist()
-            judge.confusion()
+            judge.judge()
 
         first = timed(epoch, device, 1)
         found = timed(epoch, device, repeats)

@@ -18,6 +18,8 @@ _HOMES = {
     "compare": "mer_zoo.api",
     "comparison_table": "mer_zoo.comparison.report",
     "describe": "mer_zoo.commands.describe",
+    "from_arrays": "mer_zoo.data.frames",
+    "from_dataframe": "mer_zoo.data.frames",
     "load_data": "mer_zoo.api",
     "load_model": "mer_zoo.api",
     "register": "mer_zoo.registry",

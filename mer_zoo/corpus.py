@@ -127,7 +127,7 @@ class Corpus:
         lowered = lower(graphs, specs, builder.relations)
         for node in builder.nodes:
             counts = np.array([*(graph.num_nodes(node) for graph in graphs), 0], dtype=np.int64)
-            self._own[node] = (int(counts.max()), self._upload(counts))
+            self._own[node] = (int(counts.max(initial=1)), self._upload(counts))
         names: dict[tuple[int, type[Kernel]], str] = {}
         for spec, view in lowered.items():
             kernel = kernels or (Segment if spec.listed else cheapest(view))
@@ -172,16 +172,22 @@ class Corpus:
                 more["there"], more["back"] = _joined(view, chosen, starts, begin, count, total)
             edges[name] = {**kernel.plan(view, chosen, begin, total, least.edges.get(name, 0)), **more}
         uploaded = {name: {key: self._upload(plan) for key, plan in plans.items()} for name, plans in edges.items()}
-        return BatchIndex(
-            self._upload(utterances), self._upload(chosen), self._upload(rows), self._upload(cells), uploaded
-        )
+        tensors = [self._upload(one) for one in (utterances, chosen, rows, cells)]
+        place = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+        going = tuple(np.bincount(place, minlength=1).tolist())
+        return BatchIndex(tensors[0], tensors[1], tensors[2], tensors[3], uploaded, going)
 
     def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
         """Gather a batch: index operations on tensors that are already on the device."""
         index = dialogues if isinstance(dialogues, BatchIndex) else self.index(dialogues)
         rows = index.utterances
         structure = Layout(
-            self._speaker[rows], self._position[rows], self._length[index.dialogues], index.rows, index.cells
+            self._speaker[rows],
+            self._position[rows],
+            self._length[index.dialogues],
+            index.rows,
+            index.cells,
+            index.going,
         )
         bound = {
             name: kernel(view, tables, _of_nodes(index, index.edges[name]), index.edges[name])
@@ -233,7 +239,7 @@ def _joined(
     shift = np.repeat((begin - starts) * each, lengths * each)
     states = [np.arange(len(dialogue) * each)]
     nodes = [states[0] + shift]
-    most, place, first = view.own.max(0, initial=0), (begin + lengths) * each, count * each
+    most, place, first = view.own.max(0, initial=1), (begin + lengths) * each, count * each
     for kind, places in enumerate(most):
         whose = np.repeat(np.arange(len(chosen)), own[:, kind])
         number = np.arange(len(whose)) - np.repeat(np.cumsum(own[:, kind]) - own[:, kind], own[:, kind])

@@ -218,8 +218,8 @@ class Pooling(torch.nn.Module):
 
 def test_a_convolution_must_give_a_row_for_every_node(monkeypatch):
     monkeypatch.setattr(PyG, "convolutions", classmethod(lambda cls: {"Pooling": Pooling}))
+    plan = plan_of({"name": "pyg", "conv": "Pooling"})
     with pytest.raises(MerZooError, match=r"Pooling gives \[1, 16\] for four nodes, not a row of numbers for each"):
-        plan = plan_of({"name": "pyg", "conv": "Pooling"})
         assemble(plan, FACTS)
 
 

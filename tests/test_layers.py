@@ -27,6 +27,7 @@ from mer_zoo.kernel.segment import Segment
 from mer_zoo.parts.layer.dag_gru import DagGRU
 from mer_zoo.parts.layer.differential_dot import DifferentialDot
 from mer_zoo.parts.layer.gat import GAT
+from mer_zoo.parts.layer.gat_mlp import GATMLP
 from mer_zoo.parts.layer.gated_gcnii import GatedGCNII
 from mer_zoo.parts.layer.gatv2 import GATv2
 from mer_zoo.parts.layer.gcnii import GCNII
@@ -214,6 +215,27 @@ def test_gatv2_is_that_of_pyg(graph, combine):
         theirs.att[0] = ours.score
         theirs.bias.copy_(ours.bias)
     torch.testing.assert_close(ours(x, edges, None), theirs(x, index))
+
+
+def test_gat_mlp_is_its_equation_node_by_node(graph):
+    x, edges, (source, target), relation = graph
+    layer = GATMLP(WIDTH, edges.names, heads=2, depth=2, dropout=0.0)
+    inner = layer.attention
+    with torch.no_grad():
+        inner.relation.normal_()
+        inner.bias.normal_()
+    h = x
+    for _ in range(2):
+        values, asked = (m(h).view(-1, 2, WIDTH) for m in (inner.source_map, inner.target_map))
+        seen = []
+        for node in range(edges.nodes):
+            here = (target == node).nonzero().flatten()
+            pair = asked[node] + values[source[here]] + inner.relation[:, :, relation[here]].permute(2, 0, 1)
+            scores = (F.leaky_relu(pair, 0.2) * inner.score).sum(-1).softmax(0)
+            seen.append((scores.unsqueeze(-1) * values[source[here]]).sum(0).mean(0))
+        h = layer.norm(h + torch.stack(seen) + inner.bias)
+        h = layer.feed.norm(h + layer.feed.narrow(F.gelu(layer.feed.widen(h))))
+    torch.testing.assert_close(layer(x, edges, None), h)
 
 
 def test_graph_transformer_is_that_of_pyg(graph):
@@ -509,17 +531,18 @@ def test_dag_gru_equals_published(kernel):
     builder = Dag(("utterance",))
     _, edges = bound(builder, kernel, dialogues=file.conversations({"text": "text"}))
     x = file.states("after_input_layer")
+    layer, weights = DagGRU(8, builder.relations, depth=2), {}
     for i in range(2):
-        layer = DagGRU(8, builder.relations)
-        weights = {"score.weight": file[f"weight.gather.{i}.linear.weight"][:, 8:]}
+        lead = f"levels.{i}"
+        weights[f"{lead}.score.weight"] = file[f"weight.gather.{i}.linear.weight"][:, 8:]
         maps = [file[f"weight.gather.{i}.Wr{r}.weight"].t() for r in range(2)]
-        weights["maps"] = torch.stack(maps)
+        weights[f"{lead}.maps"] = torch.stack(maps)
         for ours, theirs in (("context", "grus_c"), ("message", "grus_p")):
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                weights[f"{ours}.{kind}"] = file[f"weight.{theirs}.{i}.{kind}"]
-        layer.load_state_dict(weights)
-        x = layer(x, edges, None)
-        torch.testing.assert_close(x, file.states(f"graph_layer{i + 1}"), rtol=1e-5, atol=1e-5)
+                weights[f"{lead}.{ours}.{kind}"] = file[f"weight.{theirs}.{i}.{kind}"]
+    layer.load_state_dict(weights)
+    for i, states in enumerate(layer(x, edges, None).chunk(2, -1), 1):
+        torch.testing.assert_close(states, file.states(f"graph_layer{i}"), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)

@@ -140,7 +140,7 @@ def test_stacked_seeds_are_the_seeds_alone(name):
     def one(state, index):
         return torch.func.functional_call(models[0], state, (corpus.batch(BatchIndex(**index)),)).logits
 
-    together = torch.func.vmap(one)({**weights, **buffers}, stacked([vars(plan) for plan in plans]))
+    together = torch.func.vmap(one)({**weights, **buffers}, stacked([plan.tensors() for plan in plans]))
     for logits_, model, plan_ in zip(together, models, plans, strict=True):
         torch.testing.assert_close(logits_, model(corpus.batch(plan_)).logits, rtol=1e-4, atol=1e-5)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from docs.generator import commands, formats, papers, parts, recipes, sessions, sources
+from docs.generator import commands, family, formats, measured, papers, parts, recipes, sessions, sources
 from docs.generator.pages import ROOT, Pages
 from mer_zoo import registry
 
@@ -39,6 +39,8 @@ def pages(kept: Path, examples: bool = True) -> Pages:
     made = {
         **parts.pages(cards),
         **recipes.pages(),
+        **family.pages(),
+        **measured.pages(),
         **formats.pages(),
         **commands.pages(),
         **papers.pages(used),

@@ -21,6 +21,7 @@ RECORDS: dict[str, Any] = {
     "published": recipe.Published,
     "suite": suite.Suite,
     "suite-entry": suite.Entry,
+    "range": recipe.Range,
     "result": result.Result,
 }
 
@@ -34,11 +35,9 @@ def pages() -> Pages:
     required = ("target", "summary", "paper")
     rows = [(f"`{f}`", "*required*" if f in required else "", meanings.get(f, "")) for f in registry.FIELDS]
     made["made/card.md"] = table(["key", "", "meaning"], rows)
-    rows = [(f"`{p}`", text, ", ".join(registry.PROMISED_BY[p])) for p, text in registry.PROMISES.items()]
+    rows = [(f"`{p}`", text, ", ".join(registry.promised_by(p))) for p, text in registry.PROMISES.items()]
     made["made/promises.md"] = table(["promise", "meaning", "of kinds"], rows)
-    rows = [
-        (kind, registry.CONTRACTS[kind], ", ".join(f"`{f}`" for f in facts)) for kind, facts in registry.FACTS.items()
-    ]
+    rows = [(name, kind.contract, ", ".join(f"`{f}`" for f in kind.facts)) for name, kind in registry.KINDS.items()]
     made["made/kinds.md"] = table(["kind", "takes → gives", "facts"], rows)
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -128,17 +129,8 @@ def _checks(
         raise MerZooError("\n".join(f"{owner}: {fault}" for fault in faults))
     registry.schema(kind, cls)  # an untyped setting or an unknown fact is told before anything runs
 
-    from mer_zoo.checking import graphs, kernels, learners, losses, modules, sources, strategies
     from mer_zoo.checking.part import Part
 
-    suites = {
-        "dataset": sources.datasets,
-        "extractor": sources.extractors,
-        "graph": graphs.checks,
-        "balancing": strategies.checks,
-        "loss": losses.checks,
-        "kernel": kernels.checks,
-        "learner": learners.checks,
-    }
-    suite = suites.get(kind, modules.checks)
+    module, _, function = registry.KINDS[kind].checks.partition(":")
+    suite = getattr(importlib.import_module(module), function)
     return suite(Part(kind, cls, owner, tuple(promises or ()), tuple(dead or ()), dict(settings or {})))

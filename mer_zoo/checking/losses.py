@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.output import Output
+from mer_zoo.batch.output import Output, States
 from mer_zoo.checking.capture import find_sync
 from mer_zoo.checking.part import Checks, Part, Verdict, close, first_line
 
@@ -37,7 +37,17 @@ def output(known: dict[str, Any], seed: int = 0, dtype: torch.dtype = torch.floa
     def logits() -> Tensor:
         return torch.randn(COUNT, known["classes"], generator=draw).to(dtype).requires_grad_()
 
-    return Output(logits(), {m: logits() for m in known["modalities"]}, {m: logits() for m in known["modalities"]})
+    of_modality, features = ({m: logits() for m in known["modalities"]} for _ in range(2))
+    return Output(logits(), of_modality, features, judged=logits())
+
+
+def changed(given: Output, change: Callable[..., Tensor], *others: Output) -> Output:
+    """Return an output whose arrays are what `change` makes of the given one's and of those of others like it."""
+    every = (given, *others)
+    of_modality = {m: change(*(o.modality_logits[m] for o in every)) for m in given.modality_logits}
+    features = {m: change(*(o.features[m] for o in every)) for m in given.features}
+    judged = change(*(o.judged for o in every))
+    return Output(change(*(o.logits for o in every)), of_modality, features, judged=judged)
 
 
 def labels(known: dict[str, Any], labelled: int = COUNT - 3) -> Tensor:
@@ -96,11 +106,7 @@ def unlabelled(part: Part, known: dict[str, Any]) -> Verdict:
     def mixed(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(keep, a, b)
 
-    other = Output(
-        mixed(first.logits, second.logits),
-        {m: mixed(x, second.modality_logits[m]) for m, x in first.modality_logits.items()},
-        {m: mixed(x, second.features[m]) for m, x in first.features.items()},
-    )
+    other = changed(first, mixed, second)
     if not close(loss(first, labels(known)), loss(other, labels(known))):
         return "the logits of unlabelled utterances (label -1) change the loss."
     nothing = loss(first, labels(known, labelled=0))
@@ -111,11 +117,7 @@ def order(part: Part, known: dict[str, Any]) -> Verdict:
     """The order of the utterances does not matter."""
     index = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
     loss, given, target = part.build(known), output(known), labels(known)
-    moved = Output(
-        given.logits[index],
-        {m: x[index] for m, x in given.modality_logits.items()},
-        {m: x[index] for m, x in given.features.items()},
-    )
+    moved = changed(given, lambda x: x[index])
     if not close(loss(given, target), loss(moved, target[index])):
         return "another order of the utterances changes the loss."
     return None
@@ -127,7 +129,7 @@ def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
 
     def sure(target: Tensor) -> Output:
         logits = torch.nn.functional.one_hot(target, known["classes"]).float() * 8
-        return Output(logits, dict.fromkeys(names, logits), dict.fromkeys(names, logits))
+        return Output(logits, dict.fromkeys(names, logits), dict.fromkeys(names, logits), judged=logits)
 
     for number in range(known["classes"]):
         target = torch.full((COUNT,), number)
@@ -138,20 +140,16 @@ def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
 
 def stacking(part: Part, known: dict[str, Any]) -> Verdict:
     """Works under `torch.func.vmap`, if no promise excepts it."""
-    loss, names = part.build(known), known["modalities"]
+    loss = part.build(known)
     pair, targets = [output(known, 0), output(known, 1)], [labels(known), labels(known, 5)]
 
-    def one(logits: Tensor, of_modality: dict[str, Tensor], features: dict[str, Tensor], target: Tensor) -> Tensor:
-        return loss(Output(logits, of_modality, features), target)
+    def one(logits: Tensor, alone: States, features: States, judged: Tensor | None, target: Tensor) -> Tensor:
+        return loss(Output(logits, alone, features, judged=judged), target)
 
-    stacked = (
-        torch.stack([o.logits for o in pair]),
-        {m: torch.stack([o.modality_logits[m] for o in pair]) for m in names},
-        {m: torch.stack([o.features[m] for o in pair]) for m in names},
-        torch.stack(targets),
-    )
+    both = changed(pair[0], lambda *x: torch.stack(x), pair[1])
+    stacked = (both.logits, both.modality_logits, both.features, both.judged)
     try:
-        together = torch.func.vmap(one)(*stacked)
+        together = torch.func.vmap(one)(*stacked, torch.stack(targets))
     except Exception as error:
         return None if "unstackable" in part.promises else f"torch.func.vmap fails: {first_line(error)}"
     if "unstackable" in part.promises:
@@ -167,7 +165,8 @@ def effect(part: Part, changed: dict[str, Any]) -> Verdict | bool:
         given = output(KNOWN)
         value = part.build(KNOWN, **settings)(given, labels(KNOWN))
         value.backward()
-        slopes = [given.logits.grad, *(x.grad for x in given.modality_logits.values())]
+        inputs = (given.logits, given.judged, *given.modality_logits.values(), *given.features.values())
+        slopes = [x.grad for x in inputs if x is not None]
         found.append(torch.cat([value.detach().view(1), *(x.flatten() for x in slopes if x is not None)]))
         if not found[-1].isfinite().all():
             return "loss or gradient is not finite."

@@ -20,7 +20,7 @@ from mer_zoo import registry
 from mer_zoo.commands import terminal
 from mer_zoo.errors import MerZooError
 from mer_zoo.registry import docstrings
-from mer_zoo.registry.references import references
+from mer_zoo.registry.references import cited
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -127,14 +127,13 @@ def written(value: Any) -> str:
 def _part(card: registry.Card) -> dict[str, Any]:
     """What is known of a part."""
     source, docstring = _source(card)
-    paper = references().get(card.paper or "")
     data: dict[str, Any] = {
         "id": card.id,
         "summary": card.summary,
         "about": docstring.lead,
-        "contract": registry.CONTRACTS[card.kind],
+        "contract": registry.KINDS[card.kind].contract,
         "equation": card.equation,
-        "paper": None if card.paper is None else str(paper or card.paper),
+        "paper": _paper(card.paper, card.name),
         "tags": list(card.tags),
         "dead": list(card.dead),
         "version": card.version,
@@ -175,6 +174,11 @@ def _signature(card: registry.Card, meanings: Mapping[str, str]) -> dict[str, An
     }
 
 
+def _paper(key: str | None, by: str) -> str | None:
+    """The paper that a part or recipe cites, written out."""
+    return key and str(cited(key, by) or f"'{key}', which is in no references.bib")
+
+
 def _source(card: registry.Card) -> tuple[str, docstrings.Docstring]:
     """Return `file:line` of a part's class and its docstring, read without running the file."""
     module, _, name = card.target.rpartition(":")
@@ -212,7 +216,6 @@ def _recipe(name: str) -> dict[str, Any]:
     from mer_zoo.model import recipe
 
     read = recipe.read(name).recipe
-    paper = references().get(read.paper or "")
     stages = {}
     for stage, entry in read.model.items():
         named = entry.part.plain() if entry.part else {"from": list(entry.sources)} if entry.sources else {}
@@ -222,7 +225,7 @@ def _recipe(name: str) -> dict[str, Any]:
     return {
         "id": f"recipe/{name}",
         "summary": read.title,
-        "paper": None if read.paper is None else str(paper or read.paper),
+        "paper": _paper(read.paper, name),
         "modalities": read.modalities,
         "tasks": dict(read.tasks) or None,
         "normalise": None if read.normalise == "none" else read.normalise,

@@ -22,11 +22,9 @@ def run(options: argparse.Namespace) -> None:
     from mer_zoo.data.container import write_dataset
     from mer_zoo.data.extraction import extract
     from mer_zoo.data.loading import load
-    from mer_zoo.model.changes import Change
+    from mer_zoo.model.changes import settings_from
 
-    settings = {}
-    for change in map(Change.parse, options.override):
-        settings[".".join(change.path)] = change.value
+    settings = settings_from(options.override)
     card = registry.find("extractor", options.extractor)
     extractor = registry.build(card, settings, {}, "-o" if settings else "")
     dataset = extract(load(options.data), extractor, card.name)

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
         names = [row["id"] if "id" in row else f"{row['kind']}/{row['name']}" for row in rows]
         width = max(map(len, names))
         for name, row in zip(names, rows, strict=True):
-            terminal.say(f"{name:<{width}}  {row['summary']}")
+            terminal.say(f"{name:<{width}}  {row['summary']}" + (f" [{row['status']}]" if "status" in row else ""))
 
 
 def _parts(kind: str | None, pattern: str, tag: str | None) -> list[dict[str, Any]]:
@@ -50,9 +50,19 @@ def _parts(kind: str | None, pattern: str, tag: str | None) -> list[dict[str, An
 def _files(kind: str, pattern: str, tag: str | None) -> list[dict[str, Any]]:
     from mer_zoo.comparison import suite
     from mer_zoo.model import recipe
+    from mer_zoo.model.status import status
 
     if tag is not None:
         raise MerZooError(f"--tag {tag}: only parts have tags, not a {kind}. Leave it out.")
     source: Any = recipe if kind == "recipe" else suite
     names = [name for name in source.names() if fnmatch.fnmatch(name, pattern)]
-    return [{"id": f"{kind}/{name}", "summary": source.title(name)} for name in names]
+    rows = [{"id": f"{kind}/{name}", "summary": _title(source, name)} for name in names]
+    return [row | {"status": status(name)} for name, row in zip(names, rows, strict=True)] if kind == "recipe" else rows
+
+
+def _title(source: Any, name: str) -> str:
+    """The title; a plugin's broken file hides no other."""
+    try:
+        return str(source.title(name))
+    except MerZooError:
+        return "cannot be read: see `mer-zoo doctor`"

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 
 import pydantic
 
+from mer_zoo.comparison.rows import Rows, written_out
+from mer_zoo.data.loading import load
 from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model import recipe
 from mer_zoo.model.changes import Change, changes_from
-from mer_zoo.registry import document, resources
+from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.faults import described, short
 from mer_zoo.results.identity import Protocol
 from mer_zoo.training.experiment import SEEDS, Experiment, folds_of, prepare
@@ -29,11 +31,15 @@ SeedList = Annotated[list[Seed], pydantic.Field(min_length=1, max_length=MOST_SE
 
 
 class Entry(pydantic.BaseModel):
-    """A model of a suite: a recipe and what to change in it; a bare name stands for `{recipe: name}`."""
+    """A model of a suite: a recipe and what to change in it; a bare name stands for `{recipe: name}`.
+
+    A grid is written out before a suite is made, see `rows.written_out`.
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
     recipe: str
     change: dict[str, Any] = {}
+    grid: dict[str, list[Any]] | None = None
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -47,7 +53,8 @@ class Suite(pydantic.BaseModel):
     Attributes:
         title: one line.
         data: datasets, by name, folder, or `{name, settings}`.
-        models: name in the tables -> recipe, or `{recipe, change: {key: value}}`.
+        models: name in the tables -> recipe, or `{recipe, change: {key: value}}`. A file may also give a list of recipe
+            names with wildcards, or `{recipe, grid: {key: [value, ...]}}`: see `rows.written_out`.
         seeds: number of seeds (0, 1, ...) or a list of them.
         change: changes of every recipe with a model, such as `training.epochs: 10`; learners have no such settings.
         protocol: `validation`, or `test-oracle` to replay the literature.
@@ -103,14 +110,29 @@ class Suite(pydantic.BaseModel):
         ]
 
 
+def data_name(data: str | Mapping[str, Any]) -> str:
+    """Return the name of a dataset of a suite.
+
+    Example:
+        >>> data_name({"name": "synthetic", "distractor": 1.5})
+        'synthetic'
+    """
+    return load(data).name
+
+
 def names() -> list[str]:
-    """Return the suites that ship.
+    """Return the suites that ship, and those of plugins.
 
     Example:
         >>> "default" in names()
         True
     """
-    return sorted(path.stem for path in (resources.folder("baselines") / "suites").glob("*.yaml"))
+    return sorted(_files())
+
+
+def _files() -> dict[str, Path]:
+    ours = (resources.folder("baselines") / "suites").glob("*.yaml")
+    return {**plugins.files("suites"), **{path.stem: path for path in ours}}
 
 
 def title(name: str) -> str:
@@ -124,7 +146,7 @@ def read(name: str) -> Suite:
     if path.suffix not in (".yaml", ".yml"):
         if name not in names():
             raise MerZooError(f"no suite named '{short(name)}'.{nearest(short(name), names())} A file ends in .yaml.")
-        path = resources.folder("baselines") / "suites" / f"{name}.yaml"
+        path = _files()[name]
     if os.path.isdir(path):
         raise MerZooError(f"{path}: a folder, not a file.")
     page = document.read(path)
@@ -147,6 +169,9 @@ def checked(data: Any, place: Callable[..., str] | None = None) -> Suite:
         mer_zoo.errors.MerZooError: seeds: 0 is there twice. Leave it out once (given: [0, 0]).
     """
     place = place or _by_keys
+    if isinstance(data, Mapping) and "models" in data:
+        rows = written_out(data["models"], place)
+        data, place = {**data, "models": rows.models}, _traced(place, rows)
     try:
         suite = Suite.model_validate(data)
     except pydantic.ValidationError as error:
@@ -167,6 +192,11 @@ def changed(suite: Suite, options: Mapping[str, Any]) -> Suite:
         return f"--{_dotted(keys)}" if keys and keys[0] in options else suite._place(*keys)
 
     return checked({**suite.model_dump(), **options}, place)
+
+
+def _traced(place: Callable[..., str], rows: Rows) -> Callable[..., str]:
+    """Return what gives where a value of a row stands in what the row was made from."""
+    return lambda *keys: place(*rows.origin(keys))
 
 
 def _by_keys(*keys: Any) -> str:

@@ -68,7 +68,7 @@ class Kernel(abc.ABC):
         self.nodes = index.utterances.shape[0] * view.nodes_per_utterance
         self.reach = view.reach
         self.index = index
-        self.own = tuple(view.own.max(0, initial=0).tolist())  # places for nodes of each type, in every dialogue
+        self.own = tuple(view.own.max(0, initial=1).tolist())  # places for nodes of each type, in every dialogue
         self._joins, self._parts = plan.get("there"), plan.get("back")
 
     @classmethod

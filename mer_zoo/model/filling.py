@@ -12,7 +12,8 @@ from mer_zoo import registry
 from mer_zoo.data.conversation import MODALITIES
 from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
-from mer_zoo.model.plan import PartChoice, Plan, StageChoice
+from mer_zoo.model import optimising
+from mer_zoo.model.plan import PartChoice, Plan, StageChoice, Training
 from mer_zoo.model.recipe import RecipeFile
 from mer_zoo.model.wiring import own_nodes
 from mer_zoo.results.identity import COMPUTES
@@ -44,7 +45,8 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
         return Plan(modalities=modalities, normalise=normalise, learner=learner, code=filling.code)
     graph = recipe.graph and filling.part("graph", recipe.graph, "graph")
     apart = {*MODALITIES, *modalities}
-    nodes = {*apart, "utterance", *(f"{a}<{b}" for a in apart for b in apart)}
+    made = {stage.into for stage in recipe.model.values() if stage.into is not None}
+    nodes = {*apart, *made, "utterance", *(f"{a}<{b}" for a in apart for b in apart)}
     nodes |= set() if filling.faults else {*own_nodes(graph)}
     stages: dict[str, StageChoice] = {}
     for name, stage in recipe.model.items():
@@ -57,6 +59,7 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
     filling.tasks(recipe.tasks)
     balancing = filling.part("balancing", recipe.balancing, "balancing")
     loss = filling.part("loss", recipe.loss, "loss")
+    training = filling.training(recipe.training)
     filling.refuse()
     if len(modalities) == 1:
         balancing = PartChoice(name="none")  # nothing to balance; what ran is what is written down
@@ -67,7 +70,7 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
         model=stages,
         balancing=balancing,
         loss=loss,
-        training=recipe.training,
+        training=training,
         normalise=normalise,
         code=filling.code,
     )
@@ -131,6 +134,14 @@ class _Filling:
             text = f"no task '{stage.task}'.{nearest(stage.task, self.file.recipe.tasks)} Name it under `tasks`."
             self.fault(text, "model", name, "task")
         return stage.model_copy(update=changes)
+
+    def training(self, training: Training) -> Training:
+        """Return how to train, with the settings of optimiser and schedule."""
+        try:
+            return optimising.filled(training, partial(self.file.place, "training"), self.code)
+        except MerZooError as error:
+            self.faults.append(str(error))
+            return training
 
     def tasks(self, tasks: Mapping[str, int]) -> None:
         """Refuse tasks that no head judges."""

@@ -15,7 +15,7 @@ from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model.changes import Change, changes_from
 from mer_zoo.model.plan import Name, PartChoice, StageChoice, Strict, Training
-from mer_zoo.registry import document, resources
+from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.faults import described, short
 
 LONGEST_CHAIN = 16  # recipes that extend one another
@@ -41,6 +41,34 @@ class Published(Strict):
     seeds: int | None = None
 
 
+class Range(Strict):
+    """Numbers that a search may draw from.
+
+    Attributes:
+        low, high: the ends; whole numbers are drawn if both are whole.
+        log: draw orders of magnitude alike.
+        step: distance of the numbers; null: any, or 1 for whole numbers.
+
+    Raises:
+        ValueError: an empty range, or one that `log` cannot have.
+    """
+
+    low: pydantic.StrictInt | pydantic.StrictFloat
+    high: pydantic.StrictInt | pydantic.StrictFloat
+    log: bool = False
+    step: Annotated[float, pydantic.Field(gt=0)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _can_be_drawn(self) -> Range:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}. Swap them")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("`log` needs a low above 0, and no step. Leave `log` out")
+        if isinstance(self.low, int) and isinstance(self.high, int) and self.step and self.step != int(self.step):
+            raise ValueError(f"step {self.step} between whole numbers. Use a whole step")
+        return self
+
+
 class Recipe(Strict):
     """A whole recipe; `fill` resolves it for a dataset.
 
@@ -57,6 +85,7 @@ class Recipe(Strict):
         balancing, loss: the parts.
         training: the loop's settings.
         published: scores from the literature.
+        search: what `mer-zoo tune` may change: key -> list of values, or a range of numbers.
     """
 
     title: str
@@ -72,6 +101,9 @@ class Recipe(Strict):
     loss: PartChoice = PartChoice(name="nll")
     training: Training = Training()
     published: tuple[Published, ...] = ()
+    search: dict[str, Annotated[list[pydantic.JsonValue], pydantic.Field(min_length=1)] | Range] = pydantic.Field(
+        default_factory=dict
+    )
 
     @pydantic.model_validator(mode="after")
     def _one_or_the_other(self) -> Recipe:
@@ -119,7 +151,9 @@ def _place(pages: Sequence[document.Document], changes: Sequence[Change], locati
 
 
 def names() -> list[str]:
-    """Return the recipes that ship: `model` for `model/default.yaml`, `model/variant` for the others.
+    """Return the recipes that ship, and those of plugins.
+
+    They are called `model` for `model/default.yaml`, `model/variant` for the others; a plugin's begin with its name.
 
     Example:
         >>> "amb_dsgdn" in names(), "amb_dsgdn/iemocap" in names()
@@ -130,12 +164,13 @@ def names() -> list[str]:
     for path in sorted(root.glob("*/*.yaml")):
         if path.parent.name not in ("suites", "parity", "results"):
             found.append(path.parent.name if path.stem == "default" else f"{path.parent.name}/{path.stem}")
-    return sorted(found)
+    return sorted({*found, *plugins.files("recipes")})
 
 
 def title(name: str) -> str:
     """Return the title of a recipe."""
-    return str(document.plain(find(name).read_text(encoding="utf-8")).get("title", ""))
+    data = document.read(find(name)).data
+    return str(data.get("title", "")) if isinstance(data, dict) else ""
 
 
 def find(name: str) -> Path:
@@ -145,6 +180,8 @@ def find(name: str) -> Path:
         if os.path.isfile(path):
             return path
         raise MerZooError(f"{short(name)}: {'a folder, not a file' if os.path.isdir(path) else 'no such file'}.")
+    if name in plugins.files("recipes"):
+        return plugins.files("recipes")[name]
     if name in names():
         root = resources.folder("baselines") / name
         return root / "default.yaml" if root.is_dir() else root.with_suffix(".yaml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +22,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import Plan, Strict
+from mer_zoo.registry import plugins
 
 FORMAT = "2"
 NORMALISER = "normaliser:"
@@ -90,6 +91,7 @@ class _Header(Strict):
     run: str
     seed: int
     fold: int | None
+    packages: dict[str, str] = pydantic.Field(default_factory=dict)
 
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> _Header:
@@ -111,6 +113,7 @@ def save(saved: Saved, path: Path) -> None:
         "run": saved.run,
         "seed": saved.seed,
         "fold": saved.fold,
+        "packages": _packages(saved.plan),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
@@ -179,6 +182,7 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
         where = ".".join(map(str, fault["loc"])) or "it"
         raise MerZooError(f"{path}: its description is damaged: {where}: {fault['msg']}. Train it anew.") from None
     plan = header.filled
+    _refuse_missing(plan, header.packages, path)
     _refuse_strangers(plan, trust, path)
     model = assemble(plan, header.facts).to(device)
     measured = {name: weights.pop(name).cpu().numpy() for name in list(weights) if name.startswith(NORMALISER)}
@@ -189,6 +193,29 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
         raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {error}") from None
     normaliser = Normaliser.from_state(plan.normalise, state)
     return Saved(model.eval(), header.name, plan, header.label_names, header.run, normaliser, header.seed, header.fold)
+
+
+def _of_plugins(plan: Plan) -> list[tuple[str, str]]:
+    """Return kind and name of the parts that plugins bring."""
+    return [(kind, part.name) for kind, part in plan.parts() if "/" in part.name and ":" not in part.name]
+
+
+def _packages(plan: Plan) -> dict[str, str]:
+    """Return plugin -> what to install for it, of all that a plan's parts come from."""
+    owners = [plugins.owner(name) for _, name in _of_plugins(plan)]
+    return {plugin.name: f"{plugin.package}=={plugin.version}" for plugin in owners if plugin is not None}
+
+
+def _refuse_missing(plan: Plan, packages: Mapping[str, str], path: Path) -> None:
+    """Refuse parts of packages that are not installed, or are not what they were, and say what to install."""
+    for kind, name in _of_plugins(plan):
+        package = packages.get(name.partition("/")[0])
+        remedy = f"Run `pip install '{package}'`." if package else "Install the package that brings it."
+        if plugins.owner(name) is None:
+            raise MerZooError(f"{path}: the model needs {kind} '{name}', whose package is not installed. {remedy}")
+        if registry.code(registry.find(kind, name)) != plan.code.get(f"{kind}/{name}"):
+            changed = f"{kind} '{name}' is not what it was when the model was trained"
+            raise MerZooError(f"{path}: {changed}. {remedy} Or train it anew.")
 
 
 def _refuse_strangers(plan: Plan, trust: Collection[str], path: Path) -> None:

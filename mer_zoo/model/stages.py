@@ -40,6 +40,7 @@ class Flow:
         modality_logits: modality -> `[N, classes]`, once there are heads per modality.
         tasks: name of a head beside the emotion's -> its logits, and what they should be.
         notes: what a balancing strategy noted for its later hooks.
+        judged: the states that the head of the emotion was given, where it judges the utterance.
     """
 
     batch: ConversationBatch
@@ -51,6 +52,7 @@ class Flow:
     tasks: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     notes: States = field(default_factory=dict)
     own: States = field(default_factory=dict)
+    judged: Tensor | None = None
 
     def with_states(self, states: States, **notes: Tensor) -> Flow:
         """Return the flow with other states, and with further notes."""
@@ -142,7 +144,9 @@ class HeadStage(EncoderStage):
         after = super().act(flow)
         if self.choice.task is None:
             after = replace(after, own={})
-            return after if UTTERANCE in after.states else replace(after, modality_logits=after.states)
+            if UTTERANCE in flow.states:
+                return replace(after, judged=flow.states[UTTERANCE])
+            return replace(after, modality_logits=after.states)
         ((key, (node,)),) = self.groups.items()
         targets, part = flow.batch.targets[self.choice.task], self.parts[key]
         targets = part.targets(targets, flow.layout) if hasattr(part, "targets") else targets  # type: ignore[operator]
@@ -193,12 +197,12 @@ class FusionStage(Stage):
         states = dict(flow.states)
         for node, of in self.pooled.items():
             states[node] = pooled(flow.own[node], of, flow.batch.own[node], flow.layout)
-        return flow.changed(
-            {
-                self.outputs[group]: self.parts[key]({node: states[node] for node in group}, flow.layout)
-                for key, group in self.groups.items()
-            }
-        )
+        kept = {**flow.states, **flow.own} if self.choice.into is not None else {}
+        made = {
+            self.outputs[group]: self.parts[key]({node: states[node] for node in group}, flow.layout)
+            for key, group in self.groups.items()
+        }
+        return flow.changed({**kept, **made})
 
 
 class SkipStage(Stage):

@@ -63,10 +63,10 @@ class Step(nn.Module):
         self.balancing.backward(total, output, labels, parameters)
         self.balancing.after_backward(parameters)
 
-    def logits(self, batch: ConversationBatch) -> Tensor:
-        """Return what the model says without balancing, float32 `[N, classes]`."""
-        with self.precision(batch):
-            return self.model(batch).logits.float()
+    def judged(self, output: Output, batch: ConversationBatch, *, loss: bool) -> tuple[Tensor, Tensor]:
+        """Return logits, float32 `[N, classes]`, and the loss without balancing, 0 where it is not wanted."""
+        exact = _exact(output)
+        return exact.logits, self.loss(exact, batch.labels) if loss else exact.logits.new_zeros(())
 
     def precision(self, batch: ConversationBatch) -> torch.autocast:
         """Return the context in which the forward pass of a batch runs."""

@@ -90,7 +90,8 @@ def wire(plan: Plan, speakers: int) -> Wiring:
         else:
             judged[name] = judged[last] or (stage.kind == "head" and stage.task is None)
         if plan.graph is not None and builder is None and stage.kind in ("layer", "edge_weight"):
-            builder = _builder(plan.graph, nodes, speakers)
+            later = [s.into for s in plan.model.values() if s.into is not None]
+            builder = _builder(plan.graph, tuple(dict.fromkeys((*nodes, *later))), speakers)
         own = builder.nodes if builder is not None else {}
         _check_only(stage, nodes, own, own_nodes(plan.graph), place)
         wires[name] = wired = _wire(stage, nodes, wires, padded, builder, place)
@@ -98,7 +99,7 @@ def wire(plan: Plan, speakers: int) -> Wiring:
             raise MerZooError(
                 f"{place}: a task is judged of the utterance, but here are {', '.join(nodes)}. Fuse first."
             )
-        if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None):
+        if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None and stage.into is None):
             _check_joint(stage, nodes, padded, place)
             first_joint = first_joint or name
         nodes, padded, last = wired.after, wired.padded, name
@@ -207,6 +208,14 @@ def _wire(
     if kind == "fusion":
         pooled = {node: own[node] for node in stage.only or () if node in own}
         chosen = (*(node for node in chosen if node not in own), *pooled)
+        if stage.into is not None:
+            if shared == (UTTERANCE,):
+                raise MerZooError(
+                    f"{place}: `into: {stage.into}` stands beside modalities, but all are fused here. Leave it out."
+                )
+            after = dict.fromkeys((*nodes, stage.into)) if chosen else nodes
+            outputs = {chosen: stage.into} if chosen else {}
+            return Wire(nodes, tuple(after), tuple(outputs), outputs=outputs, pooled=pooled, padded=padded)
         if not chosen:
             raise MerZooError(f"{place}: nothing to fuse: `only` names none of {', '.join(nodes)}.")
         outputs = _mixed(chosen, stage.per, place)
@@ -242,6 +251,8 @@ def _mixed(nodes: Group, per: str | None, place: str) -> dict[Group, str]:
         return {tuple(n for n in nodes if n.partition("<")[0] == target): target for target in targets}
     if gathered or nodes == (UTTERANCE,):
         raise MerZooError(f"{place}: `per: {per}` pairs modalities, but here are {', '.join(nodes)}.")
+    if per == "each":
+        return {(node, *(n for n in nodes if n != node)): node for node in nodes}
     pairs = [(a, b) for a in nodes for b in (a, *(n for n in nodes if n != a))]
     if per == "other" and len(nodes) > 1:
         pairs = [(a, b) for a, b in pairs if a != b]

@@ -14,7 +14,7 @@ from typing import Any
 
 from mer_zoo.errors import MerZooError, at, nearest
 from mer_zoo.registry.faults import Fault, faults_in, raised, short
-from mer_zoo.registry.kinds import FACTS, a
+from mer_zoo.registry.kinds import KINDS, a
 
 LARGEST = 2**31 - 1
 """The largest whole number that a setting may be: native code takes no more."""
@@ -25,8 +25,8 @@ def facts(kind: str, cls: type) -> tuple[str, ...]:
     names = []
     for parameter in _parameters(cls):
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            if parameter.name not in FACTS[kind]:
-                allowed = ", ".join(FACTS[kind]) or "none"
+            if parameter.name not in KINDS[kind].facts:
+                allowed = ", ".join(KINDS[kind].facts) or "none"
                 raise MerZooError(
                     f"{cls.__module__}:{cls.__qualname__}: positional argument '{parameter.name}' is not a fact that "
                     f"{a(kind)} can be given (facts: {allowed}). If it is a setting, put it after `*`."
