@@ -127,3 +127,13 @@ def test_what_is_masked_changes_nothing(name):
     features["audio"][1] = 99.0
     second = Conversation("other", first.speakers, first.labels, features, present=mask)
     assert judged(model, [first]).equal(judged(model, [second]))
+
+
+@pytest.mark.parametrize("strategy", ["adaptive_dropout", "modality_dropout", "ogm_ge"])
+def test_balancing_sees_modalities_alone_where_a_model_makes_states_beside_them(strategy):
+    model, others = made("graphcfc", changes=[f"balancing={strategy}"])
+    step = Step(model, *others)
+    total, output, _ = step(Corpus([talk(5)], model.builder, model.views).batch([0]))
+    assert total.isfinite()
+    assert set(output.features) == set(WIDTHS)
+    assert set(output.modality_logits) == {*WIDTHS, "common"}
