@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from mer_zoo import registry
-from mer_zoo.checking import check_part
+from mer_zoo.batch.output import Output
+from mer_zoo.checking import check_part, losses
 from mer_zoo.checking.small_data import WIDTHS, conversations
 from mer_zoo.commands import new
 from mer_zoo.corpus import Corpus
@@ -33,6 +34,8 @@ from mer_zoo.kernel.dense import Dense
 from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Facts
+from mer_zoo.model.optimising import OPTIMIZERS, SCHEDULES
+from mer_zoo.parts.loss import base as loss_base
 from mer_zoo.registry import document, references
 
 ROOT = Path(__file__).parent.parent
@@ -239,6 +242,7 @@ loss: nil
     yield "a change of nothing", lambda: recipe.read("mmgcn", {"": 1})
     yield "a change that is no plain data", lambda: recipe.read("mmgcn", {"title": object()})
     yield "a modality twice", lambda: recipe.read("mmgcn", ["modalities=[text, text]"])
+    yield "a recipe that is not plain data", lambda: recipe.read({"title": "t", "model": object()})
     yield "an override without a value", lambda: recipe.read("mmgcn", ["training.epochs"])
     yield "an override of nothing", lambda: recipe.read("mmgcn", ["trainign.epochs=3"])
     yield "an override of no stage", lambda: recipe.read("mmgcn", ["model.jion.fusion=sum"])
@@ -378,6 +382,14 @@ loss: nil
     yield "focal_contrastive: shares", lambda: make("loss", "focal_contrastive", contrast=0.8)
     yield "focal_contrastive: focus", lambda: make("loss", "focal_contrastive", focus=0.5)
     yield "self_distillation: temperature", lambda: make("loss", "self_distillation", temperature=0.0)
+    yield "dialogue_contrastive: weight", lambda: make("loss", "dialogue_contrastive", weight=0.0)
+    shown = Output(torch.zeros(4, 6), {}, {"text": torch.zeros(6, 2)})
+    contrast = make("loss", "dialogue_contrastive")
+    yield "dialogue_contrastive: padding", lambda: contrast(shown, torch.zeros(4).long(), losses.layout_of((4,)))
+    yield "loss: asks for more", lambda: loss_base.seen_by(_Asking)
+    yield "loss: a label column", lambda: loss_base.Targets(mood=torch.zeros(1))["moood"]
+    yield "by path: a name", lambda: OPTIMIZERS.find("adm")
+    yield "by path: no plain data", lambda: SCHEDULES.fill("torch.optim.lr_scheduler.LambdaLR", {})
     yield "kernel: several edges", lambda: Corpus([DIALOGUE], Raising(("text",)), [(("text",), "*")], kernels=Dense)
     # new parts and checks
     yield "new: an unknown kind", lambda: new.new("fuson", "mine", folder)
@@ -413,6 +425,10 @@ class Flat(nn.Module):
 
     def forward(self, x, dialogues):
         return x @ torch.ones(2, 2)
+
+
+class _Asking:
+    def forward(self, output, labels, speakers): ...
 
 
 def _takes_x(self, x: int) -> None: ...

@@ -10,7 +10,7 @@ from parity_numbers import numbers
 
 from mer_zoo import registry
 from mer_zoo.batch.index import Shape
-from mer_zoo.checking.small_data import conversations
+from mer_zoo.checking.small_data import conversations, tiny_batch
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder, window_pairs
@@ -26,6 +26,7 @@ from mer_zoo.kernel.dgl import DGL
 from mer_zoo.kernel.segment import Segment
 from mer_zoo.parts.layer.dag_gru import DagGRU
 from mer_zoo.parts.layer.differential_dot import DifferentialDot
+from mer_zoo.parts.layer.differential_gat import DifferentialGAT
 from mer_zoo.parts.layer.gat import GAT
 from mer_zoo.parts.layer.gat_mlp import GATMLP
 from mer_zoo.parts.layer.gated_gcnii import GatedGCNII
@@ -558,3 +559,25 @@ def test_gated_gcnii_equals_published(kernel):
     x = file.states("node_features", 3)
     got = layer(x, edges, Arccos()(x, edges, batch.layout))
     torch.testing.assert_close(got, file.states("gdf_layer8", 3), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("gain", [0.0, 1.0])
+def test_a_second_map_of_gain_0_starts_as_the_mean_over_all_neighbours(gain, monkeypatch):
+    batch = tiny_batch()
+    edges = next(iter(batch.views.values()))
+    softmax, maps = type(edges).softmax, []
+    monkeypatch.setattr(type(edges), "softmax", lambda self, scores: maps.append(softmax(self, scores)) or maps[-1])
+    layer = DifferentialGAT(6, edges.names, second_gain=gain).eval()
+    layer(batch.features["text"], edges, None).sum().backward()
+    assert len(maps) == 2
+    for first, second in (both.unbind(1) for both in maps):
+        assert torch.allclose(second, softmax(edges, torch.zeros_like(second))) == (gain == 0)
+        assert not torch.allclose(first, second)
+    assert layer.first.source_score.grad[:, 1].abs().sum() > 0  # and it learns
+
+
+def test_lambda_starts_higher_in_a_deeper_layer():
+    starts = [
+        -float(DifferentialGAT(6, ("a",), depth=depth).first._damping()[:, 0, 1].mean().detach()) for depth in (0, 1, 6)
+    ]
+    assert starts == pytest.approx([0.2, 0.36, 0.7], abs=0.1)

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -357,6 +358,19 @@ def test_training_refuses_data_without_the_label_column(tmp_path):
         mer_zoo.train(str(path), data=Dataset("d", tuple(talks([4] * 9, mood=9)), ("a", "b", "c"), splits))
     outcome = mer_zoo.train(str(path), data=Dataset("d", tuple(talks([4] * 9, mood=4)), ("a", "b", "c"), splits))
     assert outcome.result.metrics.test.weighted_f1 >= 0
+
+
+def test_graphsmile_learns_the_sentiment_where_the_data_have_it(small):
+    def with_sentiment(dialogue):
+        return replace(dialogue, targets={"sentiment": np.where(dialogue.labels < 0, -1, dialogue.labels % 3)})
+
+    changes = ["training.epochs=2"]
+    data = Dataset("d", tuple(map(with_sentiment, small)), small.label_names, small.splits)
+    losses = [h["train_loss"] for h in mer_zoo.train("graphsmile/sentiment", data, changes=changes).result.history]
+    assert losses[1] < losses[0]
+    with pytest.raises(MerZooError, match=r"no label column 'sentiment'.*import it as a further column 'sentiment'"):
+        mer_zoo.train("graphsmile/sentiment", small, changes=changes)
+    mer_zoo.train("graphsmile", small, changes=["training.epochs=1"])  # the form without
 
 
 @pytest.mark.parametrize("name", ["cogmen", "graphsmile/iemocap", "corect/iemocap", "mm_dfn/iemocap", "sdt", "dag_erc"])

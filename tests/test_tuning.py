@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from test_cli import run
 
 from mer_zoo.data.loading import load
 from mer_zoo.errors import MerZooError
@@ -22,7 +23,6 @@ from mer_zoo.training.experiment import prepare
 from mer_zoo.tuning import summary, trials
 from mer_zoo.tuning.space import space_of
 from mer_zoo.tuning.trials import Blind, Search
-from tests.test_cli import run
 
 optuna = pytest.importorskip("optuna", reason="needs the extra tune")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from docs.generator import commands, family, formats, measured, papers, parts, recipes, sessions, sources
+from docs.generator import commands, family, formats, measured, notebooks, papers, parts, recipes, sessions, sources
 from docs.generator.pages import ROOT, Pages
 from mer_zoo import registry
 
@@ -30,7 +30,7 @@ def faults() -> list[str]:
 
 
 def pages(kept: Path, examples: bool = True) -> Pages:
-    """Return all generated pages; transcripts that are still true are taken from `kept`."""
+    """Return all generated pages; transcripts and notebooks that are still true are taken from `kept`."""
     cards = registry.cards()
     used = recipes.papers_used()
     for card in cards:
@@ -45,7 +45,7 @@ def pages(kept: Path, examples: bool = True) -> Pages:
         **commands.pages(),
         **papers.pages(used),
     }
-    return {**made, **sessions.pages(kept)} if examples else made
+    return {**made, **sessions.pages(kept), **notebooks.pages(kept)} if examples else made
 
 
 def write(folder: Path = ROOT / "docs") -> None:

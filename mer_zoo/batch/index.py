@@ -26,6 +26,7 @@ class Layout:
         rows: int64 `[B, L]`, utterance at a place of a dialogue; N where there is none.
         cells: int64 `[N]`, `dialogue * L + place`.
         going: dialogues that have a turn, for every turn; None where what is computed must not depend on it.
+        within: the layout without padding, where this one shows it.
     """
 
     speaker: Tensor
@@ -34,6 +35,7 @@ class Layout:
     rows: Tensor
     cells: Tensor
     going: tuple[int, ...] | None = None
+    within: Layout | None = None
 
     def pad(self, x: Tensor) -> Tensor:
         """Lay utterances out by dialogue: `[N, d]` → `[B, L, d]`, zeros where there is none."""
@@ -55,7 +57,8 @@ class Layout:
         count, size = self.rows.shape
         rows = torch.arange(count * size, device=self.rows.device)
         speaker = self.pad(self.speaker.unsqueeze(-1)).flatten()
-        return Layout(speaker, rows % size, torch.full_like(self.lengths, size), rows.view(count, size), rows)
+        full = torch.full_like(self.lengths, size)
+        return Layout(speaker, rows % size, full, rows.view(count, size), rows, within=self)
 
     @cached_property
     def dialogue(self) -> Tensor:

@@ -16,7 +16,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", type=Path, help="the feature file")
     command.add_argument("--output", metavar="FOLDER", type=Path, help="container to write (the file's stem)")
     command.add_argument("--name", help="what reports call the dataset (the file's stem)")
-    command.add_argument("-o", "--override", metavar="KEY=VALUE", action="append", default=[], help="a setting")
+    command.add_argument("-o", "--change", metavar="KEY=VALUE", action="append", default=[], help="a setting")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> None:
     from mer_zoo.data.container import write_dataset
     from mer_zoo.data.importing import import_dataset
 
-    settings = settings_from(options.override)
+    settings = settings_from(options.change)
     dataset = import_dataset(options.layout, options.file, options.name, settings, "-o" if settings else "")
     folder = write_dataset(dataset, options.output or Path(options.file.stem))
     count = sum(len(dialogue) for dialogue in dataset)

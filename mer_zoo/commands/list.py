@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -56,13 +57,13 @@ def _files(kind: str, pattern: str, tag: str | None) -> list[dict[str, Any]]:
         raise MerZooError(f"--tag {tag}: only parts have tags, not a {kind}. Leave it out.")
     source: Any = recipe if kind == "recipe" else suite
     names = [name for name in source.names() if fnmatch.fnmatch(name, pattern)]
-    rows = [{"id": f"{kind}/{name}", "summary": _title(source, name)} for name in names]
-    return [row | {"status": status(name)} for name, row in zip(names, rows, strict=True)] if kind == "recipe" else rows
+    return [_row(kind, name, source, status if kind == "recipe" else None) for name in names]
 
 
-def _title(source: Any, name: str) -> str:
-    """The title; a plugin's broken file hides no other."""
+def _row(kind: str, name: str, source: Any, status: Callable[[str], str] | None) -> dict[str, Any]:
+    """What is known of a recipe or suite; a plugin's broken file hides no other."""
+    row = {"id": f"{kind}/{name}"}
     try:
-        return str(source.title(name))
+        return row | {"summary": source.title(name)} | ({"status": status(name)} if status else {})
     except MerZooError:
-        return "cannot be read: see `mer-zoo doctor`"
+        return row | {"summary": "cannot be read: see `mer-zoo doctor`"}

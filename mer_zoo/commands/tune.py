@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     for given in suite.data:
         name = suites.data_name(given)
         chosen = suites.changed(suite, {"data": [given], "models": {**suite.models, **models.get(name, {})}})
-        runs += [one for one in suites.experiments(chosen, changes=options.override, **how) if one.fold in (None, 0)]
+        runs += [one for one in suites.experiments(chosen, changes=options.change, **how) if one.fold in (None, 0)]
     with Bar(len(runs), "runs") as bar:
         listener = Listener(bar.start, bar.run, bar.epoch_of_run, bar.say)
         results, failures = execute(runs, options.output, workers=options.workers, listener=listener)
@@ -116,7 +116,7 @@ def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, s
     how: dict[str, Any] = {"device": options.device, "options": running.compute_options(options)}
     for data in suite.data:
         for name, entry in suite.models.items():
-            given = [] if suite.is_learner(name) else list(changes_from(options.override))
+            given = [] if suite.is_learner(name) else list(changes_from(options.change))
             changes = (*suite.changes(name), *given)
             fold = folds_of(data, suite.split)[0]  # the other folds test on dialogues that chose here
             first = prepare(entry.recipe, data, name=name, changes=changes, fold=fold, split_rule=suite.split, **how)

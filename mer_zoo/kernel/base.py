@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mer_zoo.batch import launch_cost
 from mer_zoo.batch.index import BatchIndex
+from mer_zoo.batch.looking import looked
 from mer_zoo.batch.rearranging import rearranged
 from mer_zoo.errors import MerZooError
 
@@ -146,13 +147,21 @@ class Kernel(abc.ABC):
     def dot(self, query: Tensor, key: Tensor) -> Tensor:
         """Scalar product of the target's query with the source's key: two `[heads, nodes, d]` → `[heads, *edges]`."""
 
-    @abc.abstractmethod
     def softmax(self, scores: Tensor) -> Tensor:
-        """Softmax over the edges that enter a node, `[..., *edges]`; zero off the edges."""
+        """Softmax over the edges that enter a node, `[..., *edges]`; zero off the edges. It is attention, and told."""
+        return looked(self._softmax(scores), self)
+
+    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """Softmax over the edges that leave a node, `[*edges]`; zero off the edges. It is attention, and told."""
+        return looked(self._softmax_outgoing(scores), self, "outgoing")
 
     @abc.abstractmethod
-    def softmax_outgoing(self, scores: Tensor) -> Tensor:
-        """Softmax over the edges that leave a node, `[*edges]`; zero off the edges."""
+    def _softmax(self, scores: Tensor) -> Tensor:
+        """What `softmax` says."""
+
+    @abc.abstractmethod
+    def _softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """What `softmax_outgoing` says."""
 
     @abc.abstractmethod
     def sum(self, edges: Tensor) -> Tensor:
@@ -201,7 +210,8 @@ class Kernel(abc.ABC):
     def dgl_graph(self) -> Any:
         """Return the edges as a `dgl.DGLGraph`, without padding edges.
 
-        `edata["relation"]` is `edge_type`, `edata["number"]` the place in `edge_index`, and so in `edge_values(weights)`.
+        `edata["relation"]` is `edge_type`, `edata["number"]` the place in `edge_index`, and so in
+        `edge_values(weights)`.
 
         Raises:
             MerZooError: the batch is on a GPU, and this DGL is built for CPUs.

@@ -94,16 +94,16 @@ class Segment(Kernel):
         """Gather both ends and multiply."""
         return (query.index_select(-2, self._target) * key.index_select(-2, self._source)).sum(-1)
 
-    def softmax(self, scores: Tensor) -> Tensor:
+    def _softmax(self, scores: Tensor) -> Tensor:
         """Exponentials, shifted by each target's largest score."""
-        return self._softmax(scores, self._into)
+        return self._normalised(scores, self._into)
 
-    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+    def _softmax_outgoing(self, scores: Tensor) -> Tensor:
         """Exponentials, shifted by each source's largest score."""
         padding = self._into == self.nodes
-        return self._softmax(scores, torch.where(padding, self._into, self._source))
+        return self._normalised(scores, torch.where(padding, self._into, self._source))
 
-    def _softmax(self, scores: Tensor, node: Tensor) -> Tensor:
+    def _normalised(self, scores: Tensor, node: Tensor) -> Tensor:
         index = node.expand(scores.shape)
         shape = (*scores.shape[:-1], self.nodes + 1)
         top = scores.new_full(shape, -torch.inf).scatter_reduce(-1, index, scores.detach(), "amax")

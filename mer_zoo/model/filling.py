@@ -15,6 +15,7 @@ from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model import optimising
 from mer_zoo.model.plan import PartChoice, Plan, StageChoice, Training
 from mer_zoo.model.recipe import RecipeFile
+from mer_zoo.parts.loss.base import seen_by
 from mer_zoo.results.identity import COMPUTES
 
 
@@ -54,9 +55,9 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
             if each in stages or (stage.repeat and each in recipe.model):
                 filling.fault(f"there is a stage '{each}' already. Rename one of the two.", "model", name, "repeat")
             stages[each] = filled
-    filling.tasks(recipe.tasks)
     balancing = filling.part("balancing", recipe.balancing, "balancing")
     loss = filling.part("loss", recipe.loss, "loss")
+    filling.tasks(recipe.tasks, loss)
     training = filling.training(recipe.training)
     filling.refuse()
     if len(modalities) == 1:
@@ -141,11 +142,17 @@ class _Filling:
             self.faults.append(str(error))
             return training
 
-    def tasks(self, tasks: Mapping[str, int]) -> None:
-        """Refuse tasks that no head judges."""
+    def tasks(self, tasks: Mapping[str, int], loss: PartChoice) -> None:
+        """Refuse tasks that neither a head judges nor the loss sees, and a loss that asks for what there is not."""
+        try:
+            seen = seen_by(registry.load(registry.find("loss", loss.name)))
+        except MerZooError as error:
+            if not self.faults:
+                self.fault(f"loss/{loss.name}: {error}", "loss")
+            return
         judged = {stage.task for stage in self.file.recipe.model.values()}
         for task in tasks:
-            if task not in judged:
+            if task not in judged and "targets" not in seen:
                 self.fault(
                     f"no head judges the task '{task}'. Give one `task: {task}`, or leave it out.", "tasks", task
                 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,9 @@ from mer_zoo.model.changes import Change, changes_from
 from mer_zoo.model.plan import Name, PartChoice, StageChoice, Strict, Training
 from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.faults import described, short
+
+Given = str | os.PathLike[str] | Mapping[str, Any]
+"""A recipe as users give it: by name, by path, or as a mapping."""
 
 LONGEST_CHAIN = 16  # recipes that extend one another
 
@@ -191,21 +195,29 @@ def find(name: str) -> Path:
     )
 
 
-def read(name: str, changes: Iterable[str | Change] = ()) -> RecipeFile:
-    """Read a recipe by name or path, with changes; every fault of the file is reported at once.
+def read(given: Given, changes: Iterable[str | Change] | Mapping[str, Any] = ()) -> RecipeFile:
+    """Read a recipe, with changes; every fault of it is reported at once.
 
     Args:
-        name: shipped name, or path of a YAML file.
-        changes: such as `training.epochs=5` or `model.context.encoder.dropout=0.1`, whose values are YAML; or ready.
+        given: shipped name, path of a YAML file, or what stands in one as a mapping.
+        changes: such as `training.epochs=5` or `model.context.encoder.dropout=0.1`, whose values are YAML; key ->
+            value; or ready.
 
     Raises:
         MerZooError: no such recipe, or what is in it cannot be used.
+
+    Example:
+        >>> read({"extends": "bilstm", "title": "Mine"}, {"training.epochs": 5}).recipe.training.epochs
+        5
     """
     made = changes_from(changes)
-    pages, data = _read_chain(find(name), [])
+    if isinstance(given, Mapping):
+        pages, data = _extended(_plain(given), [], Path(), [])
+    else:
+        pages, data = _read_chain(find(os.fspath(given)), [])
     for change in made:
         _apply(change, data)
-    file = RecipeFile(_short(name), Recipe.model_construct(), pages, made)
+    file = RecipeFile(called(given), Recipe.model_construct(), pages, made)
     try:
         file.recipe = Recipe.model_validate(data)
     except pydantic.ValidationError as error:
@@ -213,7 +225,16 @@ def read(name: str, changes: Iterable[str | Change] = ()) -> RecipeFile:
     return file
 
 
-def _short(name: str) -> str:
+def called(given: Given) -> str:
+    """Return what tables call a recipe: its name, the stem of its file, or the title of a mapping.
+
+    Example:
+        >>> called("mmgcn"), called("mine/best.yaml"), called({"title": "Mine"})
+        ('mmgcn', 'best', 'Mine')
+    """
+    if isinstance(given, Mapping):
+        return str(given.get("title", "recipe"))
+    name = os.fspath(given)
     return Path(name).stem if name.endswith((".yaml", ".yml")) else name
 
 
@@ -225,17 +246,31 @@ def _read_chain(path: Path, seen: list[Path]) -> tuple[list[document.Document], 
     page = document.read(path)
     if not isinstance(page.data, dict):
         raise MerZooError(f"{path}: a recipe is a mapping with 'title' and 'model'.")
-    data = copy.deepcopy(page.data)
+    return _extended(copy.deepcopy(page.data), [page], path.parent, [*seen, path.resolve()])
+
+
+def _extended(
+    data: dict[str, Any], pages: list[document.Document], folder: Path, seen: list[Path]
+) -> tuple[list[document.Document], dict[str, Any]]:
+    """Lay a recipe's data over what they extend."""
     base = data.pop("extends", None)
     if base is None:
-        return [page], data
-    beside = path.parent / str(base)
+        return pages, data
+    beside = folder / str(base)
     try:
         parent = beside if os.path.isfile(beside) else find(str(base))
     except MerZooError as error:
-        raise MerZooError(f"{page.place(['extends'])} extends: {error}") from None
-    pages, merged = _read_chain(parent, [*seen, path.resolve()])
-    return [page, *pages], _merge(merged, data)
+        raise MerZooError(f"{_place(pages, (), ['extends'])} extends: {error}") from None
+    below, merged = _read_chain(parent, seen)
+    return [*pages, *below], _merge(merged, data)
+
+
+def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of plain data."""
+    try:
+        return json.loads(json.dumps(dict(given), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MerZooError(f"recipe: must be plain data: words, numbers, lists, mappings ({error}).") from None
 
 
 def _merge(below: Any, above: Any) -> Any:

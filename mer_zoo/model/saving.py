@@ -52,8 +52,8 @@ class Saved:
     seed: int = 0
     fold: int | None = None
 
-    def predict(self, conversations: Sequence[Conversation], device: str = "cpu") -> dict[str, np.ndarray]:
-        """Return dialogue id -> probabilities of the classes, float64 `[utt, classes]`.
+    def corpus(self, conversations: Sequence[Conversation], device: str = "cpu") -> Corpus:
+        """Return dialogues as the model sees them: checked, normalised, on the device.
 
         Raises:
             MerZooError: a modality is missing, a width differs, or a dialogue has more speakers than the model knows.
@@ -72,7 +72,15 @@ class Saved:
                     f"{here}: {count} speakers, but model '{self.name}' was trained for {self.model.facts.speakers}."
                 )
         seen = [self.normaliser.apply(dialogue) for dialogue in conversations]
-        corpus = Corpus(seen, self.model.builder, self.model.views, device=device)
+        return Corpus(seen, self.model.builder, self.model.views, device=device)
+
+    def predict(self, conversations: Sequence[Conversation], device: str = "cpu") -> dict[str, np.ndarray]:
+        """Return dialogue id -> probabilities of the classes, float64 `[utt, classes]`.
+
+        Raises:
+            MerZooError: as of `corpus`.
+        """
+        corpus = self.corpus(conversations, device)
         self.model.to(device).eval()
         found = {}
         with torch.no_grad():
@@ -183,7 +191,7 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
         raise MerZooError(f"{path}: its description is damaged: {where}: {fault['msg']}. Train it anew.") from None
     plan = header.filled
     _refuse_missing(plan, header.packages, path)
-    _refuse_strangers(plan, trust, path)
+    refuse_strangers(plan, trust, path)
     model = assemble(plan, header.facts).to(device)
     measured = {name: weights.pop(name).cpu().numpy() for name in list(weights) if name.startswith(NORMALISER)}
     state = {name.removeprefix(NORMALISER): x for name, x in measured.items()}
@@ -218,8 +226,17 @@ def _refuse_missing(plan: Plan, packages: Mapping[str, str], path: Path) -> None
             raise MerZooError(f"{path}: {changed}. {remedy} Or train it anew.")
 
 
-def _refuse_strangers(plan: Plan, trust: Collection[str], path: Path) -> None:
-    """Refuse parts by file or module that the caller did not name, before any of their code runs."""
+def refuse_strangers(plan: Plan, trust: Collection[str], path: Path) -> None:
+    """Refuse parts by file or module that the caller did not name, before any of their code runs.
+
+    Args:
+        plan: read from a file.
+        trust: parts that may be run, such as `./mine.py:Mine`; their source must be what it was.
+        path: the file.
+
+    Raises:
+        MerZooError: a part that is not trusted, or that has changed.
+    """
     named = [(kind, part.name) for kind, part in plan.parts() if ":" in part.name]
     if strangers := sorted({name for _, name in named if name not in trust}):
         raise MerZooError(

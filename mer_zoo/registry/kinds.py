@@ -111,7 +111,7 @@ KINDS: dict[str, Kind] = {
         title="Heads",
         contract="x float `[N, width]`, layout → logits float `[N, classes]`",
         checks=_MODULES,
-        facts=("width", "classes"),
+        facts=("width", "classes", "speakers"),
         promises=(
             *("capturable", "causal", "speaker_relabelling_invariant"),
             *("unstackable", "utterance_permutation_equivariant"),
@@ -120,7 +120,7 @@ KINDS: dict[str, Kind] = {
     ),
     "loss": Kind(
         title="Losses",
-        contract="output, labels int64 `[N]` (-1: none) → scalar",
+        contract="output, labels int64 `[N]` (-1: none), and by name `layout`, `targets` → scalar",
         checks="mer_zoo.checking.losses:checks",
         facts=("modalities", "class_counts"),
         promises=("capturable", "unstackable"),

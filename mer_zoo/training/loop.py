@@ -7,7 +7,7 @@ replays the literature and is marked everywhere, looks at it while training.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,9 +20,11 @@ from mer_zoo.data.normalising import Normaliser
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Model
 from mer_zoo.model.optimising import LOSS
+from mer_zoo.model.saving import Saved
 from mer_zoo.results.identity import Protocol
 from mer_zoo.results.metrics import score_confusion, value_of
 from mer_zoo.results.result import Result
+from mer_zoo.showing import Shown, Table, Words
 from mer_zoo.training import memory
 from mer_zoo.training.describing import described
 from mer_zoo.training.engines import Engine, OneSeed, StackedSeeds, batches_of, why_not_stacked
@@ -33,9 +35,9 @@ from mer_zoo.training.task import Task
 Progress = Callable[[dict[str, Any]], None]
 
 
-@dataclass
-class Outcome:
-    """What a run leaves.
+@dataclass(repr=False)
+class Outcome(Shown):
+    """What a run leaves; shows itself as its result.
 
     Attributes:
         model: the trained model; None where a learner was fitted.
@@ -46,6 +48,28 @@ class Outcome:
     model: Model | None
     result: Result
     normaliser: Normaliser
+
+    def shown(self) -> Iterator[Words | Table]:
+        """Yield the scores."""
+        yield from self.result.shown()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row per test utterance, see `Result`."""
+        return self.result.records()
+
+    @property
+    def saved(self) -> Saved:
+        """The trained model with all it takes to use it, as `load_model` returns it.
+
+        Raises:
+            MerZooError: a learner was fitted.
+        """
+        result = self.result
+        if self.model is None:
+            raise MerZooError(f"{result.recipe_name}: a learner leaves no model. Take a recipe that has one.")
+        names, fold = tuple(result.dataset.label_names), result.fold
+        model, plan = self.model.eval(), self.model.plan
+        return Saved(model, result.recipe_name, plan, names, result.run, self.normaliser, result.seed, fold)
 
 
 def train(

@@ -83,13 +83,13 @@ class Space:
 
 
 def space_of(
-    experiment: Experiment, name: str, *, only: Sequence[str] | None = None, fixed: Collection[str] = ()
+    experiment: Experiment, name: recipe.Given, *, only: Sequence[str] | None = None, fixed: Collection[str] = ()
 ) -> Space:
     """Return what a search may change; it may be empty.
 
     Args:
         experiment: of the recipe as it is; parts that do not fit in its model are left out.
-        name: of the recipe, or its file.
+        name: of the recipe, its file, or itself.
         only: patterns of keys; what fits none stays as it is.
         fixed: keys that were given a value already.
 
@@ -114,7 +114,9 @@ def space_of(
     return Space(tuple(sorted(chosen, key=lambda choice: choice.key)))
 
 
-def _by_types(experiment: Experiment, name: str, places: Sequence[tuple[str, str, PartChoice]]) -> list[Choice]:
+def _by_types(
+    experiment: Experiment, name: recipe.Given, places: Sequence[tuple[str, str, PartChoice]]
+) -> list[Choice]:
     """Choices that the types of the settings leave open, and the parts that fit in place of others."""
     training = experiment.plan.training
     found = []
@@ -145,7 +147,7 @@ def _places(plan: Plan, written: recipe.Recipe) -> list[tuple[str, str, PartChoi
     return [*found, ("balancing", "balancing", plan.balancing)] if len(plan.modalities) > 1 else found
 
 
-def _that_fit(experiment: Experiment, name: str, kind: str, key: str, part: PartChoice) -> list[str]:
+def _that_fit(experiment: Experiment, name: recipe.Given, kind: str, key: str, part: PartChoice) -> list[str]:
     """Names of other parts of a kind with which the model can still be assembled."""
     found = []
     for card in registry.cards(kind):

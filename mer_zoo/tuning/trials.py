@@ -18,6 +18,7 @@ from mer_zoo.comparison.workers import Lost, processors, spread
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.changes import Change
+from mer_zoo.model.recipe import Given
 from mer_zoo.training.experiment import Experiment, prepare
 from mer_zoo.training.task import Task
 from mer_zoo.tuning.space import Space, changed
@@ -56,7 +57,7 @@ class Search:
 
     Attributes:
         name: what tables call the model.
-        recipe: name or file.
+        recipe: name, file, or itself.
         experiment: of the recipe as it is.
         changes: of the recipe that hold for every trial, and for `experiment`.
         space: what may be changed.
@@ -66,7 +67,7 @@ class Search:
     """
 
     name: str
-    recipe: str
+    recipe: Given
     experiment: Experiment
     changes: tuple[Change, ...]
     space: Space

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout, Turns
+from mer_zoo.batch.looking import looked
 from mer_zoo.parts.ops import gru
 from mer_zoo.parts.ops.cells import GRUCell
 from mer_zoo.parts.ops.dropout import Dropout
@@ -93,7 +94,9 @@ class DialogueRNN(nn.Module):
             several = (self.speakers,) if name == "listener" else ()
             seen = torch.baddbmm(weight(f"{name}.bias_ih").unsqueeze(1), u, own.mT)
             cells += [seen, mix, weights, weight(f"{name}.bias_hh"), keep(*several, weights.shape[-1])]
-        parties = _Walk.apply(sizes, said, u @ weight("attention.weight").mT, *cells)[0]
+        parties, _, _, attention, *_ = _Walk.apply(sizes, said, u @ weight("attention.weight").mT, *cells)
+        for number, mirrored in enumerate((False, True)):
+            looked(attention[:, number].mT, name="mirrored" if mirrored else "attention")
         seen = torch.baddbmm(weight("emotion.bias_ih").unsqueeze(1), parties, weight("emotion.weight_ih").mT)
         weights = weight("emotion.weight_hh")
         emotions = gru.walk(sizes, seen, weights, weight("emotion.bias_hh"), keep(weights.shape[-1]))
@@ -182,10 +185,10 @@ class _Walk(torch.autograd.Function):
             for unit in listener:
                 seen, kept, by_cast = unit.back(turn, torch.where(speaks, 0.0, by_cast), heard[1], heard[0])
                 noted[2].append((seen, kept))
-                by_new = torch.baddbmm(by_new, seen, unit.mix)
+                by_new = by_new + unit.by_input(seen)
             seen, kept, by_own = party.back(turn, by_new, of_party, own)
             noted[1].append((seen, kept))
-            by_context[:count, :, turn] = (seen @ party.mix).transpose(0, 1)
+            by_context[:count, :, turn] = party.by_input(seen).transpose(0, 1)
             if turn + 1 < size:  # what later turns recalled of this one
                 lanes = [x[:count].flatten(0, 1) for x in (attention, by_context, by_score, asked)]
                 recalled, its, scored, asks = lanes
@@ -194,7 +197,7 @@ class _Walk(torch.autograd.Function):
                 carried = carried + later.view(count, ways, -1).transpose(0, 1)
             seen, kept, carried = whole.back(turn, carried, of_state, state)
             noted[0].append((seen, kept))
-            by_own = torch.baddbmm(by_own, seen, whole.mix)
+            by_own = by_own + whole.by_input(seen)
             by_cast = torch.where(speaks, by_own.unsqueeze(2), by_cast)
             if turn:
                 weights = attention[:count, :, :turn, turn]

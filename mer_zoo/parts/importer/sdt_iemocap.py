@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mer_zoo.data.pickles import PickleLayout
-from mer_zoo.parts.importer.pickle_importer import AUDIO_VISUAL, IEMOCAP, SDT, PickleImporter
+from mer_zoo.parts.importer.pickles import AUDIO_VISUAL, IEMOCAP, SDT, PickleImporter
 
 
 class SdtIemocap(PickleImporter):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Turns
+from mer_zoo.batch.looking import LISTENER, looked
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.ops import gru
 from mer_zoo.parts.ops.cells import GRUCell
@@ -68,7 +69,9 @@ class DagGRU(nn.Module):
                     pair = stacked[f"context.{of}_{one}"], stacked[f"message.{of}_{other}"]
                     arguments.append(torch.cat(pair, 1) if of == "weight" else torch.cat(pair, 1).unsqueeze(1))
             shown = _predecessors(edges, turns, depth).to(inputs.dtype)
-            made = _Wave.apply(turns.sizes, inputs, shown, *arguments)[0]
+            made, attention, *_ = _Wave.apply(turns.sizes, inputs, shown, *arguments)
+            if LISTENER.get() is not None:
+                _tell(edges, shown, attention)
             states = made[:, :, edges.reach :].unflatten(2, (-1, count))  # [B, levels, waves, count, width]
             levels = [
                 torch.cat([states[:lanes, level, turn + level].flatten(1) for turn, lanes in enumerate(turns.sizes)])
@@ -99,6 +102,19 @@ def _predecessors(edges: Kernel, turns: Turns, depth: int) -> Tensor:
     walked = torch.stack(rows).permute(3, 2, 0, 1, 4)[: len(turns.sizes), turns.order]
     nothing = (0, 0) * 4
     return torch.stack([F.pad(walked, (*nothing, level, depth - 1 - level)) for level in range(depth)], 2)
+
+
+def _tell(edges: Kernel, shown: Tensor, attention: Tensor) -> None:
+    """Tell of the attention of every level, in a batch of one dialogue."""
+    waves, _, depth, count, relations, reach = shown.shape
+    turns = waves - depth + 1
+    for level in range(depth):
+        weights = shown[level : level + turns, 0, level] * attention[level, level : level + turns].unsqueeze(-2)
+        dense = weights.new_zeros(relations, 1, turns * count, reach + turns * count)
+        for turn in range(turns):
+            first = turn * count
+            dense[:, 0, first : first + count, first : first + reach] = weights[turn].transpose(0, 1)
+        looked(dense[..., reach:], edges, target=0)
 
 
 class _Wave(torch.autograd.Function):

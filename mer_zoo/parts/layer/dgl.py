@@ -102,7 +102,8 @@ class DGL(Convolution):
 
 @functools.cache
 def _convolutions() -> dict[str, type]:
-    from mer_zoo.graph import dgl_import  # noqa: F401 (mends the import of dgl)
     from dgl.nn.pytorch import conv
+
+    from mer_zoo.graph import dgl_import  # noqa: F401 (mends the import of dgl)
 
     return {n: c for n, c in vars(conv).items() if inspect.isclass(c) and issubclass(c, nn.Module)}

@@ -6,6 +6,7 @@ import abc
 import functools
 import inspect
 import json
+import operator
 import types
 import typing
 from collections.abc import Mapping
@@ -355,7 +356,7 @@ def _plain(hint: Any) -> Any:
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         kept = [kind for kind in map(_plain, inside) if kind is not None]
-        return typing.Union[tuple(kept)] if any(kind is not type(None) for kind in kept) else None
+        return functools.reduce(operator.or_, kept) if any(kind is not type(None) for kind in kept) else None
     if origin in (list, tuple, dict) and all(kind is Ellipsis or _plain(kind) is not None for kind in inside):
         return hint
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +73,7 @@ class Unit:
 
     sizes: Sequence[int]
     seen: Tensor
-    mix: Tensor | None
+    mix: Any  # a tensor or None, which is settled where the unit is made
     weight: Tensor
     bias: Tensor
     keep: Tensor | None
@@ -95,7 +95,7 @@ class Unit:
             state: `[ways, batch, width]`, or `[ways, batch, parties, width]` of parties who see alike.
         """
         (mix, into), (every, keep) = self._into, self._turns
-        seen = every[turn] if mix is None else torch.baddbmm(every[turn], x, mix)
+        seen = every[turn] if mix is None or x is None else torch.baddbmm(every[turn], x, mix)
         kept = torch.baddbmm(self.bias.unsqueeze(1), state.flatten(1, -2), into).view(*state.shape[:-1], -1)
         result, trace = step(seen if state.dim() == 3 else seen.unsqueeze(2), kept, state)
         return result if keep is None else result * keep[turn], trace
@@ -106,6 +106,10 @@ class Unit:
         seen, kept, straight = step_back(slope if keep is None else slope * keep[turn], trace, state)
         by_state = torch.baddbmm(straight.flatten(1, -2), kept.flatten(1, -2), self.weight).view(state.shape)
         return seen if state.dim() == 3 else seen.sum(2), kept, by_state
+
+    def by_input(self, seen: Tensor) -> Tensor:
+        """Return the gradient by the inputs that are known on the way only."""
+        return seen @ cast(Tensor, self.mix)
 
     def gradients(self, noted: Sequence[tuple[Tensor, Tensor]], x: Tensor | None, states: Tensor) -> Gradient:
         """Return the gradients by seen, mix, weight, bias and keep.
@@ -158,16 +162,18 @@ class _Walk(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, slopes: Tensor, _: None) -> Gradient:
+    def backward(ctx: Any, slopes: Tensor, *traced: None) -> Gradient:
         seen, weight, bias, keep, states, traces = ctx.saved_tensors
         sizes = ctx.sizes
-        unit, earlier = Unit(sizes, seen, None, weight, bias, keep), before(states, sizes)
+        unit = Unit(sizes, seen, None, weight, bias, keep)
+        earlier = before(states, sizes)
         parts = list(enumerate(zip(*(turns(x, sizes) for x in (slopes, traces, earlier)), strict=True)))
-        carried, noted = torch.zeros_like(slopes[:, : sizes[-1]]), []
+        carried = torch.zeros_like(slopes[:, : sizes[-1]])
+        noted: list[tuple[Tensor, Tensor]] = []
         for turn, (slope, trace, state) in reversed(parts):
             by_seen, by_kept, carried = unit.back(turn, slope + widened(carried, sizes[turn]), trace, state)
             noted.append((by_seen, by_kept))
-        by_input, _, by_weight, by_bias, _ = unit.gradients(noted, None, earlier)
+        by_input, _mix, by_weight, by_bias, _keep = unit.gradients(noted, None, earlier)
         return None, by_input, by_weight, by_bias, None
 
 
