@@ -134,12 +134,14 @@ def test_into_makes_states_beside_the_others(tmp_path):
     }
     made = built(tmp_path, model)
     flow = made.encode(Corpus(talks()).batch([0, 1]))
-    before = flow.saved["project"][0]
+    before = flow.states
+    for name in ("both", "meet"):
+        flow = made.stages[name](flow)
     assert list(flow.states) == ["text", "audio", "both"]
     torch.testing.assert_close(flow.states["audio"], before["audio"])
     torch.testing.assert_close(flow.states["both"], before["text"] + before["audio"])
     torch.testing.assert_close(flow.states["text"], torch.cat([before["text"], before["audio"]], -1))
-    assert wire(made.plan, 2).first_joint == "join"
+    assert wire(made.plan, 2).first_joint == "both"  # here it begins to mix, so balancing acts before
 
 
 def test_the_graph_has_nodes_for_what_is_made_later(tmp_path):

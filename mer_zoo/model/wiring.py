@@ -99,7 +99,7 @@ def wire(plan: Plan, speakers: int) -> Wiring:
             raise MerZooError(
                 f"{place}: a task is judged of the utterance, but here are {', '.join(nodes)}. Fuse first."
             )
-        if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None and stage.into is None):
+        if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None):
             _check_joint(stage, nodes, padded, place)
             first_joint = first_joint or name
         nodes, padded, last = wired.after, wired.padded, name
