@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +20,10 @@ from mer_zoo.data.conversation import CLASSES, Conversation
 from mer_zoo.data.normalising import Normaliser
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.assembly import assemble
+from mer_zoo.model.budget import refuse_other_weights
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import Plan, Strict
+from mer_zoo.registry.faults import short
 
 FORMAT = "2"
 NORMALISER = "normaliser:"
@@ -166,7 +168,7 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
             metadata = archive.metadata() or {}
             weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise MerZooError(f"{path}: not a readable safetensors file ({error}).") from None
+        raise MerZooError(f"{path}: not a readable safetensors file ({short(str(error))}).") from None
     broken = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise MerZooError(f"{path}: the weights of {broken[0]} are not finite: its training diverged. Train it anew.")
@@ -180,14 +182,19 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
         raise MerZooError(f"{path}: its description is damaged: {where}: {fault['msg']}. Train it anew.") from None
     plan = header.filled
     _refuse_strangers(plan, trust, path)
-    model = assemble(plan, header.facts).to(device)
     measured = {name: weights.pop(name).cpu().numpy() for name in list(weights) if name.startswith(NORMALISER)}
     state = {name.removeprefix(NORMALISER): x for name, x in measured.items()}
     try:
+        refuse_other_weights(plan, header.facts, {name: value.shape for name, value in weights.items()})
+        normaliser = Normaliser.from_state(plan.normalise, state, plan.modalities)
+    except MerZooError as error:
+        raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {error} Train it anew.") from None
+    model = assemble(plan, replace(header.facts, longest=3)).to(device)  # nothing is as long as a file may claim
+    model.facts = header.facts
+    try:
         model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {error}") from None
-    normaliser = Normaliser.from_state(plan.normalise, state)
+    except RuntimeError as error:  # where a part of someone's own could not be sketched
+        raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {short(str(error))}") from None
     return Saved(model.eval(), header.name, plan, header.label_names, header.run, normaliser, header.seed, header.fold)
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -52,7 +52,7 @@ class Metrics(_Record):
     accuracy: float
     unweighted_recall: float
     per_class: dict[str, ClassMetrics]
-    confusion: list[list[int]]
+    confusion: list[list[Annotated[int, Field(ge=0, le=2**53)]]]
 
 
 class SplitMetrics(_Record):
@@ -239,7 +239,13 @@ class Result(_Record):
             raise ValueError(f"run is {self.run}, but what decides it hashes to {want}")
         if set(self.predictions) != set(self.split.test):
             raise ValueError("predictions are not of the dialogues of the test split")
-        classes = len(self.dataset.label_names)
+        names = self.dataset.label_names
+        classes = len(names)
+        for what in (self.metrics.test, self.metrics.validation, self.oracle_metrics):
+            if what is not None and [len(row) for row in what.confusion] != [classes] * classes:
+                raise ValueError(f"a confusion matrix is not of {classes} classes")
+            if what is not None and (set(what.per_class) != set(names) or len(set(names)) < classes):
+                raise ValueError("metrics are not of the classes of the dataset")
         total = np.zeros((classes, classes), dtype=np.int64)
         for name, one in self.predictions.items():
             if len(one.label) != len(one.probability) or any(len(row) != classes for row in one.probability):
