@@ -60,7 +60,7 @@ MISTAKES = {
     ),
     "a value without a key": (["compare", "context", "-o", "=1"], "want key=value"),
     "an unknown key, compared": (["compare", "context", "-o", "trainng.epochs=1"], "Did you mean 'training'"),
-    "no model": (["compare", "--models", ""], "has no ''"),
+    "no model": (["compare", "--models", ""], "nothing fits ''"),
     "no seeds": (["compare", "--seeds", "-3"], "--seeds"),
     "seeds without end": (["compare", "--seeds", "1000000000000"], "less than or equal to 1000"),
     "no workers": (["compare", "context", "--data", "synthetic", "--workers", "0"], "want at least 1"),

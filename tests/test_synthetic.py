@@ -1,6 +1,7 @@
 """The synthetic dialogues: the ceiling is exact, every knob does what it says, and bad settings are named."""
 
 import itertools
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -412,3 +413,11 @@ def test_bad_questions_are_answered():
         ceiling(data.model, [])
     with pytest.raises(MerZooError, match="text has width 3, the model's has 32"):
         posterior(data.model, [Conversation("d", ("A",), [0], {"text": np.zeros((1, 3))})], modalities=["text"])
+
+
+def test_dialogues_travel_to_other_processes_whole():
+    data = synthetic(dialogues=(4, 1, 2), utterances=(2, 5))
+    again = pickle.loads(pickle.dumps(data))
+    assert type(again) is type(data)
+    assert again.fingerprint == data.fingerprint
+    assert again.bayes().expected == data.bayes().expected

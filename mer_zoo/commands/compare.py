@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from mer_zoo.commands import running, terminal
 from mer_zoo.commands.progress import Bar
-from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.errors import MerZooError
+
+if TYPE_CHECKING:
+    from mer_zoo.comparison.ray_cluster import RayCluster
 
 STOPPED = "finished results are kept; run it again to go on."
 
@@ -17,7 +21,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     command.add_argument("suite", metavar="SUITE", nargs="?", default="default", help="a name or a YAML file (default)")
     command.add_argument("--data", action="append", help="dataset instead of the suite's; may be repeated")
-    command.add_argument("--models", help="only these models of the suite, separated by semicolons")
+    command.add_argument("--models", help="only these models of the suite (`A*; B`)")
     command.add_argument("--seeds", type=int, help="number of seeds instead of the suite's")
     command.add_argument("--workers", type=int, help="processes (one per processor)")
     command.add_argument(
@@ -25,6 +29,15 @@ def arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--control", metavar="MODEL", help="the model that the others are compared with")
     command.add_argument("--all-pairs", action="store_true", help="compare every two models")
+    command.add_argument(
+        "--executor", choices=("local", "ray"), default="local", help="where runs are computed (local)"
+    )
+    command.add_argument(
+        "--address", help="of a Ray cluster: auto, HOST:PORT (with --executor ray; one is started here)"
+    )
+    command.add_argument("--cpus", type=float, help="processors of a run on a Ray cluster (1)")
+    command.add_argument("--gpus", type=float, help="GPUs of a run on a Ray cluster (1 with --device cuda)")
+    command.add_argument("--dry-run", action="store_true", help="only say what would run, and for how long")
     command.add_argument("--keep-weights", action="store_true", help="also save every trained model")
     running.arguments(command)
 
@@ -33,17 +46,27 @@ def run(options: argparse.Namespace) -> int:
     """Run a suite of models, datasets and seeds, and compare them."""
     from rich.text import Text
 
+    from mer_zoo.comparison import forecast
     from mer_zoo.comparison import suite as suites
     from mer_zoo.comparison.executing import Listener, execute
     from mer_zoo.comparison.report import comparison_table, write_html
     from mer_zoo.comparison.summary import write_csv
     from mer_zoo.comparison.table import latex, markdown
+    from mer_zoo.comparison.workers import processors
     from mer_zoo.results.result import write_atomically
 
-    suite = _suite(options)
-    how = {"device": options.device, "options": running.compute_options(options)}
+    suite, executor = _suite(options), _executor(options)
+    # the machine that asks a cluster for runs may have no GPU
+    how: dict[str, Any] = {"device": "cpu" if executor else options.device, "options": running.compute_options(options)}
     experiments = suites.experiments(suite, changes=options.override, **how)
+    if executor:
+        experiments = [replace(experiment, device=options.device) for experiment in experiments]
     console = terminal.console()
+    if options.dry_run:
+        rows = forecast.forecast(experiments, options.output)
+        console.print(forecast.table(rows))
+        console.print(forecast.sentence(rows, options.workers or processors()))
+        return 0
     console.print(Text.assemble((suite.title, "bold"), f": {len(experiments)} runs into {options.output}/"))
     with Bar(len(experiments), "runs") as bar:
         listener = Listener(bar.start, bar.run, bar.epoch_of_run, bar.say)
@@ -53,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
             workers=options.workers,
             keep_weights=options.keep_weights,
             listener=listener,
+            executor=executor,
         )
     if results:
         pairs = {"control": suite.control, "all_pairs": options.all_pairs}
@@ -73,9 +97,27 @@ def run(options: argparse.Namespace) -> int:
     return int(bool(failures))
 
 
+def _executor(options: argparse.Namespace) -> RayCluster | None:
+    """Return what runs the experiments elsewhere, if that is asked for."""
+    if options.executor == "local":
+        given = [name for name in ("address", "cpus", "gpus") if getattr(options, name) is not None]
+        if given:
+            raise MerZooError(f"--{given[0]}: only --executor ray uses it. Add that, or leave it out.")
+        return None
+    from mer_zoo.comparison.ray_cluster import RayCluster
+
+    if options.workers is not None:
+        raise MerZooError("--workers: with --executor ray, the cluster and --cpus decide. Leave it out.")
+    if options.device not in ("cpu", "cuda"):
+        raise MerZooError(f"--device {options.device}: Ray chooses the GPU. Use cpu or cuda.")
+    gpus = float(options.device == "cuda") if options.gpus is None else options.gpus
+    return RayCluster(options.address, 1.0 if options.cpus is None else options.cpus, gpus)
+
+
 def _suite(options: argparse.Namespace) -> Any:
     """Return the suite with what the command line changes in it."""
     from mer_zoo.comparison import suite as suites
+    from mer_zoo.comparison.rows import matching
 
     suite = suites.read(options.suite)
     changed: dict[str, Any] = {}
@@ -90,9 +132,7 @@ def _suite(options: argparse.Namespace) -> Any:
     if options.control is not None:
         changed["control"] = options.control
     if options.models is not None:
-        chosen = [name.strip() for name in options.models.split(";")]
-        for name in chosen:
-            if name not in suite.models:
-                raise MerZooError(f"--models: suite '{options.suite}' has no '{name}'.{nearest(name, suite.models)}")
-        changed["models"] = {name: suite.models[name] for name in chosen}
+        place = f"--models: suite '{options.suite}'"
+        chosen = [name for one in options.models.split(";") for name in matching(one.strip(), suite.models, place)]
+        changed["models"] = {name: suite.models[name] for name in dict.fromkeys(chosen)}
     return suites.changed(suite, changed)

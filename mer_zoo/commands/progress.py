@@ -23,11 +23,14 @@ class Bar:
     def __init__(self, total: int, what: str) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        name, note = (TextColumn(f"{{task.{text}}}", markup=False) for text in ("description", "fields[note]"))
-        columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), note)
+        name, rate, note = (
+            TextColumn(f"{{task.{text}}}", markup=False) for text in ("description", "fields[rate]", "fields[note]")
+        )
+        columns = (name, BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), rate, note)
+        self._before = self._failed = 0
         self._console = terminal.console(stderr=True)
         self._progress = Progress(*columns, console=self._console)
-        self._task = self._progress.add_task(what, total=total, note="")
+        self._task = self._progress.add_task(what, total=total, rate="", note="")
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -38,10 +41,11 @@ class Bar:
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Count an epoch."""
-        self._progress.update(self._task, advance=1, note=_noted(record))
+        self._advance(_noted(record))
 
     def start(self, total: int, done: int) -> None:
         """Set how many runs there are, and how many are there already."""
+        self._before = done
         self._progress.update(self._task, total=total, completed=done, note=f"{done} already there" if done else "")
 
     def epoch_of_run(self, experiment: Experiment, record: dict[str, Any]) -> None:
@@ -54,9 +58,20 @@ class Bar:
         if experiment is None:
             note = f"{outcome.recipe_name}, seed {outcome.seed}: weighted F1 {outcome.metrics.test.weighted_f1:.3f}"  # type: ignore[union-attr]
         else:
+            self._failed += 1
             note = f"{experiment.name}, seed {experiment.seed}: failed"
             self.say(f"{experiment.name}, seed {experiment.seed}: {outcome.message}")  # type: ignore[union-attr]
+        self._advance(f"{self._failed} failed so far; {note}" if self._failed else note)
+
+    def _advance(self, note: str) -> None:
+        """Count a step, and say what a step takes and when all are done."""
+        from mer_zoo.comparison.forecast import clock
+
         self._progress.update(self._task, advance=1, note=note)
+        task = next(one for one in self._progress.tasks if one.id == self._task)
+        each = (task.elapsed or 0.0) / max(1, task.completed - self._before)
+        left = "" if task.finished else f", {clock(each * (task.remaining or 0))} left"
+        self._progress.update(self._task, rate=f"{clock(each)} each{left}")
 
     def say(self, message: str) -> None:
         """Print a message above the bar."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,9 @@ from mer_zoo.training.experiment import Experiment, keep, run_stack, weights_bes
 
 Progress = Callable[[dict[str, Any]], None]
 Attempt = list[tuple[str, "Result | Failure"]]
+Stack = list[Experiment]
+Executor = Callable[[Callable[[Path, Stack], Attempt], Sequence[Stack], Path], Iterable[tuple[Stack, "Attempt | Lost"]]]
+"""Does some work, which writes files into a folder, with every stack; yields a stack as soon as its files are there."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def execute(
     workers: int | None = None,
     keep_weights: bool = False,
     listener: Listener | None = None,
+    executor: Executor | None = None,
 ) -> tuple[list[Result], list[Failure]]:
     """Run what is not yet in the folder, and return the results of all experiments.
 
@@ -68,6 +72,7 @@ def execute(
         workers: processes; None: as many as there are processors, at most one per run.
         keep_weights: also keep every trained model; a run whose weights are missing or damaged is run again.
         listener: hears of the runs.
+        executor: what runs them elsewhere, such as `ray_cluster.RayCluster`; None: processes of this machine.
 
     Returns:
         the results, in the order of the experiments, and what broke.
@@ -84,7 +89,7 @@ def execute(
     missing = {one.identity.run: one for one in experiments if one.identity.run not in done}
     listener.start(len(experiments), len(experiments) - len(missing))
     failures = []
-    for run, outcome in _outcomes(list(missing.values()), folder, workers, keep_weights, listener):
+    for run, outcome in _outcomes(list(missing.values()), folder, workers, keep_weights, listener, executor):
         if isinstance(outcome, Failure):
             failures.append(outcome)
         else:
@@ -121,19 +126,42 @@ def _there(
 
 
 def _outcomes(
-    experiments: Sequence[Experiment], folder: Path, workers: int | None, keep_weights: bool, listener: Listener
+    experiments: Sequence[Experiment],
+    folder: Path,
+    workers: int | None,
+    keep_weights: bool,
+    listener: Listener,
+    executor: Executor | None,
 ) -> Iterator[tuple[str, Result | Failure]]:
     stacks = _stacks(experiments)
-    count = min(workers or processors(), len(stacks))
-    if count <= 1 or any(experiment.device.startswith("cuda") for experiment in experiments):
-        for stack in stacks:
-            yield from _attempt(folder, keep_weights, partial(listener.epoch, stack[0]), stack)
-        return
-    for stack, outcomes in spread(partial(_attempt, folder, keep_weights, None), stacks, count):
+    work = partial(_attempt, keep_weights, None)
+    if executor is not None:
+        found = executor(work, stacks, folder)
+    else:
+        devices = _devices(experiments)
+        count = min(len(devices) or workers or processors(), len(stacks))
+        if count <= 1:
+            for stack in stacks:
+                yield from _attempt(keep_weights, partial(listener.epoch, stack[0]), folder, stack)
+            return
+        found = spread(partial(work, folder), stacks, count, devices)
+    for stack, outcomes in found:
         if isinstance(outcomes, Lost):
             yield from ((one.identity.run, Failure(one, outcomes.message)) for one in stack)
         else:
             yield from outcomes
+
+
+def _devices(experiments: Sequence[Experiment]) -> list[dict[str, str]]:
+    """Variables that give each worker a GPU of its own: every GPU for `cuda`, one for `cuda:1`, none on CPU."""
+    named = {experiment.device for experiment in experiments if experiment.device.startswith("cuda")}
+    if named != {"cuda"}:
+        return [{}] if named else []
+    import torch
+
+    visible = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    numbers = visible or [str(number) for number in range(torch.cuda.device_count())]
+    return [{"CUDA_VISIBLE_DEVICES": number} for number in numbers]
 
 
 def _stacks(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
@@ -152,7 +180,7 @@ def _stacks(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
     return found
 
 
-def _attempt(folder: Path, keep_weights: bool, progress: Progress | None, stack: list[Experiment]) -> Attempt:
+def _attempt(keep_weights: bool, progress: Progress | None, folder: Path, stack: Stack) -> Attempt:
     """Train a stack and write its files; one broken run does not take the others with it.
 
     A stack that fails together is tried again one by one: the fault may be that of a single seed, or memory.
@@ -163,7 +191,7 @@ def _attempt(folder: Path, keep_weights: bool, progress: Progress | None, stack:
             keep(experiment, outcome, folder, weights=keep_weights)
     except (Exception, SystemExit) as error:  # a part of the user's own may well call `sys.exit`
         if len(stack) > 1:
-            return [outcome for one in stack for outcome in _attempt(folder, keep_weights, progress, [one])]
+            return [outcome for one in stack for outcome in _attempt(keep_weights, progress, folder, [one])]
         message = str(error)
         if not isinstance(error, MerZooError):
             message = f"unexpected {type(error).__name__}: {message}. See --traceback, and please report what it shows."

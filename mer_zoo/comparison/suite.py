@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import pydantic
 
+from mer_zoo.comparison.rows import Rows, written_out
 from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model import recipe
@@ -29,11 +30,15 @@ SeedList = Annotated[list[Seed], pydantic.Field(min_length=1, max_length=MOST_SE
 
 
 class Entry(pydantic.BaseModel):
-    """A model of a suite: a recipe and what to change in it; a bare name stands for `{recipe: name}`."""
+    """A model of a suite: a recipe and what to change in it; a bare name stands for `{recipe: name}`.
+
+    A grid is written out before a suite is made, see `rows.written_out`.
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
     recipe: str
     change: dict[str, Any] = {}
+    grid: dict[str, list[Any]] | None = None
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -47,7 +52,8 @@ class Suite(pydantic.BaseModel):
     Attributes:
         title: one line.
         data: datasets, by name, folder, or `{name, settings}`.
-        models: name in the tables -> recipe, or `{recipe, change: {key: value}}`.
+        models: name in the tables -> recipe, or `{recipe, change: {key: value}}`. A file may also give a list of recipe
+            names with wildcards, or `{recipe, grid: {key: [value, ...]}}`: see `rows.written_out`.
         seeds: number of seeds (0, 1, ...) or a list of them.
         change: changes of every recipe with a model, such as `training.epochs: 10`; learners have no such settings.
         protocol: `validation`, or `test-oracle` to replay the literature.
@@ -147,6 +153,9 @@ def checked(data: Any, place: Callable[..., str] | None = None) -> Suite:
         mer_zoo.errors.MerZooError: seeds: 0 is there twice. Leave it out once (given: [0, 0]).
     """
     place = place or _by_keys
+    if isinstance(data, Mapping) and "models" in data:
+        rows = written_out(data["models"], place)
+        data, place = {**data, "models": rows.models}, _traced(place, rows)
     try:
         suite = Suite.model_validate(data)
     except pydantic.ValidationError as error:
@@ -167,6 +176,11 @@ def changed(suite: Suite, options: Mapping[str, Any]) -> Suite:
         return f"--{_dotted(keys)}" if keys and keys[0] in options else suite._place(*keys)
 
     return checked({**suite.model_dump(), **options}, place)
+
+
+def _traced(place: Callable[..., str], rows: Rows) -> Callable[..., str]:
+    """Return what gives where a value of a row stands in what the row was made from."""
+    return lambda *keys: place(*rows.origin(keys))
 
 
 def _by_keys(*keys: Any) -> str:

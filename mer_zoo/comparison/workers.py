@@ -32,7 +32,9 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def spread(work: Callable[[Job], Answer], jobs: Sequence[Job], count: int) -> Iterator[tuple[Job, Answer | Lost]]:
+def spread(
+    work: Callable[[Job], Answer], jobs: Sequence[Job], count: int, variables: Sequence[Mapping[str, str]] = ()
+) -> Iterator[tuple[Job, Answer | Lost]]:
     """Do jobs in processes, and yield each with its answer as soon as it is there.
 
     Every process stands alone: when one is killed, its job alone is lost, and is given to a new one.
@@ -41,6 +43,7 @@ def spread(work: Callable[[Job], Answer], jobs: Sequence[Job], count: int) -> It
         work: what to do with a job; it and its answer are pickled.
         jobs: what to do it with.
         count: processes.
+        variables: environment of each process, beside the caller's; by default nothing.
 
     Example:
         >>> sorted(spread(abs, [-1, -2], count=2))
@@ -51,19 +54,20 @@ def spread(work: Callable[[Job], Answer], jobs: Sequence[Job], count: int) -> It
     started: list[Any] = []
     stopped = threading.Event()
 
-    def start() -> Any:
+    def start(number: int) -> tuple[int, Any]:
         from joblib.externals.loky import ProcessPoolExecutor
 
         # unlike the standard library's it needs no `if __name__ == "__main__"` in the caller's script
-        variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        own = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        own |= variables[number] if variables else {}
         worker = ProcessPoolExecutor(
-            1, initializer=_begin, initargs=(os.getpid(), threads, registry.session()), env=variables
+            1, initializer=_begin, initargs=(os.getpid(), threads, registry.session()), env=own
         )
         started.append(worker)
-        return worker
+        return number, worker
 
     def answer(job: Job) -> Answer | Lost:
-        worker = free.get()
+        number, worker = free.get()
         try:
             for _ in range(TRIES):
                 if stopped.is_set():
@@ -72,13 +76,13 @@ def spread(work: Callable[[Job], Answer], jobs: Sequence[Job], count: int) -> It
                     return worker.submit(work, job).result()
                 except BrokenExecutor:
                     worker.shutdown(wait=False, kill_workers=True)
-                    worker = start()
+                    _, worker = start(number)
             return Lost(f"its process was killed, {TRIES} times. Is there enough memory? Try fewer --workers.")
         finally:
-            free.put(worker)
+            free.put((number, worker))
 
-    for _ in range(count):
-        free.put(start())
+    for number in range(count):
+        free.put(start(number))
     with ThreadPoolExecutor(count) as threads_of_parent:
         try:
             futures = {threads_of_parent.submit(answer, job): job for job in jobs}

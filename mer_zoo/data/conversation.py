@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -23,8 +23,9 @@ class _Frozen:
     """Records whose arrays and mappings cannot be written: caches share them."""
 
     def __reduce__(self) -> tuple[Any, ...]:  # mapping proxies cannot be pickled, and arrays would come back writable
-        given = (getattr(self, entry.name) for entry in fields(self))  # type: ignore[arg-type]
-        return type(self), tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in given)
+        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}  # type: ignore[arg-type]
+        plain = {name: dict(v) if isinstance(v, MappingProxyType) else v for name, v in given.items()}
+        return partial(type(self), **plain), ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -302,8 +302,8 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that others see all of it or none.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, so that others see all of it or none.
 
     Example:
         >>> import tempfile
@@ -315,8 +315,8 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
