@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
-LINE, LINES = 4000, 200  # characters of a line and lines of a message; whoever wrote a file may have filled it with more
+LINE, LINES = (
+    4000,
+    200,
+)  # characters of a line and lines of a message; whoever wrote a file may have filled it with more
 
 
 class MerZooError(Exception):

@@ -20,7 +20,8 @@ from mer_zoo.comparison.workers import Lost, spread
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import saving
-from mer_zoo.results.result import check_writable, read_results
+from mer_zoo.results.result import read_results
+from mer_zoo.results.writing import check_writable
 from mer_zoo.training import experiment as experiments
 from mer_zoo.training.experiment import prepare
 

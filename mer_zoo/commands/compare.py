@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from mer_zoo.comparison.summary import write_csv
     from mer_zoo.comparison.table import latex, markdown
     from mer_zoo.comparison.workers import processors
-    from mer_zoo.results.result import write_atomically
+    from mer_zoo.results.writing import write_atomically
 
     suite, executor = _suite(options), _executor(options)
     # the machine that asks a cluster for runs may have no GPU

@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> None:
     from mer_zoo.comparison.report import comparison_table
     from mer_zoo.data.splits import rule_of
     from mer_zoo.results.identity import protocol_of
-    from mer_zoo.results.result import SUFFIX, check_writable
+    from mer_zoo.results.result import SUFFIX
+    from mer_zoo.results.writing import check_writable
     from mer_zoo.training.experiment import keep, prepare
 
     how = {"seed": options.seed, "device": options.device, "options": running.compute_options(options)}

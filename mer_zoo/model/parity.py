@@ -101,7 +101,9 @@ class _Findings:
     def compare(self, quantity: str, ours: Tensor, theirs: Tensor, absolute: float, relative: float = 0.0) -> None:
         """Add one."""
         if ours.shape != theirs.shape:
-            raise MerZooError(f"parity file: {quantity} has shape {list(theirs.shape)}, but ours has {list(ours.shape)}.")
+            raise MerZooError(
+                f"parity file: {quantity} has shape {list(theirs.shape)}, but ours has {list(ours.shape)}."
+            )
         gap = (ours.detach() - theirs).abs()
         share = gap / (absolute + relative * theirs.abs())
         share = torch.where(share.isnan(), torch.inf, share)  # what is not a number is not within tolerance
@@ -176,7 +178,9 @@ def _read(path: Path) -> tuple[Numbers, ParityMapping]:
         meta = json.loads(str(arrays.pop("meta")))
         _Meta.model_validate(meta)
     except pydantic.ValidationError as error:
-        raise MerZooError(described(error, _Meta, meta, lambda *keys: ".".join(map(str, (path, "meta", *keys))))) from None
+        raise MerZooError(
+            described(error, _Meta, meta, lambda *keys: ".".join(map(str, (path, "meta", *keys))))
+        ) from None
     except (ValueError, KeyError, RecursionError) as error:
         raise MerZooError(
             f"{path}: not a parity file ({short(str(error))}). It must be an .npz with a JSON entry 'meta'."
@@ -198,7 +202,9 @@ def _conversations(numbers: Numbers, mapping: ParityMapping) -> list[Conversatio
         names = {modality: arrays for modality, arrays in inputs.items() if arrays[0] in here}
         for name in [name for arrays in names.values() for name in arrays]:
             _refuse_other(here[name].dim() == 2 and len(here[name]) == length, f"dialogue{i}.{name}", here[name])
-        features = {modality: torch.cat([here[name] for name in arrays], 1).numpy() for modality, arrays in names.items()}
+        features = {
+            modality: torch.cat([here[name] for name in arrays], 1).numpy() for modality, arrays in names.items()
+        }
         for name in ("speaker", "label", *mapping.tasks.values()):
             whole = not here[name].is_floating_point() and here[name].shape == (length,)
             _refuse_other(whole, f"dialogue{i}.{name}", here[name])
@@ -208,13 +214,17 @@ def _conversations(numbers: Numbers, mapping: ParityMapping) -> list[Conversatio
         names_of_speakers = tuple(str(s) for s in here["speaker"].tolist())
         targets = {task: here[name].numpy() for task, name in mapping.tasks.items()}
         labels = here["label"].numpy()
-        dialogues.append(Conversation(f"dialogue{i}", names_of_speakers, labels, features, roles=roles, targets=targets))
+        dialogues.append(
+            Conversation(f"dialogue{i}", names_of_speakers, labels, features, roles=roles, targets=targets)
+        )
     return dialogues
 
 
 def _refuse_other(fits: bool, name: str, array: Tensor) -> None:
     if not fits:
-        raise MerZooError(f"parity file: {name} has shape {list(array.shape)} and type {array.dtype}, unlike its dialogue.")
+        raise MerZooError(
+            f"parity file: {name} has shape {list(array.shape)} and type {array.dtype}, unlike its dialogue."
+        )
 
 
 def _build(mapping: ParityMapping, numbers: Numbers, dialogues: list[Conversation]) -> tuple[Model, nn.Module]:
@@ -272,7 +282,9 @@ def _train(
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=5e-5)
     losses = numbers.arrays["training.total_loss_per_step"]
     if losses.dim() != 1 or len(losses) > STEPS:
-        raise MerZooError(f"parity file: losses have shape {list(losses.shape)}; want one for each of {STEPS} steps at most.")
+        raise MerZooError(
+            f"parity file: losses have shape {list(losses.shape)}; want one for each of {STEPS} steps at most."
+        )
     for step, theirs in enumerate(losses):
         optimizer.zero_grad()
         total = loss(model(batch), batch.labels)

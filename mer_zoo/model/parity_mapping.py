@@ -16,7 +16,6 @@ from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model.formula import fill
 from mer_zoo.registry import document, resources
 
-
 ROUNDS = 10_000  # of a loop; no model has as many layers
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from mer_zoo.model.budget import refuse_other_weights
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import Plan, Strict
 from mer_zoo.registry.faults import short
+from mer_zoo.results.writing import beside
 
 FORMAT = "2"
 NORMALISER = "normaliser:"
@@ -115,18 +115,31 @@ def save(saved: Saved, path: Path) -> None:
         "fold": saved.fold,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    os.close(handle)
+    temporary = beside(path)
     try:
         weights = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
         weights |= {NORMALISER + name: torch.from_numpy(x) for name, x in saved.normaliser.state().items()}
         save_file(weights, temporary, metadata={"mer_zoo": FORMAT, "model": json.dumps(described)})
-        os.chmod(temporary, 0o644)
+        _order(temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise MerZooError(f"{path}: cannot be written ({error}). Is the disk full?") from None
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _order(path: Path) -> None:
+    """Put the metadata of a new file, which the library writes in any order, in order: equal models, equal files."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:  # as long as before; if it is not, the order stays as it is
+            file.seek(8)
+            file.write(text.ljust(size))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def run_of(path: Path) -> str | None:

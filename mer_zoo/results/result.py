@@ -8,9 +8,7 @@ import os
 import platform
 import re
 import subprocess
-import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, Val
 from mer_zoo.errors import MerZooError
 from mer_zoo.results.identity import Identity, Precision, Protocol
 from mer_zoo.results.metrics import confusion_matrix
+from mer_zoo.results.writing import write_atomically
 
 FORMAT: Literal[2] = 2
 SUFFIX = ".result.json"
@@ -279,54 +278,6 @@ class Result(_Record):
         words += [] if self.fold is None else [f"fold{self.fold}"]
         plain = [re.sub(r"[^\w.]+", "_", word).encode()[:80].decode(errors="ignore") for word in words]
         return "-".join(plain) + f"-{self.run}{SUFFIX}"  # short enough for any disk, whatever the names
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder and write a file into it, which is removed again, so that nothing is computed in vain.
-
-    Raises:
-        MerZooError: that is not possible.
-
-    Example:
-        >>> import tempfile
-        >>> check_writable(Path(tempfile.mkdtemp()) / "runs")
-    """
-    probe = folder / f".{uuid.uuid4().hex}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("x", encoding="utf-8")
-        probe.unlink()
-    except OSError as error:
-        raise MerZooError(
-            f"{str(folder)[:200]}: cannot be written ({error.strerror}). Choose a folder that you may write."
-        ) from None
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8, so that others see all of it or none.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> write_atomically(folder / "a.txt", "all of it")
-        >>> [(file.name, file.read_text()) for file in folder.iterdir()]
-        [('a.txt', 'all of it')]
-    """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MerZooError(
-            f"{path}: cannot be written ({error.strerror}). Choose a folder that you may write."
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def write_result(result: Result, folder: str | Path) -> Path:

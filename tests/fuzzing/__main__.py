@@ -6,10 +6,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from fuzzing.entries import HERE, Entry, cases, entries
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from fuzzing.entries import Entry, cases, entries
 from fuzzing.formats import crc
 from fuzzing.guarded import Child
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from fuzzing.sound import HERE
 
 CORPUS = HERE / "corpus"
 HEADINGS = ("entry point", "cases", "accepted", "seconds", "worst", "peak MB", "findings")

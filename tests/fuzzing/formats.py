@@ -11,8 +11,9 @@ import zlib
 
 import numpy as np
 import yaml
-from fuzzing.mutations import damaged
 from hypothesis import strategies as st
+
+from fuzzing.mutations import damaged
 
 
 def json_of(draw, tree, sound=False):
@@ -38,8 +39,32 @@ def pickle_of(draw, tree, sound=False):
     return pickle.dumps(tree, draw(st.integers(0, 5)))
 
 
-SHAPES = ("(2**40,)", "(2, 2**40)", "(-1,)", "(0, 10**18)", "(1,) * 40", "(2**63,)", "(3,)", "()", "[2]", "None", "(2.0,)")
-TYPES = ("<f8", "<U100000000", "|O", "<M8[s]", "|V1000000000", ">i4", "x", "", "|S0", [("a", "<f8")], [("a", "<f8", 9)] * 2)
+SHAPES = (
+    "(2**40,)",
+    "(2, 2**40)",
+    "(-1,)",
+    "(0, 10**18)",
+    "(1,) * 40",
+    "(2**63,)",
+    "(3,)",
+    "()",
+    "[2]",
+    "None",
+    "(2.0,)",
+)
+TYPES = (
+    "<f8",
+    "<U100000000",
+    "|O",
+    "<M8[s]",
+    "|V1000000000",
+    ">i4",
+    "x",
+    "",
+    "|S0",
+    [("a", "<f8")],
+    [("a", "<f8", 9)] * 2,
+)
 
 
 def npz_of(draw, tree, sound=False):
@@ -85,7 +110,9 @@ def safetensors_of(draw, tree, sound=False):
         return json_of(draw, tree)
     told = header.get("__metadata__")
     if isinstance(told, dict):
-        as_text = {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in told.items()}
+        as_text = {
+            key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in told.items()
+        }
         header = {**header, "__metadata__": as_text}
     text = json.dumps(header, default=str).encode("utf-8", "surrogatepass")
     data = tree.get("data", b"")

@@ -73,7 +73,7 @@ class Child:
     def _begin(self):
         context = multiprocessing.get_context("fork")  # a fork has all that is loaded, at once
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.entry), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, self.pipe, self.entry), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -84,11 +84,12 @@ class Child:
             self.process = None
 
 
-def _serve(pipe, entry):
+def _serve(pipe, parents, entry):
     import resource
 
     import torch
 
+    parents.close()  # or this process would not notice that its parent is gone
     torch.set_num_threads(1)
     faulthandler.disable()  # the parent says what happened
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -19,8 +19,37 @@ NUMBERS = (0, 1, -1, 2, 3, 7, 0.5, -0.0, 1e-320, 1e38, 1e308, math.inf, -math.in
 NUMBERS += tuple(sign * 2**power + off for power in (15, 31, 32, 53, 63, 64) for off in (-1, 0, 1) for sign in (1, -1))
 NUMBERS += (1000, 10_000, 100_000, 10**6, 10**9, 10**12, 10**18, 10**30, 10**400)
 TEXTS = ("", " ", "a", "\0", "\x1b[31m", "\x9b", "\ud800", "é→字", "\u202e", "x" * 5000, "../../x", "/", ".", "C:\\x")
-TEXTS += ("a.b", "a/b", "a:b", "__class__", "[/red]", "{}", "%s", "=cmd|' /C calc'!A0", "<script>", "true", "null", "1e5")
-TEXTS += ("1", "-1", "nan", "none", "all", "text", "audio", "test", "train", "text<audio", "*", "[", "(a+)+$", "\n", "\t")
+TEXTS += (
+    "a.b",
+    "a/b",
+    "a:b",
+    "__class__",
+    "[/red]",
+    "{}",
+    "%s",
+    "=cmd|' /C calc'!A0",
+    "<script>",
+    "true",
+    "null",
+    "1e5",
+)
+TEXTS += (
+    "1",
+    "-1",
+    "nan",
+    "none",
+    "all",
+    "text",
+    "audio",
+    "test",
+    "train",
+    "text<audio",
+    "*",
+    "[",
+    "(a+)+$",
+    "\n",
+    "\t",
+)
 ODD = (None, True, False, *NUMBERS, *TEXTS, [], {}, [[]], [None], {"": 1}, {"name": "x"}, list(range(300)), ["a"] * 300)
 ODD += tuple(nested(depth, kind) for depth in (30, 49, 60, 150) for kind in ("list", "dict"))
 
@@ -120,7 +149,8 @@ def _text(draw, value, vocabulary):
 
 
 def _number(draw, value, vocabulary):
-    return one_of(draw, (-value, value + 1, value - 1, value * 1000, float(value), str(value), [value]))
+    near = float(value) if abs(value) < 2**1000 else 0.0
+    return one_of(draw, (-value, value + 1, value - 1, value * 1000, near, str(near), [value]))
 
 
 DTYPES = ("f2", "f4", "f8", ">f8", "i1", "i4", "i8", "u8", "?", "U3", "S3", "c8", "M8[s]", "O", "V4", "i4,f4")
@@ -151,10 +181,59 @@ def _array(draw, value, vocabulary):
             return value[:0] if value.ndim else value
 
 
-TOKENS = (b"\0", b"\xff" * 8, b"[", b"[" * 200, b"{", b"}", b'"', b"'", b"&a ", b"*a", b"<<: ", b"!!python/name:os.system ")
-TOKENS += (b"!!binary ", b"\r\n", b"\xef\xbb\xbf", b"\xff\xfe", b"NaN", b"-Infinity", b"1e999", b"- ", b"? ", b"\t", b"\n\n")
-TOKENS += (b"\\ud800", b"9" * 5000, b"c__builtin__\neval\n", b"\x8c\x02os", b"\x93", b"R", b"b", b"}", b"\x8f", b"PK\x05\x06")
-TOKENS += (b"\x94" * 50, b"h\xff", b"j\xff\xff\xff\x7f", b"(", b"t", b"\x81", b"\x92", b"#", b"%", b"---\n", b"...\n", b": ")
+TOKENS = (
+    b"\0",
+    b"\xff" * 8,
+    b"[",
+    b"[" * 200,
+    b"{",
+    b"}",
+    b'"',
+    b"'",
+    b"&a ",
+    b"*a",
+    b"<<: ",
+    b"!!python/name:os.system ",
+)
+TOKENS += (
+    b"!!binary ",
+    b"\r\n",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"NaN",
+    b"-Infinity",
+    b"1e999",
+    b"- ",
+    b"? ",
+    b"\t",
+    b"\n\n",
+)
+TOKENS += (
+    b"\\ud800",
+    b"9" * 5000,
+    b"c__builtin__\neval\n",
+    b"\x8c\x02os",
+    b"\x93",
+    b"R",
+    b"b",
+    b"}",
+    b"\x8f",
+    b"PK\x05\x06",
+)
+TOKENS += (
+    b"\x94" * 50,
+    b"h\xff",
+    b"j\xff\xff\xff\x7f",
+    b"(",
+    b"t",
+    b"\x81",
+    b"\x92",
+    b"#",
+    b"%",
+    b"---\n",
+    b"...\n",
+    b": ",
+)
 WORDS = tuple((2**power - off).to_bytes(8, "little") for power in (0, 7, 8, 16, 31, 32, 33, 62, 63, 64) for off in (1,))
 WORDS += tuple(word[::-1] for word in WORDS)
 
