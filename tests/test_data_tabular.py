@@ -136,6 +136,7 @@ def test_faults_are_named(table, fault):
         import_table(table(**changes))
 
 
+@pytest.mark.attack("D9")
 def test_objects_are_refused_unopened(tmp_path):
     class Bomb:
         def __reduce__(self):

@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 CASES = 40  # per entry point; `make fuzz CASES=10000` tries more
 
 
+@pytest.mark.attack("H6")
 def test_whatever_a_file_holds_it_is_read_or_refused():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     command = [sys.executable, "-W", "ignore", "-m", "fuzzing", "--cases", str(CASES), "--seed", "0"]

@@ -14,6 +14,7 @@ POSIX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="signals
 
 
 @POSIX
+@pytest.mark.attack("H3")
 def test_a_suite_that_is_killed_ends_in_the_files_of_an_undisturbed_one(tmp_path):
     random.seed(0)
     killing.run(2, tmp_path, epochs=1)
@@ -38,6 +39,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.attack("H4")
 def test_two_processes_on_one_folder_share_the_work_and_write_no_file_twice(tmp_path):
     plan, output = tmp_path / "s.yaml", tmp_path / "runs"
     plan.write_text(killing.SUITE.format(epochs=2))

@@ -17,7 +17,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import run_of
 from mer_zoo.results.result import SUFFIX, Damaged, Result, read_result
 from mer_zoo.results.writing import check_writable
-from mer_zoo.training.experiment import Experiment, keep, run_stack, weights_beside
+from mer_zoo.training.experiment import Experiment, check_room, keep, run_stack, weights_beside
 
 Progress = Callable[[dict[str, Any]], None]
 Attempt = list[tuple[str, "Result | Failure | None"]]
@@ -94,6 +94,7 @@ def execute(
     done = _there(experiments, folder, keep_weights, listener)
     # two names of a suite may stand for one run
     missing = {one.identity.run: one for one in experiments if one.identity.run not in done}
+    check_room(list(missing.values()), folder, weights=keep_weights)
     listener.start(len(experiments), len(experiments) - len(missing))
     failures = []
     for run, outcome in _outcomes(list(missing.values()), folder, workers, keep_weights, listener, executor):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def read_arrays(file: Path, entry: str = "column") -> dict[str, np.ndarray]:
             try:
                 _check_declaration(archive, key, here)
                 arrays[key] = loaded[key]
+                check_letters(arrays[key])
             except MerZooError:
                 raise
             except Exception as error:
@@ -67,6 +69,21 @@ def read_arrays(file: Path, entry: str = "column") -> dict[str, np.ndarray]:
             if not isinstance(arrays[key], np.ndarray):
                 raise MerZooError(f"{here}: is not a numpy array. Write the file with numpy.savez.")
     return arrays
+
+
+def check_letters(array: np.ndarray) -> None:
+    """Refuse an array of texts whose numbers are no letters, which Python would take for some and fall over later.
+
+    Raises:
+        ValueError: there is such a number.
+
+    Example:
+        >>> check_letters(np.array(["a", "é"]))
+    """
+    if array.dtype.kind == "U" and array.nbytes:
+        numbers = np.frombuffer(array.tobytes(), array.dtype.str[0] + "u4")
+        if numbers.max() > sys.maxunicode:
+            raise ValueError(f"it holds text of a letter numbered {numbers.max():,}, which is none")
 
 
 def _reason(error: Exception) -> str:

@@ -122,7 +122,7 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], overwrite: b
         if not _is_container(target):
             raise MerZooError(f"{target}: exists and is not a mer_zoo dataset, so it is left alone. Name a new folder.")
         if not overwrite:
-            raise MerZooError(f"{target}: holds a dataset already. Name a new folder, or ask to overwrite it.")
+            raise MerZooError(f"{target}: holds a dataset already. Name a new folder, or remove the old one.")
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         draft.mkdir(parents=True)

@@ -91,6 +91,7 @@ class Conversation(_Frozen):
                     "digits and underscores, such as 'text'."
                 )
         _check_names(f"dialogue '{self.id[:70]}'", (self.id, *self.speakers, *self.roles))
+        _check_text(here, "its transcript", self.transcript or ())
         for turn, speaker in enumerate(self.speakers):
             if not speaker.strip():
                 raise MerZooError(f"{here}, utterance {turn}: has no speaker. Name one (any string will do).")
@@ -168,15 +169,20 @@ class Conversation(_Frozen):
 
 def _check_names(here: str, names: Sequence[str]) -> None:
     """Refuse names that cannot be printed, and texts in place of names."""
+    _check_text(here, "a name", names)
+    if (size := max(map(len, names))) > NAME:
+        raise MerZooError(f"{here}: a name has {size:,} characters, more than {NAME:,}. Shorten it.")
+
+
+def _check_text(here: str, what: str, texts: Sequence[str]) -> None:
+    """Refuse texts that no file could hold."""
     try:
-        "".join(names).encode()
+        "".join(texts).encode()
     except UnicodeEncodeError as error:
         here = here.encode(errors="replace").decode()
         raise MerZooError(
-            f"{here}: a name holds half a character ({error.object[error.start]!a}). Read its source as UTF-8."
+            f"{here}: {what} holds half a character ({error.object[error.start]!a}). Read its source as UTF-8."
         ) from None
-    if (size := max(map(len, names))) > NAME:
-        raise MerZooError(f"{here}: a name has {size:,} characters, more than {NAME:,}. Shorten it.")
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as hooks
 
+from mer_zoo import registry
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import Plan
@@ -79,18 +80,30 @@ def sketch(plan: Plan, facts: Facts, weights: int, tensors: int) -> Model | None
         tensors: how many tensors hold them.
 
     Returns:
-        the model; None where it cannot be made, and why is said when it is made in earnest.
+        the model; None where a part of someone else's must see its numbers.
 
     Raises:
-        MerZooError: it is larger than the file.
+        MerZooError: it is larger than the file, or cannot be made.
     """
     try:
         with at_most(weights + SPARE, OTHERS * tensors + 1000), torch.device("meta"):
             return Model(plan, facts)
     except TooLarge:
         raise MerZooError(f"the model is larger than the {weights:,} numbers there are for it.") from None
-    except Exception:
+    except Exception as error:
+        if all(registry.find(kind, part.name).target.startswith("mer_zoo.") for kind, part in plan.parts()):
+            raise MerZooError(short(str(error))) from None
         return None
+
+
+def size(plan: Plan, facts: Facts) -> int:
+    """Return the bytes that a model's weights take, without making room for them; 0 where it cannot be told."""
+    try:
+        with torch.device("meta"):
+            model = Model(plan, facts)
+    except Exception:  # a part of someone's own that must see its numbers
+        return 0
+    return sum(value.numel() * value.element_size() for value in model.state_dict().values())
 
 
 def refuse_other_weights(plan: Plan, facts: Facts, shapes: Mapping[str, Sequence[int]]) -> None:

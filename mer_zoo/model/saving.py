@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from mer_zoo.model.budget import refuse_other_weights
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import Plan, Strict
 from mer_zoo.registry.faults import short
-from mer_zoo.results.writing import beside
+from mer_zoo.results.writing import write_atomically
 
 FORMAT = "2"
 NORMALISER = "normaliser:"
@@ -102,8 +101,7 @@ class _Header(Strict):
 
 def save(saved: Saved, path: Path) -> None:
     """Write a model atomically: a crash leaves no half-written file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialised
 
     described = {
         "name": saved.name,
@@ -114,32 +112,20 @@ def save(saved: Saved, path: Path) -> None:
         "seed": saved.seed,
         "fold": saved.fold,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path)
-    try:
-        weights = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
-        weights |= {NORMALISER + name: torch.from_numpy(x) for name, x in saved.normaliser.state().items()}
-        save_file(weights, temporary, metadata={"mer_zoo": FORMAT, "model": json.dumps(described)})
-        _order(temporary)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise MerZooError(f"{path}: cannot be written ({error}). Is the disk full?") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
+    weights |= {NORMALISER + name: torch.from_numpy(x) for name, x in saved.normaliser.state().items()}
+    content = serialised(weights, metadata={"mer_zoo": FORMAT, "model": json.dumps(described)})
+    write_atomically(path, _ordered(content))
 
 
-def _order(path: Path) -> None:
-    """Put the metadata of a new file, which the library writes in any order, in order: equal models, equal files."""
-    with open(path, "r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= size:  # as long as before; if it is not, the order stays as it is
-            file.seek(8)
-            file.write(text.ljust(size))
-        file.flush()
-        os.fsync(file.fileno())
+def _ordered(content: bytes) -> bytes:
+    """Put the metadata, which the library writes in any order, in order: equal models are equal files."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # where the numbers begin, as the library has it
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def run_of(path: Path) -> str | None:
