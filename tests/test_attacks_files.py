@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from test_bounded_files import declared, refusal
 
+from docs.generator import attacks
 from mer_zoo.cli import main
 from mer_zoo.data import validation
 from mer_zoo.data.container import write_dataset
@@ -293,3 +294,9 @@ def test_the_work_of_validating_grows_as_the_data(monkeypatch):
         validation.describe_dataset(Dataset("d", tuple(dialogues), ("a", "b"), splits))
         counts.append(len(calls))
     assert counts[0] == counts[1] > 0
+
+
+def test_every_row_has_a_test_and_every_marked_test_a_row():
+    assert attacks.faults() == []
+    page = attacks.pages()["reference/tested.md"]
+    assert all(f"| {row} |" in page for row in attacks.rows())

@@ -225,7 +225,6 @@ VALUES = {
     "a blank name": ({"label_names": ["sad", " "]}, "class 1 has no name"),
     "a dot in a modality": ({"a.b": np.zeros((2, 3))}, "modality 'a.b'"),
     "a modality of Python's": ({"__class__": np.zeros((2, 3))}, "modality '__class__'"),
-    "half a letter in a transcript": ({"transcript": ["\ud83d\ude00", "b"]}, "transcript holds half a character"),
     "a number that is no letter": (
         {"split": np.array([b"\xff" * 8] * 2, "S8").view("<U2")},
         "a letter numbered 4,294,967,295, which is none",

@@ -10,12 +10,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from docs.generator import commands, formats, papers, parts, recipes, sessions, sources
+from docs.generator import attacks, commands, formats, papers, parts, recipes, sessions, sources
 from docs.generator.pages import ROOT, Pages
 from mer_zoo import registry
 
 FOLDERS = ("api", "catalogue", "made", "models")
-FILES = ("papers.md", "reference/commands.md")
+FILES = ("papers.md", "reference/commands.md", "reference/tested.md")
 """What `write` makes below docs/; everything else there is written by hand."""
 
 
@@ -26,6 +26,7 @@ def faults() -> list[str]:
         *parts.faults(registry.cards()),
         *recipes.faults(),
         *sources.faults(),
+        *attacks.faults(),
     ]
 
 
@@ -41,6 +42,7 @@ def pages(kept: Path, examples: bool = True) -> Pages:
         **recipes.pages(),
         **formats.pages(),
         **commands.pages(),
+        **attacks.pages(),
         **papers.pages(used),
     }
     return {**made, **sessions.pages(kept)} if examples else made

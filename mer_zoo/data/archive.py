@@ -56,7 +56,8 @@ def read_arrays(file: Path, entry: str = "column") -> dict[str, np.ndarray]:
             try:
                 _check_declaration(archive, key, here)
                 arrays[key] = loaded[key]
-                check_letters(arrays[key])
+                if isinstance(arrays[key], np.ndarray):
+                    check_letters(arrays[key])
             except MerZooError:
                 raise
             except Exception as error:

@@ -91,7 +91,8 @@ def fingerprint_of(dataset: Dataset) -> str:
     for modality in dataset.widths:
         for dialogue in dataset:
             digest.update(dialogue.features[modality].astype("<f4", copy=False).tobytes())
-            digest.update(dialogue.mask(modality).tobytes())
+            everywhere = modality not in dialogue.present
+            digest.update(b"\1" * len(dialogue) if everywhere else dialogue.present[modality].tobytes())
     return digest.hexdigest()
 
 
@@ -190,9 +191,10 @@ def _fill(dataset: Dataset, folder: Path) -> None:
     tensors: dict[str, np.ndarray] = {}
     for modality in dataset.widths:
         tensors[f"features/{modality}"] = np.concatenate([dialogue.features[modality] for dialogue in dataset])
-        mask = np.concatenate([dialogue.mask(modality) for dialogue in dataset])
-        if not mask.all():
-            tensors[f"present/{modality}"] = mask
+        if any(modality in dialogue.present for dialogue in dataset):
+            mask = np.concatenate([dialogue.mask(modality) for dialogue in dataset])
+            if not mask.all():
+                tensors[f"present/{modality}"] = mask
     safetensors.numpy.save_file(tensors, folder / FEATURES)
     manifest = {
         "format": FORMAT,

@@ -74,7 +74,7 @@ class Conversation(_Frozen):
         targets = {task: _read_only(np.asarray(x, dtype=np.int64)) for task, x in self.targets.items()}
         put(self, "targets", MappingProxyType(targets))
         if self.transcript is not None:
-            put(self, "transcript", tuple(str(t) for t in self.transcript))
+            put(self, "transcript", tuple(_joined(str(t)) for t in self.transcript))
         self._check()
 
     def _check(self) -> None:
@@ -91,7 +91,6 @@ class Conversation(_Frozen):
                     "digits and underscores, such as 'text'."
                 )
         _check_names(f"dialogue '{self.id[:70]}'", (self.id, *self.speakers, *self.roles))
-        _check_text(here, "its transcript", self.transcript or ())
         for turn, speaker in enumerate(self.speakers):
             if not speaker.strip():
                 raise MerZooError(f"{here}, utterance {turn}: has no speaker. Name one (any string will do).")
@@ -169,20 +168,24 @@ class Conversation(_Frozen):
 
 def _check_names(here: str, names: Sequence[str]) -> None:
     """Refuse names that cannot be printed, and texts in place of names."""
-    _check_text(here, "a name", names)
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        here = here.encode(errors="replace").decode()
+        raise MerZooError(
+            f"{here}: a name holds half a character ({error.object[error.start]!a}). Read its source as UTF-8."
+        ) from None
     if (size := max(map(len, names))) > NAME:
         raise MerZooError(f"{here}: a name has {size:,} characters, more than {NAME:,}. Shorten it.")
 
 
-def _check_text(here: str, what: str, texts: Sequence[str]) -> None:
-    """Refuse texts that no file could hold."""
+def _joined(text: str) -> str:
+    """Return a text in which the two halves of a character, as UTF-16 has them, are one, as in every file."""
     try:
-        "".join(texts).encode()
-    except UnicodeEncodeError as error:
-        here = here.encode(errors="replace").decode()
-        raise MerZooError(
-            f"{here}: {what} holds half a character ({error.object[error.start]!a}). Read its source as UTF-8."
-        ) from None
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

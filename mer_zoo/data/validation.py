@@ -238,7 +238,8 @@ def _held_out(dataset: Dataset) -> Iterator[tuple[str, tuple[Conversation, ...]]
 def _copies(dataset: Dataset) -> dict[str, Copies]:
     def rows(dialogue: Conversation) -> list[bytes]:
         joined = np.concatenate([dialogue.values(m) for m in dataset.widths], axis=1)
-        return [row.tobytes() if row.any() else b"" for row in joined]  # nothing at all is no copy of anything
+        something = joined.any(axis=1)  # nothing at all is no copy of anything
+        return [row.tobytes() if some else b"" for row, some in zip(joined, something.tolist(), strict=True)]
 
     train = {row for dialogue in dataset.select(dataset.splits.get("train", ())) for row in rows(dialogue)} - {b""}
     found = {}
