@@ -47,6 +47,15 @@ MODELS = [
     ("mmgcn/iemocap", IEMOCAP),
     ("dialoguegcn/mianzhang", IEMOCAP),
 ]
+SEQUENTIAL = [
+    ("dialoguernn", SMALL),
+    ("dag_erc", SMALL),
+    ("dialoguernn/meld", MELD),
+    ("dag_erc/meld", MELD),
+    ("dag_erc/iemocap", IEMOCAP),
+    ("dialoguernn/iemocap", IEMOCAP),
+    ("dialoguernn/listener", IEMOCAP),
+]
 PUBLISHED = {("amb_dsgdn/iemocap", "iemocap"): 3.9, ("amb_dsgdn/meld", "meld"): 4.8, ("mmgcn/iemocap", "iemocap"): 1.7}
 """Seconds of train + test epoch of the published code on one H100."""
 
@@ -73,6 +82,16 @@ def models(device: str, quick: bool, repeats: int, **_: Any) -> Iterator[dict[st
         if (recipe, shape.name) in PUBLISHED and device != "cpu" and not quick:
             row["times_faster_than_published"] = PUBLISHED[recipe, shape.name] / found["seconds"]
         yield row
+
+
+def sequential(device: str, quick: bool, repeats: int, **_: Any) -> Iterator[dict[str, Any]]:
+    """Training steps of the models that walk along a dialogue beside steps of the plain form, taken in turns."""
+    for recipe, shape in SEQUENTIAL:
+        yield {
+            "recipe": recipe,
+            "shape": shape.name,
+            **measure.beside(task(recipe, SMALL if quick else shape, device), repeats),
+        }
 
 
 def recipes(device: str, quick: bool, **_: Any) -> Iterator[dict[str, Any]]:
@@ -188,6 +207,7 @@ def windowed(length: int, kernel: Any, device: str, width: int = 64) -> dict[str
 
 PARTS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "models": models,
+    "sequential": sequential,
     "recipes": recipes,
     "ways": ways,
     "seeds": seeds,

@@ -1,4 +1,4 @@
-"""The layers of three models in the plain dense form in which such code is usually published, written from the specs.
+"""The layers of our models in the plain dense form in which such code is usually published, written from the specs.
 
 Every dialogue is padded to the longest, every pair of utterances has a cell `[B, L, L, ...]`, heads and dialogues are
 Python loops. They compute what our layers compute (`tests/test_yardstick.py`) and are used for one thing: ratios of
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from yardstick_walks import dag_gru, dialogue_rnn
 
 from mer_zoo.batch.output import Output, States
 from mer_zoo.model.model import Model
@@ -22,7 +23,9 @@ from mer_zoo.model.stages import Flow
 from mer_zoo.parts.edge_weight.arccos import Arccos
 from mer_zoo.parts.edge_weight.bilinear import Bilinear
 from mer_zoo.parts.encoder.bilstm import BiLSTM
+from mer_zoo.parts.encoder.dialogue_rnn import DialogueRNN
 from mer_zoo.parts.encoder.transformer import Transformer, positions
+from mer_zoo.parts.layer.dag_gru import DagGRU
 from mer_zoo.parts.layer.differential_gat import DifferentialGAT
 from mer_zoo.parts.layer.gcnii import GCNII
 from mer_zoo.parts.layer.graph_conv import GraphConv
@@ -172,7 +175,7 @@ def bilstm(part: BiLSTM, x: Tensor, lengths: list[int]) -> Tensor:
     """`[N, d]` → `[N, 2 hidden]`: every dialogue by itself, both directions."""
     results = []
     for rows in x.split(lengths):
-        h = rows.unsqueeze(0) if part.project is None else part.project(rows).unsqueeze(0)
+        h = rows.unsqueeze(0)
         for level, (ahead, back) in enumerate(zip(part.forwards, part.backwards, strict=True)):
             if level:
                 h = F.dropout(h, part.drop.p, part.training)
@@ -190,7 +193,7 @@ class Plain:
     """A model of ours computed the plain way: the same weights, every batch's graph built anew by Python loops.
 
     Args:
-        model: AMB-DSGDN, MMGCN or DialogueGCN (in the mianzhang form).
+        model: AMB-DSGDN, MMGCN, DialogueGCN (in the mianzhang form), DialogueRNN or DAG-ERC.
         task: where it comes from.
     """
 
@@ -207,7 +210,18 @@ class Plain:
         edges: dict[str, Any] = {}
         for stage in self.model.stages.values():
             part = next(iter(stage.parts.values()), None)
-            plain = {Transformer, BiLSTM, DifferentialGAT, GCNII, RGCN, GraphConv, Arccos, Bilinear}
+            plain = {
+                Transformer,
+                BiLSTM,
+                DialogueRNN,
+                DifferentialGAT,
+                DagGRU,
+                GCNII,
+                RGCN,
+                GraphConv,
+                Arccos,
+                Bilinear,
+            }
             if type(part) in plain:
                 states = self._stage(stage, flow.states, speakers, edges)
                 flow = replace(flow, states=states, saved={**flow.saved, stage.name: (states, flow.layout)})
@@ -225,6 +239,10 @@ class Plain:
                     found[node] = unpad(transformer(part, pad(x, lengths), lengths), lengths)
                 elif isinstance(part, BiLSTM):
                     found[node] = bilstm(part, x, lengths)
+                elif isinstance(part, DialogueRNN):
+                    found[node] = dialogue_rnn(part, x, speakers)
+                elif isinstance(part, DagGRU):
+                    found[node] = dag_gru(part, x, speakers, builder.turns)
                 elif isinstance(part, DifferentialGAT):
                     same = any(name.startswith("same") for name in stage.views[group].relations)
                     relation = adjacency(speakers, builder.window, same).to(x.device)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mer_zoo.data.conversation import Dataset
+from mer_zoo.data.conversation import Conversation, Dataset
+from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
+    from mer_zoo.comparison.results import Results
+    from mer_zoo.inside.attention import Attention
+    from mer_zoo.inside.contributions import Contributions
     from mer_zoo.model.saving import Saved
-    from mer_zoo.results.result import Result
     from mer_zoo.training.loop import Outcome, Progress
 
-Data = str | Mapping[str, Any] | Dataset
+    Model = Outcome | Saved | str | os.PathLike[str]
+
+Recipe = str | os.PathLike[str] | Mapping[str, Any]
+"""A name of `mer-zoo list recipe`, a YAML file, or what stands in one as a mapping."""
+
+Data = str | os.PathLike[str] | Mapping[str, Any] | Dataset | Any
+"""A registered name, the folder that `mer-zoo import` made, `{name: ..., settings}`, a dataset, or a data frame of
+pandas or polars with a row per utterance, see `from_dataframe`."""
+
+Change = Mapping[str, Any] | Iterable[str]
+"""What is set anew in a recipe: `{"training.epochs": 5}`, or `["training.epochs=5"]`."""
 
 
 def load_data(reference: str | Mapping[str, Any]) -> Dataset:
@@ -29,10 +43,10 @@ def load_data(reference: str | Mapping[str, Any]) -> Dataset:
 
 
 def train(
-    recipe: str,
+    recipe: Recipe,
     data: Data = "synthetic",
     *,
-    changes: Iterable[str] = (),
+    change: Change = (),
     seed: int = 0,
     fold: int | None = None,
     device: str = "cpu",
@@ -41,47 +55,53 @@ def train(
     """Train one seed of a recipe; the result is scored on the test split, the epoch chosen on validation.
 
     Args:
-        recipe: a name of `mer-zoo list recipe`, or a YAML file.
-        data: a dataset, or what `load_data` takes.
-        changes: `key=value` changes of the recipe, such as `training.epochs=5`.
+        recipe: see `Recipe`.
+        data: see `Data`.
+        change: what is set anew in the recipe, see `Change`.
         seed: decides weights, order of dialogues and dropout.
         fold: which fold is the test, for data without a test split (None: the first).
         device: `cpu`, `cuda`, `cuda:1`.
         progress: called after every epoch with its record.
 
+    Returns:
+        `Outcome`: the model and its result; print it, or let a notebook show it.
+
     Raises:
         MerZooError: recipe and data do not fit.
 
     Example:
-        >>> outcome = train("bilstm", changes=["training.epochs=1"])
+        >>> outcome = train("bilstm", change={"training.epochs": 1})
         >>> outcome.result.epochs_run
         1
     """
     from mer_zoo.training.experiment import prepare
 
-    return prepare(recipe, data, changes=changes, seed=seed, fold=fold, device=device).run(progress)
+    return prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device).run(progress)
 
 
 def compare(
-    models: Mapping[str, str | Mapping[str, Any]] | Sequence[str],
-    data: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = "synthetic",
+    models: Mapping[str, Recipe] | Sequence[Recipe],
+    data: Data | Sequence[Data] = "synthetic",
     *,
     seeds: int | Sequence[int] = 3,
-    change: Mapping[str, Any] | None = None,
+    change: Change = (),
     output: str | Path = "runs",
     workers: int | None = None,
     device: str = "cpu",
-) -> list[Result]:
-    """Train models × datasets × seeds, skipping what the folder already holds; see `comparison_table` for the table.
+) -> Results:
+    """Train models × datasets × seeds, skipping what the folder already holds.
 
     Args:
-        models: recipe names; or name in the tables -> recipe, or `{recipe, change}`.
-        data: one or several of what `load_data` takes.
+        models: recipes; or name in the tables -> recipe, or `{recipe, change}`.
+        data: one or several, see `Data`.
         seeds: how many, or which.
-        change: changes of every recipe, such as `{"training.epochs": 5}`.
+        change: what is set anew in every recipe, see `Change`.
         output: folder of the result files.
         workers: processes; None: one per processor.
         device: `cpu`, `cuda`, `cuda:1`.
+
+    Returns:
+        `Results`, a list: print it, or let a notebook show it, and it is a table; `write_html` makes a report.
 
     Raises:
         MerZooError: a recipe and a dataset do not fit; nothing is trained then. Broken runs are reported at the end.
@@ -95,25 +115,27 @@ def compare(
     """
     from mer_zoo.comparison import suite
     from mer_zoo.comparison.executing import execute
-    from mer_zoo.errors import MerZooError
+    from mer_zoo.comparison.results import Results
+    from mer_zoo.model.changes import changes_from
 
-    named = models if isinstance(models, Mapping) else {name: name for name in models}
+    kept: dict[str, Dataset] = {}
     plan = suite.checked(
         {
             "title": "comparison",
-            "data": [data] if isinstance(data, str | Mapping) else list(data),
-            "models": dict(named),
+            "data": [_called(_data(one), kept) for one in (data if isinstance(data, list | tuple) else [data])],
+            "models": {name: _path(one) for name, one in _named(models).items()},
             "seeds": seeds if isinstance(seeds, int) else list(seeds),
-            "change": dict(change or {}),
+            "change": {change.key: change.value for change in changes_from(change)},
         }
     )
-    results, failures = execute(suite.experiments(plan, device=device), Path(output), workers=workers)
+    experiments = suite.experiments(plan, device=device, datasets=kept)
+    results, failures = execute(experiments, Path(output), workers=workers)
     if failures:
         lines = "\n".join(f"{f.experiment.name}, seed {f.experiment.seed}: {f.message}" for f in failures)
         raise MerZooError(
             f"{len(failures)} of {len(results) + len(failures)} runs broke; the others are kept:\n{lines}"
         )
-    return results
+    return Results(results)
 
 
 def load_model(path: str | Path, device: str = "cpu", trust: Collection[str] = ()) -> Saved:
@@ -127,3 +149,102 @@ def load_model(path: str | Path, device: str = "cpu", trust: Collection[str] = (
     from mer_zoo.model.saving import load
 
     return load(path, device, trust)
+
+
+def attention(model: Model, conversation: Conversation, device: str = "cpu") -> Attention:
+    """Return what every attention of a model looked at in one dialogue, as arrays that print, tabulate and plot.
+
+    Args:
+        model: what `train` or `load_model` returned, or a model's file.
+        conversation: the dialogue, with the features that the model was trained on.
+        device: `cpu`, `cuda`, `cuda:1`.
+
+    Returns:
+        `Attention`: a map per attention, with both maps and their difference of differential ones.
+
+    Raises:
+        MerZooError: the model has no attention between utterances, or cannot be used on this dialogue.
+
+    Example:
+        >>> outcome = train("amb_dsgdn", change={"training.epochs": 1})
+        >>> found = attention(outcome, load_data("synthetic")["test-0"])
+        >>> [one.name for one in found.at("same_speaker", "text")][:3]
+        ['map 1', 'map 2', 'difference']
+    """
+    from mer_zoo.inside.attention import attention
+
+    return attention(_saved(model), conversation, device)
+
+
+def contributions(model: Model, conversation: Conversation, device: str = "cpu") -> Contributions:
+    """Return what each modality says of every utterance of a dialogue, alone and to the model's decision.
+
+    Args:
+        model, conversation, device: as of `attention`.
+
+    Returns:
+        `Contributions`, which says how they are defined.
+
+    Raises:
+        MerZooError: the model cannot be used on this dialogue.
+
+    Example:
+        >>> outcome = train("bilstm", change={"training.epochs": 1})
+        >>> found = contributions(outcome, load_data("synthetic")["test-0"])
+        >>> list(found.contributions), found.own_heads
+        (['text', 'audio', 'visual'], False)
+    """
+    from mer_zoo.inside.contributions import contributions
+
+    return contributions(_saved(model), conversation, device)
+
+
+def _data(data: Data) -> Any:
+    """Return data as `prepare` takes it."""
+    if isinstance(data, Dataset | Mapping | str):
+        return data
+    if isinstance(data, os.PathLike):
+        return os.fspath(data)
+    from mer_zoo.data.frames import from_dataframe
+
+    return from_dataframe(data)
+
+
+def _called(data: Any, kept: dict[str, Dataset]) -> Any:
+    """Return data as a suite names it; a dataset is kept under its name."""
+    if not isinstance(data, Dataset):
+        return data
+    from mer_zoo.data.container import fingerprint_of
+
+    name = f"{data.name} {(data.fingerprint or fingerprint_of(data))[:8]}"
+    kept[name] = data
+    return name
+
+
+def _named(models: Mapping[str, Recipe] | Sequence[Recipe]) -> dict[str, Recipe]:
+    """Return recipes by what tables call them."""
+    if isinstance(models, Mapping):
+        return dict(models)
+    if isinstance(models, str | os.PathLike):
+        raise MerZooError(f"models: '{os.fspath(models)}' is one. Give a list: [{os.fspath(models)!r}].")
+    from mer_zoo.model.recipe import called
+
+    names = [called(one) for one in models]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise MerZooError(f"models: two are called '{twice[0]}'. Give a mapping from names to recipes.")
+    return dict(zip(names, models, strict=True))
+
+
+def _path(model: Any) -> Any:
+    """Return a model as a suite has it: paths are texts there."""
+    return os.fspath(model) if isinstance(model, os.PathLike) else model
+
+
+def _saved(model: Model) -> Saved:
+    """Return a trained model with all it takes to use it."""
+    from mer_zoo.model.saving import Saved
+    from mer_zoo.training.loop import Outcome
+
+    if isinstance(model, Outcome):
+        return model.saved
+    return model if isinstance(model, Saved) else load_model(os.fspath(model))

@@ -23,8 +23,8 @@ from mer_zoo.errors import MerZooError, nearest
 COMMANDS: dict[str, Any] = {
     name: import_module(f"mer_zoo.commands.{name}{'_' * keyword.iskeyword(name)}")
     for name in (
-        "list", "describe", "train", "evaluate", "predict", "compare", "validate", "import", "extract", "parity", "new",
-        "check", "doctor",
+        "list", "describe", "train", "evaluate", "predict", "compare", "tune", "validate", "import", "extract",
+        "parity", "report", "reproduce", "rerun", "new", "check", "doctor",
     )
 }  # fmt: skip
 

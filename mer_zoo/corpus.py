@@ -114,20 +114,22 @@ class Corpus:
     ) -> None:
         from mer_zoo.graph.lowering import ViewSpec, lower, select
         from mer_zoo.kernel.choice import cheapest
+        from mer_zoo.kernel.segment import Segment
 
         specs = [
             v if isinstance(v, ViewSpec) else ViewSpec(tuple(v[0]), select(v[1], builder.relations, "view"))
             for v in views
         ]
         lowered = lower([builder(dialogue) for dialogue in conversations], specs, builder.relations)
-        names: dict[int, str] = {}
+        names: dict[tuple[int, type[Kernel]], str] = {}
         for spec, view in lowered.items():
-            if id(view) not in names:
-                names[id(view)] = str(len(names))
-                kernel = kernels or cheapest(view)
-                tables = {key: value.to(self.device) for key, value in kernel.tables(view).items()}
-                self._kernels[names[id(view)]] = (kernel, view, tables)
-            self._names[spec] = names[id(view)]
+            kernel = kernels or (Segment if spec.listed else cheapest(view))
+            key = (id(view), kernel)
+            if key not in names:
+                names[key] = str(len(names))
+                tables = {name: value.to(self.device) for name, value in kernel.tables(view).items()}
+                self._kernels[names[key]] = (kernel, view, tables)
+            self._names[spec] = names[key]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -167,16 +169,21 @@ class Corpus:
             }
             for name, (kernel, view, _) in self._kernels.items()
         }
-        return BatchIndex(
-            self._upload(corpus_rows), self._upload(chosen), self._upload(rows), self._upload(cells), edges
-        )
+        tensors = [self._upload(one) for one in (corpus_rows, chosen, rows, cells)]
+        going = tuple(np.bincount(place, minlength=1).tolist())
+        return BatchIndex(tensors[0], tensors[1], tensors[2], tensors[3], edges, going)
 
     def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
         """Gather a batch: index operations on tensors that are already on the device."""
         index = dialogues if isinstance(dialogues, BatchIndex) else self.index(dialogues)
         rows = index.utterances
         structure = Layout(
-            self._speaker[rows], self._position[rows], self._length[index.dialogues], index.rows, index.cells
+            self._speaker[rows],
+            self._position[rows],
+            self._length[index.dialogues],
+            index.rows,
+            index.cells,
+            index.going,
         )
         bound = {
             name: kernel(view, tables, index, index.edges[name])

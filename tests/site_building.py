@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def missing() -> str:
     """Why the site cannot be built here, or ""."""
     wanted = {"sphinx": "sphinx", "pydata_sphinx_theme": "pydata-sphinx-theme", "myst_parser": "myst-parser"}
+    wanted |= {name: name for name in ("nbclient", "ipykernel", "pandas")}
     absent = [name for module, name in wanted.items() if importlib.util.find_spec(module) is None]
     return f"not installed: {', '.join(absent)} (extra `docs`)" if absent else ""
 

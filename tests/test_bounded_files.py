@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from mer_zoo.data import importing, container  # loaded before memory is limited
 from mer_zoo.errors import MerZooError
 from mer_zoo.registry import document
 from mer_zoo.data.unpickling import load_plain
+{before}
 
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + {limit}, used + {limit}))
@@ -29,9 +31,9 @@ except MerZooError as error:
 """
 
 
-def refusal(code, path):
+def refusal(code, path, before=""):
     """Run a line of Python on `path` with little memory; return the one message it ends in."""
-    code = REFUSE.format(code=code, limit=MEGABYTES << 20)
+    code = REFUSE.format(code=code, limit=MEGABYTES << 20, before=before)
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, check=False
     )
@@ -275,6 +277,62 @@ def test_manifests(tmp_path, case):
     assert len(found) < 700
 
 
+HEAD = "dialogue,utterance,speaker,audio_0\n"
+OBJECT = '{"dialogue": "d", "utterance": 0, "speaker": "A", "audio": %s}\n'
+KEYS = OBJECT.replace("%s}", '[1], "k%d": 1}')
+TABLES = {
+    "csv, a line without end": ("csv", lambda: HEAD + "," * 50_000_000, "mine:2: a row of more than"),
+    "csv, a quote without end": (
+        "csv",
+        lambda: HEAD + '"' + "a\n" * 50_000_000,
+        "mine:.* a row of more than|field larger",
+    ),
+    "csv, a row of many lines": ("csv", lambda: HEAD + '"\n",' * 10_000_000, "a row of more than"),
+    "csv, columns without end": ("csv", lambda: "a," * 10_000_000, "mine:1: a row of more than"),
+    "csv, a number without end": ("csv", lambda: HEAD + "d,0,A," + "9" * 100_000, "row 0: features of 'audio' are"),
+    "csv, an order without end": ("csv", lambda: HEAD + "d," + "9" * 100_000 + ",A,1", "'utterance', row 0: '999"),
+    "csv, a modality without end": (
+        "csv",
+        lambda: f"dialogue,utterance,speaker,{'a' * 100_000}_0\nd,0,A,1\n",
+        "modality 'aaa",
+    ),
+    "csv, brackets": ("csv", lambda: HEAD.replace("_0", "") + "d,0,A," + "[" * 100_000 + "]", "has no features"),
+    "csv, a zero": ("csv", lambda: HEAD + "d,0,\0,1\n", "is no kind of file known here|A"),
+    "jsonl, a line without end": ("jsonl", lambda: OBJECT % "[1]" + " " * 50_000_000, "mine:2: a row of more than"),
+    "jsonl, brackets": ("jsonl", lambda: OBJECT % "[1]" + OBJECT % ("[" * 100_000), "mine:2: is not JSON"),
+    "jsonl, a number without end": ("jsonl", lambda: OBJECT % "[1]" + OBJECT % ("9" * 100_000), "mine:2: is not JSON"),
+    "jsonl, many keys": (
+        "jsonl",
+        lambda: OBJECT % "[1]" + "{" + ", ".join(f'"k{i}": 1' for i in range(200_000)) + "}",
+        "mine:2: has no dialogue|more than 100 columns",
+    ),
+    "jsonl, a key a row": ("jsonl", lambda: "".join(KEYS % i for i in range(200_000)), "more than 100 columns"),
+    "jsonl, lists in lists": ("jsonl", lambda: OBJECT % "[[1, 2], [3, 4]]", "features of 'audio' hold '\\[1, 2\\]'"),
+    "jsonl, lists of other lengths": ("jsonl", lambda: OBJECT % "[1]" + OBJECT % "[1, 2]", "want a list of 1 numbers"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_tables(tmp_path, case):
+    layout, content, message = TABLES[case]
+    path = tmp_path / "mine"
+    path.write_text(content(), encoding="utf-8")
+    found = refusal(f"importing.import_dataset({layout!r}, sys.argv[1])", path)
+    assert re.search(message, found), found
+    assert len(found) < 400
+
+
+def test_parquet_that_packs_well(tmp_path):
+    """Millions of equal rows take nothing in the file."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    zeros = np.zeros(8_000_000, "i1")
+    for column in (arrow.array(zeros), arrow.DictionaryArray.from_arrays(arrow.array(zeros), ["x" * 1_000_000])):
+        path = tmp_path / "mine"
+        parquet.write_table(arrow.table({"dialogue": column}), path)
+        found = refusal("importing.import_dataset('parquet', sys.argv[1])", path, before="import pyarrow.parquet")
+        assert "which its own size does not explain" in found
+
+
 @pytest.mark.parametrize("settings", ["out_width=0", "out_width=-3", "out_width=1000000000000", "words=0", "words=99"])
 @pytest.mark.attack("A3")
 def test_widths_of_an_extractor(settings):
@@ -288,6 +346,6 @@ def test_widths_of_an_extractor(settings):
 
 def test_the_refusals_are_measured():
     """What takes the memory itself is stopped by the limit, so a refusal is no accident."""
-    code = REFUSE.format(code=f"bytearray({MEGABYTES << 21})", limit=MEGABYTES << 20)
+    code = REFUSE.format(code=f"bytearray({MEGABYTES << 21})", limit=MEGABYTES << 20, before="")
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert "MemoryError" in done.stderr

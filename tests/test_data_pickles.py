@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from mer_zoo.data.importing import import_dataset
-from mer_zoo.data.pickles import PICKLE_LAYOUTS, import_pickle
+from mer_zoo.data.pickles import import_pickle, layouts
 from mer_zoo.data.unpickling import load_plain
 from mer_zoo.errors import MerZooError
 
-LENGTHS = {"mmgcn-iemocap": 9, "mmgcn-meld": 10, "sdt-iemocap": 12, "sdt-meld": 13}
+PICKLE_LAYOUTS = {layout.name: layout for layout in layouts().values()}
+LENGTHS = {"mmgcn-iemocap": 9, "mmgcn-meld": 10, "sdt-iemocap": 12, "sdt-meld": 13, "graphsmile-meld": 14}
 
 
 def parts(name, **changes):
@@ -29,6 +30,8 @@ def parts(name, **changes):
     for key, size in zip(keys, (3, 1, 2), strict=True):
         made["ids"][key] = [f"{key}_{turn}" for turn in range(size)]
         made["labels"][key] = [turn % 2 for turn in range(size)]
+        if "sentiment" in made:
+            made["sentiment"][key] = [turn % 3 for turn in range(size)]
         made["transcript"][key] = [f"línea {turn}" for turn in range(size)]
         if layout.one_hot_speakers:
             made["speakers"][key] = [[int(i == turn % 2 + 3) for i in range(9)] for turn in range(size)]
@@ -83,6 +86,21 @@ def test_the_first_of_four_texts_is_read(saved):
     content = list(parts("sdt-iemocap"))
     data = import_pickle(saved(tuple(content)), PICKLE_LAYOUTS["sdt-iemocap"])
     np.testing.assert_array_equal(data["Ses05F_impro01"].features["text"], content[3]["Ses05F_impro01"])
+
+
+def test_sentiment_is_read_or_follows_from_the_emotions_of_iemocap(saved):
+    data = import_dataset("graphsmile-meld", saved(parts("graphsmile-meld")))
+    assert [dialogue.targets["sentiment"].tolist() for dialogue in data] == [[0, 1, 2], [0], [0, 1]]
+    labels = {"Ses05F_impro01": [0, 1, 2], "Ses01M_script02": [-1], "Ses03F_impro03": [5, 4]}
+    data = import_dataset("sdt-iemocap", saved(parts("sdt-iemocap", labels=labels)))
+    assert [dialogue.targets["sentiment"].tolist() for dialogue in data] == [[2, 0, 1], [-1], [0, 2]]
+    assert not import_dataset("sdt-meld", saved(parts("sdt-meld")))["0"].targets
+
+
+def test_a_dialogue_without_sentiment_is_named(saved):
+    content = parts("graphsmile-meld", sentiment={0: [0, 1, 2], 7: [1]})
+    with pytest.raises(MerZooError, match="part 'sentiment': has no dialogue 2"):
+        import_dataset("graphsmile-meld", saved(content))
 
 
 @pytest.mark.parametrize("protocol", range(6))

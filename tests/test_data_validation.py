@@ -131,12 +131,32 @@ def test_dialogues_copied_into_the_test_split():
     assert warning.startswith("24 of the 360 test utterances (2 whole dialogues) also occur in train")
 
 
-def test_equal_sentences_have_equal_text_features_but_no_two_recordings_are_equal():
-    text = describe_dataset(with_copies(drawn(), 10, slice(0, 2)))
-    assert text.copies["test"].utterances == 20
-    assert text.warnings == ()
-    audio = describe_dataset(with_copies(drawn(modality="audio"), 10, slice(0, 2)))
-    assert audio.warnings[0].startswith("20 of the 360 test utterances")
+@pytest.mark.parametrize("modality", ["text", "audio"])
+def test_what_is_said_again_is_a_note_and_a_run_of_three_turns_a_warning(modality):
+    pairs = describe_dataset(with_copies(drawn(modality=modality), 10, slice(0, 2)))
+    assert (pairs.copies["test"].utterances, pairs.copies["test"].repeats) == (0, 20)
+    assert pairs.warnings == ()
+    assert pairs.notes[0] == "20 single utterances of test occur in train too, feature for feature."
+    runs = describe_dataset(with_copies(drawn(modality=modality), 10, slice(4, 7)))
+    assert (runs.copies["test"].utterances, runs.copies["test"].dialogues) == (30, 0)
+    assert runs.warnings[0].startswith("30 of the 360 test utterances (0 whole dialogues) also occur in train in the")
+
+
+def test_short_repeats_are_told_apart():
+    data = with_copies(drawn(), 10, slice(0, 2))
+    said = ("Yeah.", "I never said any such thing.", *"abcdefghij")
+    spoken = replace(data, conversations=tuple(replace(dialogue, transcript=said) for dialogue in data))
+    assert "20 single utterances of test occur in train too, feature for feature, 10 of them of at most 3 words." in (
+        describe_dataset(spoken).notes
+    )
+
+
+def test_dialogues_twice_in_one_pool():
+    data = with_copies(drawn(), 2)
+    pool = replace(data, splits={"all": [dialogue.id for dialogue in data]})
+    (warning,) = describe_dataset(pool).warnings
+    assert warning.startswith("24 of the 1,080 utterances (2 whole dialogues) occur twice in the same order")
+    assert describe_dataset(replace(drawn(), splits={"all": [dialogue.id for dialogue in data]})).warnings == ()
 
 
 def test_warnings_are_not_repeated():

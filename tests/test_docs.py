@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 pygments = pytest.importorskip("pygments")
 from docs import generator  # noqa: E402
-from docs.generator import drawings, papers, parts, python, sessions, sources  # noqa: E402
+from docs.generator import drawings, notebooks, papers, parts, python, sessions, sources  # noqa: E402
 from docs.generator.pages import module, source_page  # noqa: E402
 from mer_zoo import registry  # noqa: E402
 from mer_zoo.commands.describe import type_name, written  # noqa: E402
@@ -45,7 +45,6 @@ def test_nothing_keeps_the_site_from_being_complete():
 def test_every_card_and_recipe_has_a_page(pages):
     for card in registry.cards():
         assert f"catalogue/{card.kind}/{card.name}.md" in pages
-        assert card.kind in parts.TITLES
     for name in recipe.names():
         assert f"models/{name.replace('/', '-')}.md" in pages
 
@@ -211,6 +210,24 @@ def test_transcripts_are_produced_by_the_build(site):
     assert "BiLSTM with peak" in first
     assert "Did you mean" in first
     assert "ceiling" in (site / "learn/tour.html").read_text()
+
+
+def test_the_notebook_is_run_by_the_build(site):
+    page = (site / "learn/notebook.html").read_text()
+    assert page.count("data:image/png") == 2
+    assert re.search(r"<td[^>]*>difference</td>", page)
+    assert re.search(r"<th[^>]*>text alone</th>", page)
+    assert "Traceback" not in page
+    assert (site / next(iter(re.findall(r'href="\.\./(_downloads/[^"]+\.ipynb)"', page)))).is_file()
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_a_notebook_is_committed_without_outputs(name):
+    nbformat = pytest.importorskip("nbformat")
+    text = (sessions.EXAMPLES / name / f"{name}.ipynb").read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    assert text == nbformat.writes(notebook).rstrip("\n") + "\n"  # as Jupyter writes it, so differences stay small
 
 
 def test_no_page_names_another_machine(site):

@@ -13,6 +13,7 @@ from mer_zoo.graph.dag import Dag
 from mer_zoo.graph.hypergraph import Hypergraph
 from mer_zoo.graph.k_nearest import KNearest
 from mer_zoo.graph.self_cross_speaker import SelfCrossSpeaker
+from mer_zoo.graph.speaker_pairs import SpeakerPairs
 from mer_zoo.graph.speaker_window import SpeakerWindow
 from mer_zoo.graph.temporal_modality import TemporalModality
 from mer_zoo.graph.temporal_speaker import TemporalSpeaker
@@ -137,8 +138,30 @@ def test_temporal_speaker_has_every_pair_twice():
     assert pairs(builder, dialogue("ABB"), "time_future") == {(1, 0), (2, 1)}
     assert pairs(builder, dialogue("ABB"), "speaker_1_to_1") == {(1, 1), (2, 2), (1, 2), (2, 1)}
     assert pairs(builder, dialogue("ABB"), "speaker_0_to_1") == {(0, 1)}
-    with pytest.raises(MerZooError, match="has 3 speakers, but the model knows 2"):
+    with pytest.raises(MerZooError, match="3 speakers, but there are relations for 2"):
         builder(dialogue("ABC"))
+
+
+def test_speaker_pairs_do_not_ask_who_of_the_two_speaks():
+    builder = SpeakerPairs(("text", "audio"), 3, past=1, future=2)
+    edges = edge_list(builder, dialogue("ABCA"))
+    within = {(u, v): r for u, v, r, a, b in edges if a == b == "text"}
+    assert set(within) == {(u, v) for u in range(4) for v in range(4) if -1 <= u - v <= 2}
+    assert within[0, 1] == within[1, 0] == within[3, 1] == "0_with_1"
+    assert within[2, 3] == "0_with_2"
+    assert within[0, 0] == "0_with_0"
+    across = {(u, v) for u, v, r, a, b in edges if a != b}
+    assert across == {(u, u) for u in range(4)}
+    assert {r for _, _, r, a, b in edges if a != b} == {"same_utterance"}
+    assert builder.relations == (
+        "0_with_0",
+        "0_with_1",
+        "0_with_2",
+        "1_with_1",
+        "1_with_2",
+        "2_with_2",
+        "same_utterance",
+    )
 
 
 TEXT = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9], [1.0, 0.0]])

@@ -10,7 +10,7 @@ from parity_numbers import numbers
 
 from mer_zoo import registry
 from mer_zoo.batch.index import Shape
-from mer_zoo.checking.small_data import conversations
+from mer_zoo.checking.small_data import conversations, tiny_batch
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder, window_pairs
@@ -26,7 +26,9 @@ from mer_zoo.kernel.dgl import DGL
 from mer_zoo.kernel.segment import Segment
 from mer_zoo.parts.layer.dag_gru import DagGRU
 from mer_zoo.parts.layer.differential_dot import DifferentialDot
+from mer_zoo.parts.layer.differential_gat import DifferentialGAT
 from mer_zoo.parts.layer.gat import GAT
+from mer_zoo.parts.layer.gat_mlp import GATMLP
 from mer_zoo.parts.layer.gated_gcnii import GatedGCNII
 from mer_zoo.parts.layer.gatv2 import GATv2
 from mer_zoo.parts.layer.gcnii import GCNII
@@ -211,6 +213,27 @@ def test_gatv2_is_that_of_pyg(graph, combine):
         theirs.att[0] = ours.score
         theirs.bias.copy_(ours.bias)
     torch.testing.assert_close(ours(x, edges, None), theirs(x, index))
+
+
+def test_gat_mlp_is_its_equation_node_by_node(graph):
+    x, edges, (source, target), relation = graph
+    layer = GATMLP(WIDTH, edges.names, heads=2, depth=2, dropout=0.0)
+    inner = layer.attention
+    with torch.no_grad():
+        inner.relation.normal_()
+        inner.bias.normal_()
+    h = x
+    for _ in range(2):
+        values, asked = (m(h).view(-1, 2, WIDTH) for m in (inner.source_map, inner.target_map))
+        seen = []
+        for node in range(edges.nodes):
+            here = (target == node).nonzero().flatten()
+            pair = asked[node] + values[source[here]] + inner.relation[:, :, relation[here]].permute(2, 0, 1)
+            scores = (F.leaky_relu(pair, 0.2) * inner.score).sum(-1).softmax(0)
+            seen.append((scores.unsqueeze(-1) * values[source[here]]).sum(0).mean(0))
+        h = layer.norm(h + torch.stack(seen) + inner.bias)
+        h = layer.feed.norm(h + layer.feed.narrow(F.gelu(layer.feed.widen(h))))
+    torch.testing.assert_close(layer(x, edges, None), h)
 
 
 def test_graph_transformer_is_that_of_pyg(graph):
@@ -506,17 +529,18 @@ def test_dag_gru_equals_published(kernel):
     builder = Dag(("utterance",))
     _, edges = bound(builder, kernel, dialogues=file.conversations({"text": "text"}))
     x = file.states("after_input_layer")
+    layer, weights = DagGRU(8, builder.relations, depth=2), {}
     for i in range(2):
-        layer = DagGRU(8, builder.relations)
-        weights = {"score.weight": file[f"weight.gather.{i}.linear.weight"][:, 8:]}
+        lead = f"levels.{i}"
+        weights[f"{lead}.score.weight"] = file[f"weight.gather.{i}.linear.weight"][:, 8:]
         maps = [file[f"weight.gather.{i}.Wr{r}.weight"].t() for r in range(2)]
-        weights["maps"] = torch.stack(maps)
+        weights[f"{lead}.maps"] = torch.stack(maps)
         for ours, theirs in (("context", "grus_c"), ("message", "grus_p")):
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                weights[f"{ours}.{kind}"] = file[f"weight.{theirs}.{i}.{kind}"]
-        layer.load_state_dict(weights)
-        x = layer(x, edges, None)
-        torch.testing.assert_close(x, file.states(f"graph_layer{i + 1}"), rtol=1e-5, atol=1e-5)
+                weights[f"{lead}.{ours}.{kind}"] = file[f"weight.{theirs}.{i}.{kind}"]
+    layer.load_state_dict(weights)
+    for i, states in enumerate(layer(x, edges, None).chunk(2, -1), 1):
+        torch.testing.assert_close(states, file.states(f"graph_layer{i}"), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
@@ -535,3 +559,25 @@ def test_gated_gcnii_equals_published(kernel):
     x = file.states("node_features", 3)
     got = layer(x, edges, Arccos()(x, edges, batch.layout))
     torch.testing.assert_close(got, file.states("gdf_layer8", 3), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("gain", [0.0, 1.0])
+def test_a_second_map_of_gain_0_starts_as_the_mean_over_all_neighbours(gain, monkeypatch):
+    batch = tiny_batch()
+    edges = next(iter(batch.views.values()))
+    softmax, maps = type(edges).softmax, []
+    monkeypatch.setattr(type(edges), "softmax", lambda self, scores: maps.append(softmax(self, scores)) or maps[-1])
+    layer = DifferentialGAT(6, edges.names, second_gain=gain).eval()
+    layer(batch.features["text"], edges, None).sum().backward()
+    assert len(maps) == 2
+    for first, second in (both.unbind(1) for both in maps):
+        assert torch.allclose(second, softmax(edges, torch.zeros_like(second))) == (gain == 0)
+        assert not torch.allclose(first, second)
+    assert layer.first.source_score.grad[:, 1].abs().sum() > 0  # and it learns
+
+
+def test_lambda_starts_higher_in_a_deeper_layer():
+    starts = [
+        -float(DifferentialGAT(6, ("a",), depth=depth).first._damping()[:, 0, 1].mean().detach()) for depth in (0, 1, 6)
+    ]
+    assert starts == pytest.approx([0.2, 0.36, 0.7], abs=0.1)

@@ -4,9 +4,11 @@ from published_parts import LOGITS, Published
 
 from mer_zoo import registry
 from mer_zoo.batch.output import Output
+from mer_zoo.checking.losses import Seeing, layout_of
 from mer_zoo.errors import MerZooError
 from mer_zoo.parts.head.cosine import Cosine
 from mer_zoo.parts.loss.focal import Focal
+from mer_zoo.parts.loss.focal_contrastive import FocalContrastive
 from mer_zoo.parts.loss.self_distillation import SelfDistillation
 
 MODALITIES = ("text", "audio", "visual")
@@ -68,13 +70,14 @@ def test_the_teacher_learns_too():
 
 def make(name):
     facts = {"modalities": MODALITIES, "class_counts": (3, 1, 0, 2)}
-    return registry.build(registry.find("loss", name), {}, facts)
+    loss = Seeing(registry.build(registry.find("loss", name), {}, facts))
+    return lambda output, labels: loss(output, labels, layout_of((len(labels),)))
 
 
 def outputs(rows):
     torch.manual_seed(0)
-    z = torch.randn(4, rows, 4, requires_grad=True)
-    return z, Output(z[0], dict(zip(MODALITIES, z[1:], strict=True)), {})
+    z = torch.randn(5, rows, 4, requires_grad=True)
+    return z, Output(z[0], dict(zip(MODALITIES, z[1:4], strict=True)), {}, judged=z[4])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,7 +88,8 @@ def test_unlabelled_rows_do_not_count(name):
     value.backward()
     assert (z.grad[:, labels < 0] == 0).all()
     kept = labels >= 0
-    few = Output(output.logits[kept], {m: x[kept] for m, x in output.modality_logits.items()}, {})
+    heads = {m: x[kept] for m, x in output.modality_logits.items()}
+    few = Output(output.logits[kept], heads, {}, judged=output.judged[kept])
     torch.testing.assert_close(make(name)(few, labels[kept]), value)
 
 
@@ -101,13 +105,13 @@ def test_no_label_at_all_gives_zero_and_no_nan(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_sure_and_wrong_is_finite(name):
     z = torch.tensor([[1e3, -1e3, 0, 0]], requires_grad=True)
-    value = make(name)(Output(z, dict.fromkeys(MODALITIES, -z), {}), torch.tensor([1]))
+    value = make(name)(Output(z, dict.fromkeys(MODALITIES, -z), {}, judged=z), torch.tensor([1]))
     value.backward()
     assert value.isfinite()
     assert z.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["self_distillation", "unimodal_squared"])
+@pytest.mark.parametrize("name", ["self_distillation", "unimodal_squared", "unimodal_sum"])
 def test_losses_that_need_heads_say_so(name):
     with pytest.raises(MerZooError, match=f"loss/{name}: the model has no head per modality"):
         make(name)(Output(torch.zeros(2, 4), {}, {}), torch.tensor([0, 1]))
@@ -130,3 +134,68 @@ def test_cosine_ignores_lengths():
     zeros = torch.zeros(1, 5, requires_grad=True)
     head(zeros, None).sum().backward()
     assert zeros.grad.isfinite().all()
+
+
+def judged(seed=0, count=9, width=4):
+    draw = torch.Generator().manual_seed(seed)
+    states, text, audio = (torch.randn(count, width, generator=draw) for _ in range(3))
+    labels = torch.tensor([0, 1, 0, 2, 1, 0, -1, 3, 2])
+    return Output(torch.zeros(count, 4), {}, {"text": text, "audio": audio}, judged=states), labels
+
+
+def test_the_contrast_is_that_of_the_equation():
+    """One utterance after the other, as it is written; classes 0, 1 and 2 have pairs, class 3 has none."""
+    output, labels = judged()
+    counts, tau, gamma, rho = (6, 3, 2, 1), 0.5, 3.0, 0.7
+    z = output.judged / output.judged.norm(dim=1, keepdim=True)
+    total = weights = 0.0
+    for i, own in enumerate(labels.tolist()):
+        others = [j for j in range(len(labels)) if j != i and labels[j] >= 0]
+        alike = [j for j in others if labels[j] == own]
+        if own < 0 or not alike:
+            continue
+        p = torch.stack([z[i] @ z[j] / tau for j in others]).softmax(0)
+        terms = [(1 - p[others.index(j)]) ** gamma * p[others.index(j)].log() for j in alike]
+        weight = (sum(counts) / counts[own]) ** rho
+        total, weights = total - weight * sum(terms) / len(terms), weights + weight
+    loss = FocalContrastive(counts, contrast=0.5, correlation=0.0, temperature=tau, focus=gamma, rarity=rho)
+    torch.testing.assert_close(loss(output, labels), 0.5 * total / weights + 0.5 * torch.tensor(4.0).log())
+
+
+def test_the_correlation_is_that_of_the_equation():
+    output, labels = judged()
+    f, g = (x[labels >= 0] - x[labels >= 0].mean(0) for x in output.features.values())
+    covariances = [torch.cov(x.t(), correction=0) for x in (f, g)]
+    wanted = -((f * g).sum(1).mean() - torch.trace(covariances[0] @ covariances[1]) / 2) / 4
+    loss = FocalContrastive((1,) * 4, contrast=0.0, correlation=0.5)
+    torch.testing.assert_close(loss(output, labels), 0.5 * wanted + 0.5 * torch.tensor(4.0).log())
+    alone = Output(output.logits, {}, {"text": output.features["text"]}, judged=output.judged)
+    torch.testing.assert_close(loss(alone, labels), 0.5 * torch.tensor(4.0).log())
+
+
+def test_no_two_utterances_of_one_class_are_no_contrast():
+    output, _ = judged(count=3)
+    output.judged.requires_grad_()
+    loss = FocalContrastive((1,) * 4, contrast=0.5, correlation=0.0)(output, torch.tensor([0, 1, -1]))
+    torch.testing.assert_close(loss, 0.5 * torch.tensor(4.0).log())
+    loss.backward()
+    assert not output.judged.grad.any()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"contrast": 0.6}, {"correlation": -0.1}, {"temperature": 0.0}, {"focus": 0.5}, {"focus": -1.0}]
+)
+def test_shares_and_exponents_out_of_range_are_refused(settings):
+    with pytest.raises(MerZooError, match=next(iter(settings))):
+        FocalContrastive((1, 1), **settings)
+
+
+def test_every_head_has_its_share():
+    z, output = outputs(4)
+    labels, facts = torch.tensor([0, 3, -1, 2]), (3, 1, 1, 2)
+    nll = registry.build(registry.find("loss", "nll"), {}, {"class_counts": facts})
+    wanted = nll(output, labels) + 0.25 * sum(nll(Output(x, {}, {}), labels) for x in z[1:4])
+    share = registry.build(registry.find("loss", "unimodal_sum"), {"share": 0.25}, {"class_counts": facts})
+    torch.testing.assert_close(share(output, labels), wanted)
+    with pytest.raises(MerZooError, match=r"`share` is -1"):
+        registry.build(registry.find("loss", "unimodal_sum"), {"share": -1.0}, {"class_counts": facts})

@@ -141,7 +141,7 @@ def test_a_file_of_other_sizes_and_without_class_weights_passes(tmp_path):
     ("stem", "changed", "expected"),
     [
         ("mmgcn", {"config": "MELD", "n_layers": 5}, {"spectral.layer.depth": 5, "project.encoder.out_width": 12}),
-        ("mmgcn", {"constructor.D_e": 11}, {"context.encoder.project": 22, "context.encoder.hidden": 11}),
+        ("mmgcn", {"constructor.D_e": 11}, {"project.encoder.out_width": 22, "context.encoder.hidden": 11}),
         ("dialoguegcn_mianzhang", {"constructor.g_dim": 34}, {"context.encoder.hidden": 17}),
     ],
 )

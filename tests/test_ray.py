@@ -1,13 +1,13 @@
 """A suite on a Ray cluster of two machines, simulated here: the numbers of this machine, also when one is lost."""
 
 import pytest
+from test_cli import run
 
 from mer_zoo.comparison.executing import Listener, execute
 from mer_zoo.comparison.ray_cluster import RayCluster
 from mer_zoo.comparison.suite import checked, experiments
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import load
-from tests.test_cli import run
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 

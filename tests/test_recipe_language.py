@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,11 +88,12 @@ def test_a_wildcard_without_a_match_is_refused_with_the_nearest_name(tmp_path):
         ("pair", ["text<text", "text<audio", "audio<audio", "audio<text"]),
         ("other", ["text<audio", "audio<text"]),
         ("itself", ["text", "audio"]),
+        ("each", ["text", "audio"]),
     ],
 )
 def test_pairs_are_made_and_gathered(tmp_path, per, expected):
     model = {**PROJECT, "meet": {"fusion": "concat", "per": per}}
-    gather = {} if per == "itself" else {"gather": {"fusion": "concat", "per": "target"}}
+    gather = {} if per in ("itself", "each") else {"gather": {"fusion": "concat", "per": "target"}}
     made = plan(tmp_path, {**model, **gather, **END})
     wiring = wire(made, 2)
     assert list(wiring.wires["meet"].after) == expected
@@ -112,6 +114,55 @@ def test_a_target_sees_its_source(tmp_path):
     projected = flow.saved["project"][0]
     torch.testing.assert_close(flow.states["text"], projected["text"])
     torch.testing.assert_close(flow.states["audio"], projected["audio"])
+
+
+def test_each_modality_stands_before_all_others(tmp_path):
+    widths = {"text": 6, "audio": 4, "visual": 2}
+    made = plan(tmp_path, {**PROJECT, "meet": {"fusion": "concat", "per": "each"}, **END}, widths)
+    groups = wire(made, 2).wires["meet"].groups
+    assert groups == (("text", "audio", "visual"), ("audio", "text", "visual"), ("visual", "text", "audio"))
+    alone = plan(tmp_path, {"meet": {"fusion": "concat", "per": "each"}, **END}, {"text": 6})
+    assert wire(alone, 2).wires["meet"].outputs == {("text",): "text"}
+
+
+def test_into_makes_states_beside_the_others(tmp_path):
+    model = {
+        **PROJECT,
+        "both": {"fusion": "sum", "only": ["text", "audio"], "into": "both"},
+        "meet": {"fusion": "concat", "only": ["text", "audio"], "into": "text"},
+        **END,
+    }
+    made = built(tmp_path, model)
+    flow = made.encode(Corpus(talks()).batch([0, 1]))
+    before = flow.saved["project"][0]
+    assert list(flow.states) == ["text", "audio", "both"]
+    torch.testing.assert_close(flow.states["audio"], before["audio"])
+    torch.testing.assert_close(flow.states["both"], before["text"] + before["audio"])
+    torch.testing.assert_close(flow.states["text"], torch.cat([before["text"], before["audio"]], -1))
+    assert wire(made.plan, 2).first_joint == "join"
+
+
+def test_the_graph_has_nodes_for_what_is_made_later(tmp_path):
+    model = {
+        **PROJECT,
+        "hop": {"layer": "graph_conv", "only": ["text", "audio"]},
+        "meet": {"fusion": "sum", "only": ["text", "audio"], "into": "both"},
+        "on": {"layer": "graph_conv", "only": ["both", "audio"]},
+        "join": {"fusion": "concat", "only": ["both", "audio"]},
+        "judge": {"head": "linear"},
+    }
+    made = built(tmp_path, model, graph="complete_multimodal")
+    assert made.builder.node_types == ("text", "audio", "both")
+    assert list(made.stages["hop"].groups) == ["text+audio"]
+    assert list(made.stages["on"].groups) == ["audio+both"]
+
+
+def test_into_passes_by_what_the_data_lacks(tmp_path):
+    meet = {"meet": {"fusion": "concat", "only": ["audio", "visual"], "into": "visual"}}
+    wiring = wire(plan(tmp_path, {**PROJECT, **meet, **END}, {"text": 6}), 2)
+    assert wiring.wires["meet"].after == ("text",)
+    wiring = wire(plan(tmp_path, {**PROJECT, **meet, **END}, {"text": 6, "audio": 4}), 2)
+    assert wiring.wires["meet"].outputs == {("audio",): "visual"}
 
 
 def test_one_modality_alone_pairs_with_itself(tmp_path):
@@ -140,6 +191,17 @@ def test_the_graph_lies_between_the_pairs_that_its_first_layer_meets(tmp_path):
         ({"a": {"fusion": "concat", "per": "target"}, **END}, "gathers pairs, but here are text, audio"),
         ({"a": {"fusion": "concat"}, "b": {"fusion": "concat", "per": "pair"}, "c": {"head": "linear"}}, "pairs modal"),
         ({"a": {"encoder": "dense", "per": "pair"}, **END}, "`per` has no meaning for an? encoder"),
+        ({"a": {"fusion": "sum", "per": "pair", "into": "b"}, **END}, "`per` and `into` both say"),
+        ({"a": {"fusion": "sum", "into": "text<audio"}, **END}, r"model.a.into.*is not a name"),
+        (
+            {"a": {"fusion": "concat"}, "b": {"fusion": "sum", "into": "c"}, "d": {"head": "linear"}},
+            "but all are fused",
+        ),
+        ({"a": {"fusion": "concat", "into": "keys"}, **END}, "torch needs the name 'keys'"),
+        (
+            {"a": {"fusion": "concat", "into": "both"}, "b": {"layer": "gat", "only": ["bth"]}, **END},
+            "Did you mean 'both'",
+        ),
         ({"a": {"fusion": "concat", "per": "others"}, **END}, r"mine.yaml:\d+:\d+ model.a.per"),
         ({"a": {"skip": "a", "only": ["text"]}, **END}, "`only` has no meaning for an? skip"),
         ({"a": {"encoder": "dense", "repeat": 0}, **END}, r"mine.yaml:\d+:\d+ model.a.repeat"),
@@ -294,6 +356,19 @@ def test_training_refuses_data_without_the_label_column(tmp_path):
         mer_zoo.train(str(path), data=Dataset("d", tuple(talks([4] * 9, mood=9)), ("a", "b", "c"), splits))
     outcome = mer_zoo.train(str(path), data=Dataset("d", tuple(talks([4] * 9, mood=4)), ("a", "b", "c"), splits))
     assert outcome.result.metrics.test.weighted_f1 >= 0
+
+
+def test_graphsmile_learns_the_sentiment_where_the_data_have_it(small):
+    def with_sentiment(dialogue):
+        return replace(dialogue, targets={"sentiment": np.where(dialogue.labels < 0, -1, dialogue.labels % 3)})
+
+    changes = ["training.epochs=2"]
+    data = Dataset("d", tuple(map(with_sentiment, small)), small.label_names, small.splits)
+    losses = [h["train_loss"] for h in mer_zoo.train("graphsmile/sentiment", data, changes=changes).result.history]
+    assert losses[1] < losses[0]
+    with pytest.raises(MerZooError, match=r"no label column 'sentiment'.*import it as a further column 'sentiment'"):
+        mer_zoo.train("graphsmile/sentiment", small, changes=changes)
+    mer_zoo.train("graphsmile", small, changes=["training.epochs=1"])  # the form without
 
 
 @pytest.mark.parametrize("name", ["cogmen", "graphsmile/iemocap", "corect/iemocap", "mm_dfn/iemocap", "sdt", "dag_erc"])

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS = (
-    *("mer_zoo", "errors", "registry", "results", "data", "graph", "batch", "kernel", "corpus", "parts", "model"),
-    *("training", "comparison", "checking", "api", "commands", "cli", "__main__"),
+    *("mer_zoo", "errors", "showing", "registry", "results", "data", "graph", "batch", "kernel", "corpus", "parts"),
+    *("model", "training", "inside", "comparison", "tuning", "checking", "api", "commands", "cli", "__main__"),
 )
 """From the ground up: a room imports from rooms before it. `mer_zoo` is `mer_zoo/__init__.py`."""
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from rich.console import Console
+from test_cli import run
 
 from mer_zoo.commands.progress import Bar
 from mer_zoo.comparison import suite as suites
@@ -13,7 +14,6 @@ from mer_zoo.comparison.forecast import Row, clock, forecast, sentence
 from mer_zoo.comparison.workers import spread
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import recipe
-from tests.test_cli import run
 
 
 def read(tmp_path, models, more=""):

@@ -17,9 +17,12 @@ from yardstick import Plain  # noqa: E402
 from mer_zoo.model.assembly import assemble  # noqa: E402
 
 
-@pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn"])
+@pytest.mark.parametrize(
+    "name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "dialoguernn", "dialoguernn with listeners", "dag_erc"]
+)
 def test_plain_forms_equal_ours(name):
-    cell = task(name, SMALL)
+    name, listens, _ = name.partition(" with listeners")
+    cell = task(name, SMALL, **({"model__context__encoder__listener": True} if listens else {}))
     model = assemble(cell.plan, cell.facts).eval()
     plain, labels = Plain(model, cell)([2, 0, 5])
     batch = cell.train.batch([2, 0, 5])

@@ -1,6 +1,7 @@
 """Every model of the zoo: as large as published, and sound on any data in the form that ships as the default."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,15 @@ import torch
 
 from mer_zoo.batch.index import Shape
 from mer_zoo.corpus import Corpus
-from mer_zoo.data.conversation import Conversation
+from mer_zoo.data.conversation import Conversation, Dataset
+from mer_zoo.data.splits import Split
 from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.step import Step, companions
+from mer_zoo.training.engines import why_not_stacked
+from mer_zoo.training.loop import train
+from mer_zoo.training.task import Task
 
 WIDTHS = {"text": 12, "audio": 8, "visual": 6}
 MODELS = [name for name in recipe.names() if "/" not in name and recipe.read(name).recipe.learner is None]
@@ -67,6 +72,18 @@ def larger(corpus):
     return Shape(5, 23, 11, {name: count and count + 7 for name, count in edges.items()})
 
 
+STAGED = [name for name in recipe.names() if recipe.read(name).recipe.learner is None]
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_the_stages_of_every_recipe_fit(name):
+    file = recipe.read(name)
+    asked = file.recipe.modalities
+    plan = filling.fill(file, asked if isinstance(asked, dict) else WIDTHS)
+    with torch.device("meta"):
+        Model(plan, Facts(plan.modalities, 3, 6, (1,) * 6))
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_as_many_parameters_as_published(name):
     file = recipe.read(name)
@@ -109,9 +126,57 @@ def test_long_dialogues_and_thirty_speakers(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_masked_changes_nothing(name):
     model, _ = made(name)
-    mask = {"audio": [True, False, True, False]}
-    first = talk(4, present=mask)
-    features = {m: x.copy() for m, x in first.features.items()}
-    features["audio"][1] = 99.0
-    second = Conversation("other", first.speakers, first.labels, features, present=mask)
-    assert judged(model, [first]).equal(judged(model, [second]))
+    for masked in WIDTHS:
+        first = talk(4, present={masked: [True, False, True, False]})
+        features = {m: x.copy() for m, x in first.features.items()}
+        features[masked][1] = 99.0
+        second = replace(first, id="other", features=features)
+        assert judged(model, [first]).equal(judged(model, [second]))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_who_the_speakers_are_does_not_matter(name):
+    """So dialogues of people that training never saw are judged as those of known ones."""
+    model, _ = made(name, speakers=3)
+    known = talk(7, 3)
+    strangers = replace(known, id="strangers", speakers=tuple(f"nobody {speaker}" for speaker in known.speakers))
+    assert judged(model, [known]).equal(judged(model, [strangers]))
+
+
+def small_task(name):
+    conversations = [talk(4 + seed % 3, seed=seed) for seed in range(6)]
+    named = [replace(each, id=f"d{number}") for number, each in enumerate(conversations)]
+    split = Split(*(tuple(each.id for each in some) for some in (named[:4], named[4:5], named[5:])))
+    data = Dataset("talks", named, tuple("abcdef"), {})
+    changes = ["modalities=all", "training.epochs=1", "training.dialogues_per_batch=2"]
+    return Task(name, filling.fill(recipe.read(name, changes), WIDTHS), data, split)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_seed_repeats(name):
+    task = small_task(name)
+    first, again = (train(task, 5) for _ in range(2))
+    assert first.result.history[0]["train_loss"] == again.result.history[0]["train_loss"]
+    for one, other in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert one.equal(other)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stacked_model_judges_as_it_does_alone(name):
+    """Or its seeds are trained one by one, which a stage says."""
+    models = [made(name)[0].eval() for _ in range(2)]
+    with torch.no_grad():
+        for p in models[1].parameters():
+            p.mul_(1.1)
+    if not all(stage.stackable for stage in models[0].stages.values()):
+        assert "cannot be stacked" in (why_not_stacked(small_task(name)) or "")
+        return
+    batch = Corpus([talk(5), talk(3, seed=1)], models[0].builder, models[0].views).batch([0, 1])
+
+    def one(*state):
+        return torch.func.functional_call(models[0], state, (batch,)).logits
+
+    with torch.no_grad():
+        together = torch.func.vmap(one)(*torch.func.stack_module_state(models))
+        for logits, model in zip(together, models, strict=True):
+            torch.testing.assert_close(logits, model(batch).logits, atol=2e-5, rtol=2e-4)

@@ -10,7 +10,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from docs.generator import attacks, commands, formats, papers, parts, recipes, sessions, sources
+from docs.generator import (
+    attacks,
+    commands,
+    family,
+    formats,
+    measured,
+    notebooks,
+    papers,
+    parts,
+    recipes,
+    sessions,
+    sources,
+)
 from docs.generator.pages import ROOT, Pages
 from mer_zoo import registry
 
@@ -31,7 +43,7 @@ def faults() -> list[str]:
 
 
 def pages(kept: Path, examples: bool = True) -> Pages:
-    """Return all generated pages; transcripts that are still true are taken from `kept`."""
+    """Return all generated pages; transcripts and notebooks that are still true are taken from `kept`."""
     cards = registry.cards()
     used = recipes.papers_used()
     for card in cards:
@@ -40,12 +52,14 @@ def pages(kept: Path, examples: bool = True) -> Pages:
     made = {
         **parts.pages(cards),
         **recipes.pages(),
+        **family.pages(),
+        **measured.pages(),
         **formats.pages(),
         **commands.pages(),
         **attacks.pages(),
         **papers.pages(used),
     }
-    return {**made, **sessions.pages(kept)} if examples else made
+    return {**made, **sessions.pages(kept), **notebooks.pages(kept)} if examples else made
 
 
 def write(folder: Path = ROOT / "docs") -> None:

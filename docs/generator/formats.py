@@ -10,6 +10,7 @@ from mer_zoo import registry
 from mer_zoo.commands.describe import type_name, written
 from mer_zoo.comparison import suite
 from mer_zoo.data import container, tabular
+from mer_zoo.data import table as table_
 from mer_zoo.model import plan, recipe
 from mer_zoo.registry import docstrings
 from mer_zoo.results import result
@@ -21,6 +22,7 @@ RECORDS: dict[str, Any] = {
     "published": recipe.Published,
     "suite": suite.Suite,
     "suite-entry": suite.Entry,
+    "range": recipe.Range,
     "result": result.Result,
 }
 
@@ -28,17 +30,15 @@ RECORDS: dict[str, Any] = {
 def pages() -> Pages:
     """Return the fragments that `reference/formats.md` includes."""
     made = {f"made/{name}.md": _fields(cls) for name, cls in RECORDS.items()}
-    for name, module in (("container", container), ("table", tabular)):
+    for name, module in (("container", container), ("table", tabular), ("tables", table_)):
         made[f"made/{name}.md"] = prose(docstrings.parse(module.__doc__).lead)
     meanings = docstrings.parse(registry.Card.__doc__).items("Attributes")
     required = ("target", "summary", "paper")
     rows = [(f"`{f}`", "*required*" if f in required else "", meanings.get(f, "")) for f in registry.FIELDS]
     made["made/card.md"] = table(["key", "", "meaning"], rows)
-    rows = [(f"`{p}`", text, ", ".join(registry.PROMISED_BY[p])) for p, text in registry.PROMISES.items()]
+    rows = [(f"`{p}`", text, ", ".join(registry.promised_by(p))) for p, text in registry.PROMISES.items()]
     made["made/promises.md"] = table(["promise", "meaning", "of kinds"], rows)
-    rows = [
-        (kind, registry.CONTRACTS[kind], ", ".join(f"`{f}`" for f in facts)) for kind, facts in registry.FACTS.items()
-    ]
+    rows = [(name, kind.contract, ", ".join(f"`{f}`" for f in kind.facts)) for name, kind in registry.KINDS.items()]
     made["made/kinds.md"] = table(["kind", "takes → gives", "facts"], rows)
     return made
 

@@ -14,21 +14,6 @@ from mer_zoo.commands.describe import describe, written
 from mer_zoo.registry import docstrings
 from mer_zoo.registry.references import references
 
-TITLES = {
-    "dataset": "Datasets",
-    "extractor": "Extractors",
-    "encoder": "Encoders",
-    "graph": "Graph builders",
-    "edge_weight": "Edge weights",
-    "layer": "Layers",
-    "fusion": "Fusions",
-    "balancing": "Balancing",
-    "head": "Heads",
-    "loss": "Losses",
-    "kernel": "Kernels",
-    "learner": "Models without gradient descent",
-}
-
 
 def faults(cards: Sequence[registry.Card]) -> list[str]:
     """Return what keeps a card from having a complete page."""
@@ -52,21 +37,21 @@ def pages(cards: Sequence[registry.Card]) -> Pages:
     for kind in kinds:
         members = [card for card in cards if card.kind == kind]
         rows = [(f"[{card.name}](#part-{kind}-{card.name})", card.summary, papers.link(card.paper)) for card in members]
-        facts = ", ".join(f"`{name}`" for name in registry.FACTS[kind])
+        facts = ", ".join(f"`{name}`" for name in registry.KINDS[kind].facts)
         made[f"catalogue/{kind}/index.md"] = "\n\n".join(
             [
-                f"# {TITLES[kind]}",
-                f"Contract: {prose(registry.CONTRACTS[kind])}. N is the number of utterances in a batch.",
+                f"# {registry.KINDS[kind].title}",
+                f"Contract: {prose(registry.KINDS[kind].contract)}. N is the number of utterances in a batch.",
                 f"Facts that its `__init__` may ask for, by position: {facts}." if facts else "",
                 table(["name", "what it does", "paper"], rows),
                 toctree(card.name for card in members),
             ]
         )
         made |= {f"catalogue/{kind}/{card.name}.md": _page(card) for card in members}
-    rows = [
-        (f"[{TITLES[kind]}]({kind}/index.md)", sum(c.kind == kind for c in cards), registry.CONTRACTS[kind])
-        for kind in kinds
-    ]
+    rows = []
+    for name in kinds:
+        count = sum(card.kind == name for card in cards)
+        rows.append((f"[{registry.KINDS[name].title}]({name}/index.md)", count, registry.KINDS[name].contract))
     made["catalogue/index.md"] = "\n\n".join(
         [
             "# Parts",
@@ -123,12 +108,11 @@ def _settings(card: registry.Card, settings: dict[str, Any]) -> str:
         for name, s in settings.items()
     ]
     parts = [table(["name", "type", "default", "meaning"], rows)]
-    if card.kind not in ("dataset", "kernel", "extractor", "learner"):
+    if place := registry.KINDS[card.kind].place:
         shown = [f"{n}: ..." for n, s in settings.items() if s["default"] == "required"]
         shown += [f"{n}: {written(s['default'])}" for n, s in settings.items() if s["default"] != "required"][:1]
         given = f"{card.kind}: {{name: {card.name}, {', '.join(shown)}}}"
-        top = card.kind in ("graph", "balancing", "loss")
-        parts.append(f"In a recipe:\n\n```yaml\n{given if top else f'my_stage: {{{given}}}'}\n```")
+        parts.append(f"In a recipe:\n\n```yaml\n{given if place == 'top' else f'my_stage: {{{given}}}'}\n```")
     return "\n\n".join(parts)
 
 
@@ -138,7 +122,7 @@ def _shapes(card: registry.Card, known: dict[str, Any]) -> str:
         if name in known["shapes"]:
             lines.append(f"- {word}: {prose(' '.join(known['shapes'][name].split()))}")
     if not lines:
-        lines = [f"- As every {card.kind.replace('_', ' ')}: {prose(registry.CONTRACTS[card.kind])}."]
+        lines = [f"- As every {card.kind.replace('_', ' ')}: {prose(registry.KINDS[card.kind].contract)}."]
     if known["facts"] and card.kind != "kernel":
         facts = "; ".join(f"`{n}`" + (f", {m.rstrip('.')}" if m else "") for n, m in known["facts"].items())
         lines.append(f"- Facts it asks for: {facts}.".replace(" (a fact)", "").replace(" (facts)", ""))

@@ -13,6 +13,7 @@ from mer_zoo.data.loading import load
 from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Facts
+from mer_zoo.model.status import status
 from mer_zoo.registry import resources
 from mer_zoo.registry.references import references
 from mer_zoo.results.result import Result, read_results
@@ -61,14 +62,16 @@ def pages() -> Pages:
         needs = (
             ", ".join(f"{m} {w}" for m, w in read.modalities.items()) if isinstance(read.modalities, dict) else "any"
         )
-        rows.append((f"[{name}](#recipe-{recipe_anchor(name)})", read.title, papers.link(read.paper), needs))
+        link = f"[{name}](#recipe-{recipe_anchor(name)})"
+        rows.append((link, read.title, papers.link(read.paper), needs, status(name)))
     made["models/index.md"] = "\n\n".join(
         [
             "# Models",
             "A model is a recipe: stages of [parts](../catalogue/index.md) in the order the data meets them. A recipe "
             "named after a dataset is the published model, number for number; the one without is sized for small data.",
-            table(["recipe", "title", "paper", "features"], rows),
-            toctree(recipe_anchor(name) for name in recipe.names()),
+            "Which parts the models share: [](family.md). How they do on the same data: [](measured.md).",
+            table(["recipe", "title", "paper", "features", "status"], rows),
+            toctree(["family", "measured", *(recipe_anchor(name) for name in recipe.names())]),
         ]
     )
     return made
@@ -84,6 +87,7 @@ def _page(name: str, results: Sequence[Result]) -> str:
     parts = [f"(recipe-{recipe_anchor(name)})=\n# {name}", f"{read.title}."]
     if read.paper:
         parts.append(f"Paper: {papers.link(read.paper)}.")
+    parts.append(f"Status: {status(name)}.")
     if read.learner is not None:
         learner = read.learner.name
         parts.append(f"Fitted without gradient descent by the learner [{learner}](#part-learner-{learner}).")
@@ -136,7 +140,7 @@ def _is(result: Result, name: str) -> bool:
 
 def _measured(results: Sequence[Result]) -> str:
     if not results:
-        return "No result of this recipe is committed. The command below makes one."
+        return "See [](measured.md) for models in their forms for any data; the command below makes a result."
     rows = []
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:

@@ -30,7 +30,7 @@ def pages(kept: Path) -> Pages:
     """Return the transcript of every session; one whose files and library are unchanged is taken from `kept`."""
     made: Pages = {}
     for name in names():
-        key = _key(name)
+        key = key_of(name)
         for number, text in enumerate(_kept(kept, name, key) or run(name), 1):
             made[f"made/session-{name}-{number}.txt"] = text
         made[f"made/session-{name}.key"] = key
@@ -45,8 +45,8 @@ def _kept(kept: Path, name: str, key: str) -> list[str]:
     return [path.read_text(encoding="utf-8") for path in files]
 
 
-def _key(name: str) -> str:
-    """Hash of all that decides what a session prints."""
+def key_of(name: str) -> str:
+    """Return the hash of all that decides what an example prints."""
     files = [*(EXAMPLES / name).rglob("*"), *(ROOT / "mer_zoo").rglob("*.py")]
     files += [path for folder in ("registry", "baselines") for path in (ROOT / folder).rglob("*.yaml")]
     digest = hashlib.sha256()

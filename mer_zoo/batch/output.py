@@ -21,6 +21,7 @@ class Output:
         notes: what a balancing strategy noted on the way, for its later hooks.
         tasks: name of a head beside the emotion's -> its logits `[..., classes]` and what they should be, int64
             `[...]`, -1 where there is nothing to judge.
+        judged: float `[N, width]`, the fused states that became the logits; None where each modality has its own head.
     """
 
     logits: Tensor
@@ -28,3 +29,4 @@ class Output:
     features: States
     notes: States = field(default_factory=dict)
     tasks: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    judged: Tensor | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from mer_zoo import registry
 from mer_zoo.errors import MerZooError, nearest
 
 if TYPE_CHECKING:
-    from mer_zoo.checking.part import Checks, Finding
+    from mer_zoo.checking.part import Checks, Finding, Findings
 
 __all__ = ["check_names", "check_part", "inspect_part"]
 
@@ -24,7 +25,7 @@ def check_part(
     promises: Sequence[str] | None = None,
     dead: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> list[Finding]:
+) -> Findings:
     """Check that a part keeps the contract of its kind and what its card promises.
 
     Modules are checked for: the declared shape, with three sets of facts; ragged dialogues of prime lengths, one
@@ -44,7 +45,7 @@ def check_part(
         settings: settings to make it with, where the defaults do not suit.
 
     Returns:
-        One `Finding` per check, in order; printing one shows it.
+        One `Finding` per check, in order; print all or one, or let a notebook show them.
 
     Raises:
         MerZooError: what is wrong, everything at once; or no check has such a name.
@@ -55,7 +56,10 @@ def check_part(
         >>> [str(finding) for finding in check_part("fusion", "concat", only="iso*")]
         ['ok     isolation']
     """
-    found = list(inspect_part(kind, part, only=only, promises=promises, dead=dead, settings=settings))
+    findings = inspect_part(kind, part, only=only, promises=promises, dead=dead, settings=settings)
+    from mer_zoo.checking.part import Findings
+
+    found = Findings(findings)
     faults = [f"  {finding.check}: {finding.fault}" for finding in found if not finding.fine]
     if faults:
         name = part if isinstance(part, str) else f"{part.__module__}:{part.__qualname__}"
@@ -128,17 +132,8 @@ def _checks(
         raise MerZooError("\n".join(f"{owner}: {fault}" for fault in faults))
     registry.schema(kind, cls)  # an untyped setting or an unknown fact is told before anything runs
 
-    from mer_zoo.checking import graphs, kernels, learners, losses, modules, sources, strategies
     from mer_zoo.checking.part import Part
 
-    suites = {
-        "dataset": sources.datasets,
-        "extractor": sources.extractors,
-        "graph": graphs.checks,
-        "balancing": strategies.checks,
-        "loss": losses.checks,
-        "kernel": kernels.checks,
-        "learner": learners.checks,
-    }
-    suite = suites.get(kind, modules.checks)
+    module, _, function = registry.KINDS[kind].checks.partition(":")
+    suite = getattr(importlib.import_module(module), function)
     return suite(Part(kind, cls, owner, tuple(promises or ()), tuple(dead or ()), dict(settings or {})))

@@ -126,7 +126,7 @@ def _stack(subject: Subject) -> str | None:
     whole = subject.world.corpus(Dense)
     orders = (("seven", "three", "eleven"), ("eleven", "seven", "three"))
     plans = [whole.index(subject.world.numbers(*names)) for names in orders]
-    index = stacked([vars(plan) for plan in plans])
+    index = stacked([plan.tensors() for plan in plans])
     modules = [subject.build(seed) for seed in (0, 1)]
     parameters, buffers = torch.func.stack_module_state(modules)
     skeleton = copy.deepcopy(modules[0]).to("meta")

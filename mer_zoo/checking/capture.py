@@ -11,59 +11,30 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
     UnsupportedOperatorException,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from mer_zoo.checking.examples import mapped, tensors
+from mer_zoo.batch import fakes
+from mer_zoo.batch.fakes import Forbidden, Watch
+from mer_zoo.checking.examples import mapped
 from mer_zoo.checking.part import where
 
 READ = "a tensor's value is read on the host (item, tolist, bool, int, float or if)"
 
 
-class _Forbidden(Exception):
-    """An operation that is watched for took place."""
-
-
-class _Watch(TorchDispatchMode):
-    """Raise where an operation takes place, so that the traceback shows the line."""
-
-    def __init__(self, *operations: Any) -> None:
-        super().__init__()
-        self.operations = operations
-
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
-        if function in self.operations:
-            raise _Forbidden
-        return function(*arguments, **(named or {}))
-
-
 def find_sync(module: nn.Module, arguments: tuple[Any, ...]) -> str | None:
     """Run forward and backward on fake tensors; return where a value is asked for, or None."""
-    mode = FakeTensorMode()
-
-    def fake(x: Tensor) -> Tensor:
-        return mode.from_tensor(x.detach()).requires_grad_(x.requires_grad)
-
-    state = {name: fake(value) for name, value in (*module.named_parameters(), *module.named_buffers())}
-    arguments = mapped(arguments, fake)
     try:
-        with mode:
-            with _Watch(torch.ops.aten.lift_fresh.default):
-                result = torch.func.functional_call(module, state, arguments)
-            total = sum(y.sum() for _, y in tensors(result) if y.is_floating_point())
-            if isinstance(total, Tensor) and total.requires_grad:
-                total.backward()
+        fakes.run(module, arguments, mapped)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         operation = str(getattr(error, "func", error)).removeprefix("aten.").removesuffix(".default")
         what = READ if operation == "_local_scalar_dense" else f"a shape depends on values ({operation})"
         return f"promised `capturable`, but {what}{where(error)}. Use torch.where, masks and products with one-hots."
-    except _Forbidden as error:
+    except Forbidden as error:
         return (
             f"promised `capturable`, but a tensor is made from Python numbers, a copy from the host{where(error)}. "
             "Make it once, in __init__, as a buffer; a list as an index is such a copy too."
@@ -78,11 +49,11 @@ def find_sync(module: nn.Module, arguments: tuple[Any, ...]) -> str | None:
 def find_read(act: Callable[[], object]) -> str | None:
     """Run on real tensors; return where a value is read back to the host, or None."""
     try:
-        with _Watch(torch.ops.aten._local_scalar_dense.default):
+        with Watch(torch.ops.aten._local_scalar_dense.default):
             act()
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, _Forbidden):
+        while cause is not None and not isinstance(cause, Forbidden):
             cause = cause.__cause__
         if cause is None:
             raise

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mer_zoo.batch.output import Output
+from mer_zoo.batch.index import Layout, Shape
+from mer_zoo.batch.output import Output, States
 from mer_zoo.checking.capture import find_sync
 from mer_zoo.checking.part import Checks, Part, Verdict, close, first_line
+from mer_zoo.checking.small_data import conversations
+from mer_zoo.corpus import Corpus
+from mer_zoo.errors import MerZooError
+from mer_zoo.parts.loss.base import beside, seen_by
 
 KNOWN: dict[str, Any] = {"modalities": ("text", "audio"), "class_counts": (9, 5, 0, 7, 3, 4), "classes": 6}
 OTHER: dict[str, Any] = {"modalities": ("text", "audio", "visual"), "class_counts": (4, 1, 8, 2, 6, 3, 5), "classes": 7}
 COUNT = 16
+LENGTHS = (10, 4, 2)
+"""Dialogues that the utterances are of, for losses that see them."""
 
 
 def checks(part: Part) -> Checks:
@@ -37,7 +46,17 @@ def output(known: dict[str, Any], seed: int = 0, dtype: torch.dtype = torch.floa
     def logits() -> Tensor:
         return torch.randn(COUNT, known["classes"], generator=draw).to(dtype).requires_grad_()
 
-    return Output(logits(), {m: logits() for m in known["modalities"]}, {m: logits() for m in known["modalities"]})
+    of_modality, features = ({m: logits() for m in known["modalities"]} for _ in range(2))
+    return Output(logits(), of_modality, features, judged=logits())
+
+
+def changed(given: Output, change: Callable[..., Tensor], *others: Output) -> Output:
+    """Return an output whose arrays are what `change` makes of the given one's and of those of others like it."""
+    every = (given, *others)
+    of_modality = {m: change(*(o.modality_logits[m] for o in every)) for m in given.modality_logits}
+    features = {m: change(*(o.features[m] for o in every)) for m in given.features}
+    judged = change(*(o.judged for o in every))
+    return Output(change(*(o.logits for o in every)), of_modality, features, judged=judged)
 
 
 def labels(known: dict[str, Any], labelled: int = COUNT - 3) -> Tensor:
@@ -46,16 +65,57 @@ def labels(known: dict[str, Any], labelled: int = COUNT - 3) -> Tensor:
     return torch.where(place < labelled, place.remainder(known["classes"]), -1)
 
 
+class Seeing(nn.Module):
+    """A loss that is given what it asks for beside output and labels: a layout, and any label column.
+
+    Args:
+        loss: the part.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss, self.seen = loss, seen_by(loss)
+
+    def forward(self, output: Output, labels: Tensor, layout: Layout | None = None) -> Tensor:
+        """Compute the loss; without a layout, that of three dialogues."""
+        given = beside(self.seen, layout or layout_of(), {})
+        if "targets" in given:
+            given["targets"] = _Any(torch.where(labels >= 0, labels % 2, -1))
+        return self.loss(output, labels, **given)
+
+
+class _Any(dict[str, Tensor]):
+    """A label column of every name."""
+
+    def __init__(self, column: Tensor) -> None:
+        super().__init__()
+        self.column = column
+
+    def __missing__(self, name: str) -> Tensor:
+        return self.column
+
+
+def layout_of(
+    lengths: Sequence[int] = LENGTHS, least: Shape | None = None, order: Sequence[int] | None = None
+) -> Layout:
+    """Return the layout of dialogues of these lengths, in an order, padded to at least a shape."""
+    corpus = Corpus(conversations(lengths))
+    return corpus.batch(corpus.index(order or range(len(lengths)), least)).layout
+
+
 def construction(part: Part, known: dict[str, Any]) -> Verdict:
     """An `nn.Module`."""
     made = part.build(known)
-    return None if isinstance(made, nn.Module) else f"a loss must be an nn.Module; {part.cls.__name__} is not."
+    if isinstance(made, nn.Module):
+        seen_by(made)
+        return None
+    return f"a loss must be an nn.Module; {part.cls.__name__} is not."
 
 
 def scalar(part: Part, known: dict[str, Any]) -> Verdict:
     """One finite number with a finite gradient for the logits, in every precision."""
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        loss, given = part.build(known).to(dtype), output(known, dtype=dtype)
+        loss, given = Seeing(part.build(known)).to(dtype), output(known, dtype=dtype)
         value = loss(given, labels(known))
         if not isinstance(value, Tensor) or value.shape != ():
             return f"a loss is one number, not {list(getattr(value, 'shape', [])) or type(value).__name__}."
@@ -74,7 +134,7 @@ def scalar(part: Part, known: dict[str, Any]) -> Verdict:
 
 def classes(part: Part, known: dict[str, Any]) -> Verdict:
     """Every labelled utterance of every class counts, in the fused logits and in those of all modalities or of none."""
-    loss, given, target = part.build(known).double(), output(known, dtype=torch.float64), labels(known)
+    loss, given, target = Seeing(part.build(known)).double(), output(known, dtype=torch.float64), labels(known)
     loss(given, target).backward()
     used = {m: x.grad for m, x in given.modality_logits.items() if x.grad is not None and x.grad.abs().sum()}
     if used and (missing := [m for m in known["modalities"] if m not in used]):
@@ -90,17 +150,13 @@ def classes(part: Part, known: dict[str, Any]) -> Verdict:
 
 def unlabelled(part: Part, known: dict[str, Any]) -> Verdict:
     """Utterances without a label count for nothing, even if none has one."""
-    loss, first, second = part.build(known), output(known, 0), output(known, 1)
+    loss, first, second = Seeing(part.build(known)), output(known, 0), output(known, 1)
     keep = (labels(known) >= 0).unsqueeze(1)
 
     def mixed(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(keep, a, b)
 
-    other = Output(
-        mixed(first.logits, second.logits),
-        {m: mixed(x, second.modality_logits[m]) for m, x in first.modality_logits.items()},
-        {m: mixed(x, second.features[m]) for m, x in first.features.items()},
-    )
+    other = changed(first, mixed, second)
     if not close(loss(first, labels(known)), loss(other, labels(known))):
         return "the logits of unlabelled utterances (label -1) change the loss."
     nothing = loss(first, labels(known, labelled=0))
@@ -108,26 +164,60 @@ def unlabelled(part: Part, known: dict[str, Any]) -> Verdict:
 
 
 def order(part: Part, known: dict[str, Any]) -> Verdict:
-    """The order of the utterances does not matter."""
+    """The order of the utterances does not matter; for a loss that sees the dialogues, that of the dialogues."""
+    loss, given, target = Seeing(part.build(known)), output(known), labels(known)
     index = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
-    loss, given, target = part.build(known), output(known), labels(known)
-    moved = Output(
-        given.logits[index],
-        {m: x[index] for m, x in given.modality_logits.items()},
-        {m: x[index] for m, x in given.features.items()},
-    )
-    if not close(loss(given, target), loss(moved, target[index])):
-        return "another order of the utterances changes the loss."
+    layout = layout_of()
+    if loss.seen:
+        dialogues, layout = torch.arange(COUNT).split(LENGTHS), layout_of(order=(2, 0, 1))
+        index = torch.cat([dialogues[i] for i in (2, 0, 1)])
+    if not close(loss(given, target), loss(changed(given, lambda x: x[index]), target[index], layout)):
+        return f"another order of the {'dialogues' if loss.seen else 'utterances'} changes the loss."
     return None
+
+
+def padding(part: Part, known: dict[str, Any]) -> Verdict:
+    """Rows that belong to no dialogue, and room that no dialogue fills, change nothing."""
+    loss, given, target = Seeing(part.build(known)), output(known), labels(known)
+    more = torch.arange(COUNT + 5) % COUNT
+    padded = layout_of(LENGTHS, Shape(len(LENGTHS) + 2, COUNT + 5, max(LENGTHS) + 3))
+    unlabelled = torch.cat([target, torch.full((5,), -1)])
+    if not close(loss(given, target), loss(changed(given, lambda x: x[more]), unlabelled, padded)):
+        return "rows that fill up a batch (label -1, in no dialogue) change the loss."
+    return None
+
+
+def isolation(part: Part, known: dict[str, Any]) -> Verdict:
+    """Of a loss that sees the dialogues: what it tells one does not depend on what the model says of another."""
+    loss, target = Seeing(part.build(known)), torch.arange(COUNT) % 2
+    if not loss.seen:
+        return None
+    first, second = LENGTHS[0], slice(LENGTHS[0], None)
+    found = []
+    for seed in (1, 2):
+        given, others = output(known), output(known, seed)
+        pairs = zip(_tensors(given), _tensors(others), strict=True)
+        for ours, theirs in pairs:
+            ours.data[second] = theirs.data[second]
+        loss(given, target).backward()
+        found.append([x.grad[:first] for x in _tensors(given) if x.grad is not None])
+    if all(close(a, b) for a, b in zip(*found, strict=True)):
+        return None
+    return "the gradient of a dialogue depends on what the model says of another. Compare within a dialogue (layout)."
+
+
+def _tensors(given: Output) -> list[Tensor]:
+    beside_logits = [] if given.judged is None else [given.judged]
+    return [given.logits, *given.modality_logits.values(), *given.features.values(), *beside_logits]
 
 
 def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
     """Of every class, a sure and right model has a smaller loss than a sure and wrong one."""
-    loss, names = part.build(known), known["modalities"]
+    loss, names = Seeing(part.build(known)), known["modalities"]
 
     def sure(target: Tensor) -> Output:
         logits = torch.nn.functional.one_hot(target, known["classes"]).float() * 8
-        return Output(logits, dict.fromkeys(names, logits), dict.fromkeys(names, logits))
+        return Output(logits, dict.fromkeys(names, logits), dict.fromkeys(names, logits), judged=logits)
 
     for number in range(known["classes"]):
         target = torch.full((COUNT,), number)
@@ -138,36 +228,49 @@ def verdicts(part: Part, known: dict[str, Any]) -> Verdict:
 
 def stacking(part: Part, known: dict[str, Any]) -> Verdict:
     """Works under `torch.func.vmap`, if no promise excepts it."""
-    loss, names = part.build(known), known["modalities"]
+    loss = Seeing(part.build(known))
     pair, targets = [output(known, 0), output(known, 1)], [labels(known), labels(known, 5)]
+    layouts = [layout_of(lengths, Shape(longest=max(LENGTHS))) for lengths in (LENGTHS, (8, 5, 3))]
 
-    def one(logits: Tensor, of_modality: dict[str, Tensor], features: dict[str, Tensor], target: Tensor) -> Tensor:
-        return loss(Output(logits, of_modality, features), target)
+    def one(
+        logits: Tensor, alone: States, features: States, judged: Tensor | None, layout: dict[str, Any], target: Tensor
+    ) -> Tensor:
+        return loss(Output(logits, alone, features, judged=judged), target, replace(layouts[0], going=None, **layout))
 
-    stacked = (
-        torch.stack([o.logits for o in pair]),
-        {m: torch.stack([o.modality_logits[m] for o in pair]) for m in names},
-        {m: torch.stack([o.features[m] for o in pair]) for m in names},
-        torch.stack(targets),
-    )
+    both = changed(pair[0], lambda *x: torch.stack(x), pair[1])
+    names = [field.name for field in fields(Layout) if isinstance(getattr(layouts[0], field.name), Tensor)]
+    laid = {name: torch.stack([getattr(layout, name) for layout in layouts]) for name in names}
+    stacked = (both.logits, both.modality_logits, both.features, both.judged, laid)
     try:
-        together = torch.func.vmap(one)(*stacked)
+        together = torch.func.vmap(one)(*stacked, torch.stack(targets))
     except Exception as error:
         return None if "unstackable" in part.promises else f"torch.func.vmap fails: {first_line(error)}"
     if "unstackable" in part.promises:
         return "the card says `unstackable`, but torch.func.vmap works. Take it off the card."
-    alone = torch.stack([loss(o, target) for o, target in zip(pair, targets, strict=True)])
+    alone = torch.stack([loss(*each) for each in zip(pair, targets, layouts, strict=True)])
     return None if close(together, alone) else "under torch.func.vmap the loss is another one."
 
 
 def effect(part: Part, changed: dict[str, Any]) -> Verdict | bool:
-    """Another value of a setting gives a finite loss; return its fault, or whether loss or gradients differ."""
+    """Another value of a setting gives a finite loss; return its fault, or whether loss or gradients differ.
+
+    What changes nothing may be about heads beside the emotion's.
+    """
+    verdict = _differs(part, changed, {})
+    if verdict is False:
+        with contextlib.suppress(MerZooError):  # it has no use for such a head
+            verdict = _differs(part, changed, {"beside": (output(KNOWN, 1).logits[:, :2], labels(KNOWN).clamp(max=1))})
+    return verdict
+
+
+def _differs(part: Part, changed: dict[str, Any], tasks: dict[str, tuple[Tensor, Tensor]]) -> Verdict | bool:
     found = []
     for settings in (changed, {}):
-        given = output(KNOWN)
-        value = part.build(KNOWN, **settings)(given, labels(KNOWN))
+        given = replace(output(KNOWN), tasks=tasks)
+        value = Seeing(part.build(KNOWN, **settings))(given, labels(KNOWN))
         value.backward()
-        slopes = [given.logits.grad, *(x.grad for x in given.modality_logits.values())]
+        inputs = (given.logits, given.judged, *given.modality_logits.values(), *given.features.values())
+        slopes = [x.grad for x in inputs if x is not None]
         found.append(torch.cat([value.detach().view(1), *(x.flatten() for x in slopes if x is not None)]))
         if not found[-1].isfinite().all():
             return "loss or gradient is not finite."
@@ -176,7 +279,7 @@ def effect(part: Part, changed: dict[str, Any]) -> Verdict | bool:
 
 def capturable(part: Part, known: dict[str, Any]) -> Verdict:
     """Nothing is read back to the host."""
-    return find_sync(part.build(known), (output(known), labels(known)))
+    return find_sync(Seeing(part.build(known)), (output(known), labels(known), layout_of()))
 
 
 CHECKS: dict[str, Callable[[Part, dict[str, Any]], Verdict]] = {
@@ -184,6 +287,8 @@ CHECKS: dict[str, Callable[[Part, dict[str, Any]], Verdict]] = {
     "classes": classes,
     "unlabelled": unlabelled,
     "order": order,
+    "padding": padding,
+    "isolation": isolation,
     "right is better than wrong": verdicts,
     "stacking": stacking,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mer_zoo import registry
 from mer_zoo.errors import MerZooError
+from mer_zoo.showing import Shown, Table, Words
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,19 @@ class Finding:
         if self.fault:
             return f"FAILS  {self.check}: {self.fault}"
         return f"skip   {self.check}: {self.skipped}" if self.skipped else f"ok     {self.check}"
+
+
+class Findings(Shown, list[Finding]):
+    """What all checks of a part found, in order."""
+
+    def shown(self) -> Iterator[Words | Table]:
+        """Yield a row per check."""
+        rows = [(str(finding).split()[0], finding.check, finding.fault or finding.skipped) for finding in self]
+        yield Table(("", "check", "why"), rows)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the findings with their fields."""
+        return [{"check": f.check, "fine": f.fine, "fault": f.fault, "skipped": f.skipped} for f in self]
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,20 @@
-"""The contracts of datasets and of extractors."""
+"""The contracts of datasets, of importers and of extractors."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mer_zoo.checking.part import Checks, Part, Verdict
+from mer_zoo.checking.part import Checks, Part, Verdict, first_line, where
 from mer_zoo.data.container import fingerprint_of
 from mer_zoo.data.conversation import MODALITIES, Conversation, Dataset
+from mer_zoo.data.importing import refuse_other
 from mer_zoo.data.splits import split_dataset
 from mer_zoo.errors import MerZooError
 
@@ -121,6 +124,83 @@ def _provenance(made: Dataset) -> Verdict:
     if missing := [m for m in made.widths if not made.provenance.get(m)]:
         return f"`provenance` does not tell where the features of {', '.join(missing)} come from."
     return None
+
+
+OTHER_FILES = {
+    "empty": b"",
+    "HTML": b"<!doctype html><html><body>Sign in</body></html>",
+    "a picture": b"\x89PNG\r\n\x1a\n" + bytes(64),
+    "JSON": b'{"error": ["not found"]}',
+    "noise": np.random.default_rng(0).bytes(4096),
+}
+"""What is downloaded in place of data."""
+
+
+def importers(part: Part) -> Checks:
+    """Return the suite of importers: the path of a file in, a dataset out; anything but such a file is refused."""
+    made = cache(partial(part.build, {}))
+
+    def read(change: Callable[[bytes], bytes] = bytes, **settings: Any) -> Dataset:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(made().example(Path(folder)))
+            path.write_bytes(change(path.read_bytes()))
+            refuse_other(path, part.owner, made())
+            return part.build({}, **settings)(path)
+
+    return {
+        "construction": lambda: _importer(made()),
+        "example": lambda: _example(read),
+        "other files": lambda: _other_files(read),
+        "damaged files": lambda: _damaged_files(read),
+        **part.setting_checks({}, lambda changed: fingerprint_of(read(**changed)) != fingerprint_of(read())),
+    }
+
+
+def _importer(made: Any) -> Verdict:
+    if not callable(made) or len(inspect.signature(made).parameters) != 1:
+        return "an importer is called with one argument: the path of a file."
+    if not callable(getattr(made, "example", None)):
+        return "`example(folder)` must write a small file that can be read, and return its path."
+    return None
+
+
+def _example(read: Callable[..., Any]) -> Verdict:
+    first, again = read(), read()
+    if not isinstance(first, Dataset):
+        return f"the example becomes a {type(first).__name__}, not a mer_zoo Dataset."
+    if fingerprint_of(first) != fingerprint_of(again):
+        return "the same file read twice gives different data."
+    return _provenance(first)
+
+
+def _other_files(read: Callable[..., Any]) -> Verdict:
+    """What is something else is refused, by a `MerZooError` alone."""
+    for what, content in OTHER_FILES.items():
+        if fault := _refused(lambda content=content: read(lambda _: content)):  # type: ignore[misc]
+            return f"a file of {what}: {fault}"
+    return None
+
+
+def _damaged_files(read: Callable[..., Any]) -> Verdict:
+    """What breaks off in the middle is refused, or still is data; it never crashes."""
+    for share in (0.1, 0.5, 0.9):
+        fault = _refused(lambda share=share: read(lambda whole: whole[: int(share * len(whole))]))  # type: ignore[misc]
+        if fault and fault != _READ:
+            return f"the first {share:.0%} of its example: {fault}"
+    return None
+
+
+_READ = "is read as if nothing were wrong. Refuse it by a MerZooError."
+
+
+def _refused(act: Callable[[], Any]) -> str:
+    try:
+        act()
+    except MerZooError:
+        return ""
+    except Exception as error:
+        return f"{type(error).__name__}: {first_line(error)}{where(error)} Refuse it by a MerZooError."
+    return _READ
 
 
 def extractors(part: Part) -> Checks:

@@ -296,7 +296,7 @@ def stacking(done: Run) -> Verdict:
     if not balancing.stackable:
         return Skipped("not stackable: it acts on one seed at a time")
     parameters, buffers = torch.func.stack_module_state([model, Model(done.plan, done.facts).train()])
-    index = stacked([vars(done.corpus.index(chosen)) for chosen in (done.steps[0], done.steps[0][::-1])])
+    index = stacked([done.corpus.index(chosen).tensors() for chosen in (done.steps[0], done.steps[0][::-1])])
 
     def one(weights: Any, index: Any) -> tuple[Tensor, list[Tensor]]:
         state = {f"model.{name}": x for name, x in weights.items()}

@@ -53,12 +53,13 @@ def run(options: argparse.Namespace) -> int:
     from mer_zoo.comparison.summary import write_csv
     from mer_zoo.comparison.table import latex, markdown
     from mer_zoo.comparison.workers import processors
+    from mer_zoo.data.loading import load
     from mer_zoo.results.writing import write_atomically
 
     suite, executor = _suite(options), _executor(options)
     # the machine that asks a cluster for runs may have no GPU
     how: dict[str, Any] = {"device": "cpu" if executor else options.device, "options": running.compute_options(options)}
-    experiments = suites.experiments(suite, changes=options.override, **how)
+    experiments = suites.experiments(suite, changes=options.change, **how)
     if executor:
         experiments = [replace(experiment, device=options.device) for experiment in experiments]
     console = terminal.console()
@@ -84,8 +85,11 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
         for ending, form in (("md", markdown), ("tex", latex)):
             write_atomically(options.output / f"summary.{ending}", form(results, **pairs))
+        datasets = [load(data) for data in suite.data]
         try:
-            page = write_html(results, options.output / "report.html", published=suite.published(), **pairs)
+            page = write_html(
+                results, options.output / "report.html", published=suite.published(), datasets=datasets, **pairs
+            )
             console.print(f"Report: {page}")
         except MerZooError as error:
             console.print(f"No HTML report: {error}")

@@ -14,16 +14,14 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mer_zoo import registry
 from mer_zoo.commands import terminal
 from mer_zoo.errors import MerZooError
 from mer_zoo.registry import docstrings
-from mer_zoo.registry.references import references
-
-if TYPE_CHECKING:
-    from rich.console import Group
+from mer_zoo.registry.references import cited
+from mer_zoo.showing import Shown, Table, Words
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -39,9 +37,9 @@ def run(options: argparse.Namespace) -> None:
         raise MerZooError(description.data["fault"])
 
 
-@dataclass(frozen=True)
-class Description:
-    """What is known of one part or recipe; printing it by rich shows it in the terminal.
+@dataclass(frozen=True, repr=False)
+class Description(Shown):
+    """What is known of one part or recipe; print it, or let a notebook show it.
 
     Attributes:
         data: all of it, as plain values.
@@ -49,16 +47,18 @@ class Description:
 
     data: dict[str, Any]
 
-    def __rich__(self) -> Group:
-        return _shown(self.data)
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=100)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+    def shown(self) -> Iterator[Words | Table]:
+        """Yield what it is, a line per fact, then tables."""
+        data = self.data
+        yield from (Words(data["id"], "title"), Words(data["summary"]), Words())
+        if data.get("about", "") not in ("", data["summary"]):
+            yield from (Words(data["about"]), Words())
+        flat = {**data, **data.get("shapes", {})}
+        yield Table(("", ""), [(key.lower(), _words(flat[key])) for key in ROWS if flat.get(key)])
+        for title, headings, rows in _tables(data):
+            if rows:
+                yield Words()
+                yield Table(headings, [[_words(cell) for cell in row] for row in rows], title)
 
 
 def describe(name: str) -> Description:
@@ -127,14 +127,13 @@ def written(value: Any) -> str:
 def _part(card: registry.Card) -> dict[str, Any]:
     """What is known of a part."""
     source, docstring = _source(card)
-    paper = references().get(card.paper or "")
     data: dict[str, Any] = {
         "id": card.id,
         "summary": card.summary,
         "about": docstring.lead,
-        "contract": registry.CONTRACTS[card.kind],
+        "contract": registry.KINDS[card.kind].contract,
         "equation": card.equation,
-        "paper": None if card.paper is None else str(paper or card.paper),
+        "paper": _paper(card.paper, card.name),
         "tags": list(card.tags),
         "dead": list(card.dead),
         "version": card.version,
@@ -171,6 +170,11 @@ def _signature(card: registry.Card, meanings: Mapping[str, str]) -> dict[str, An
             for setting in registry.settings(card.kind, cls).values()
         },
     }
+
+
+def _paper(key: str | None, by: str) -> str | None:
+    """The paper that a part or recipe cites, written out."""
+    return key and str(cited(key, by) or f"'{key}', which is in no references.bib")
 
 
 def _source(card: registry.Card) -> tuple[str, docstrings.Docstring]:
@@ -210,7 +214,6 @@ def _recipe(name: str) -> dict[str, Any]:
     from mer_zoo.model import recipe
 
     read = recipe.read(name).recipe
-    paper = references().get(read.paper or "")
     stages = {}
     for stage, entry in read.model.items():
         named = entry.part.plain() if entry.part else {"from": list(entry.sources)} if entry.sources else {}
@@ -220,12 +223,12 @@ def _recipe(name: str) -> dict[str, Any]:
     return {
         "id": f"recipe/{name}",
         "summary": read.title,
-        "paper": None if read.paper is None else str(paper or read.paper),
+        "paper": _paper(read.paper, name),
         "modalities": read.modalities,
         "tasks": dict(read.tasks) or None,
         "normalise": None if read.normalise == "none" else read.normalise,
         **({key: part and part.plain() for key, part in parts.items()} if read.learner is None else {}),
-        **({"training": read.training.model_dump()} if read.learner is None else {"learner": read.learner.plain()}),
+        **({"training": read.training.plain()} if read.learner is None else {"learner": read.learner.plain()}),
         "source": str(recipe.find(name)),
         "stages": stages,
         "notes": list(read.notes),
@@ -238,30 +241,6 @@ ROWS = (
     *("graph", "balancing", "loss", "training", "Inputs", "Outputs", "raises", "recipes", "source", "fault"),
 )
 """What a terminal shows in a line, in this order; `_tables` has the rest."""
-
-
-def _shown(data: Mapping[str, Any]) -> Group:
-    """Lay a description out for the terminal."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    lines: list[Any] = [Text(data["id"], "bold"), Text(data["summary"]), Text()]
-    if data.get("about", "") not in ("", data["summary"]):
-        lines += [Text(data["about"]), Text()]
-    grid = Table.grid(padding=(0, 2))
-    flat = {**data, **data.get("shapes", {})}
-    for key in ROWS:
-        if flat.get(key):
-            grid.add_row(Text(key.lower(), "cyan"), Text(_words(flat[key])))
-    lines.append(grid)
-    for title, headings, rows in _tables(data):
-        if rows:
-            made = Table(*headings, box=None, pad_edge=False, show_header=any(headings))
-            for cells in rows:
-                made.add_row(*(Text(_words(cell)) for cell in cells))
-            lines += [Text(), Text(title, "cyan"), made]
-    return Group(*lines)
 
 
 def _tables(data: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[Any]]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import importlib.util
 import sys
@@ -12,10 +13,11 @@ from typing import Literal
 
 from mer_zoo import registry
 from mer_zoo.commands import terminal
-from mer_zoo.errors import MerZooError
+from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.registry import resources
 
 EXTRAS = {
+    "tables": ("pyarrow",),
     "report": ("matplotlib", "jinja2"),
     "test": ("pytest", "pytest_benchmark", "hypothesis"),
 }
@@ -145,14 +147,19 @@ def _cards(what: str) -> Iterator[Diagnosis]:
 
 
 def _papers(what: str) -> Iterator[Diagnosis]:
-    from mer_zoo.registry.references import references
+    from mer_zoo.model import recipe
+    from mer_zoo.registry import references
 
-    known = references()
-    faults = [
-        f"{card.origin}: paper '{card.paper}' is not in references.bib."
-        for card in registry.cards()
-        if card.paper is not None and "/" not in card.name and card.paper not in known
-    ]
+    known = references.references()
+    faults = references.faults()
+    citing = [(card.origin, card.name, card.paper) for card in registry.cards()]
+    for name in recipe.names():
+        with contextlib.suppress(MerZooError):  # told of under `recipes`
+            citing.append((str(recipe.find(name)), name, recipe.read(name).recipe.paper))
+    for origin, name, paper in citing:
+        if paper is not None and references.cited(paper, name) is None:
+            hint = nearest(paper, {key.rpartition("/")[2] for key in known})
+            faults.append(f"{origin}: paper '{paper}' is not in references.bib.{hint}")
     yield from _faults_or(what, faults, f"{len(known)} in references.bib")
 
 
@@ -166,6 +173,18 @@ def _recipes(what: str) -> Iterator[Diagnosis]:
         except MerZooError as fault:
             faults.append(str(fault))
     yield from _faults_or(what, faults, f"{len(recipe.names())} readable")
+
+
+def _suites(what: str) -> Iterator[Diagnosis]:
+    from mer_zoo.comparison import suite
+
+    faults = []
+    for name in suite.names():
+        try:
+            suite.read(name)
+        except MerZooError as fault:
+            faults.append(str(fault))
+    yield from _faults_or(what, faults, f"{len(suite.names())} readable")
 
 
 def _plugins(what: str) -> Iterator[Diagnosis]:
@@ -189,5 +208,6 @@ LOOKS: dict[str, Callable[[str], Iterator[Diagnosis]]] = {
     "cards": _cards,
     "papers": _papers,
     "recipes": _recipes,
+    "suites": _suites,
     "plugins": _plugins,
 }

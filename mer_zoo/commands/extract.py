@@ -14,7 +14,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("extractor", help="a name of `mer-zoo list extractor`")
     command.add_argument("data", metavar="DATA", help="a dataset's name, or a folder that `import` made")
     command.add_argument("--output", metavar="FOLDER", type=Path, required=True, help="container to write")
-    command.add_argument("-o", "--override", metavar="KEY=VALUE", action="append", default=[], help="a setting")
+    command.add_argument("-o", "--change", metavar="KEY=VALUE", action="append", default=[], help="a setting")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -22,11 +22,9 @@ def run(options: argparse.Namespace) -> None:
     from mer_zoo.data.container import write_dataset
     from mer_zoo.data.extraction import extract
     from mer_zoo.data.loading import load
-    from mer_zoo.model.changes import Change
+    from mer_zoo.model.changes import settings_from
 
-    settings = {}
-    for change in map(Change.parse, options.override):
-        settings[".".join(change.path)] = change.value
+    settings = settings_from(options.change)
     card = registry.find("extractor", options.extractor)
     extractor = registry.build(card, settings, {}, "-o" if settings else "")
     dataset = extract(load(options.data), extractor, card.name)

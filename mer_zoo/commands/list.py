@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
         names = [row["id"] if "id" in row else f"{row['kind']}/{row['name']}" for row in rows]
         width = max(map(len, names))
         for name, row in zip(names, rows, strict=True):
-            terminal.say(f"{name:<{width}}  {row['summary']}")
+            terminal.say(f"{name:<{width}}  {row['summary']}" + (f" [{row['status']}]" if "status" in row else ""))
 
 
 def _parts(kind: str | None, pattern: str, tag: str | None) -> list[dict[str, Any]]:
@@ -50,9 +51,19 @@ def _parts(kind: str | None, pattern: str, tag: str | None) -> list[dict[str, An
 def _files(kind: str, pattern: str, tag: str | None) -> list[dict[str, Any]]:
     from mer_zoo.comparison import suite
     from mer_zoo.model import recipe
+    from mer_zoo.model.status import status
 
     if tag is not None:
         raise MerZooError(f"--tag {tag}: only parts have tags, not a {kind}. Leave it out.")
     source: Any = recipe if kind == "recipe" else suite
     names = [name for name in source.names() if fnmatch.fnmatch(name, pattern)]
-    return [{"id": f"{kind}/{name}", "summary": source.title(name)} for name in names]
+    return [_row(kind, name, source, status if kind == "recipe" else None) for name in names]
+
+
+def _row(kind: str, name: str, source: Any, status: Callable[[str], str] | None) -> dict[str, Any]:
+    """What is known of a recipe or suite; a plugin's broken file hides no other."""
+    row = {"id": f"{kind}/{name}"}
+    try:
+        return row | {"summary": source.title(name)} | ({"status": status(name)} if status else {})
+    except MerZooError:
+        return row | {"summary": "cannot be read: see `mer-zoo doctor`"}

@@ -43,6 +43,10 @@ class Bar:
         """Count an epoch."""
         self._advance(_noted(record))
 
+    def count(self, note: str) -> None:
+        """Count a step, and say what it brought."""
+        self._advance(note)
+
     def start(self, total: int, done: int) -> None:
         """Set how many runs there are, and how many are there already."""
         self._before = done

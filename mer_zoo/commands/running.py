@@ -16,7 +16,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     """Add them."""
     command.add_argument("--output", metavar="DIR", type=Path, default=Path("runs"), help="result folder (runs)")
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu)")
-    command.add_argument("-o", "--override", metavar="KEY=VALUE", action="append", default=[], help="change the recipe")
+    command.add_argument("-o", "--change", metavar="KEY=VALUE", action="append", default=[], help="change the recipe")
     command.add_argument("--protocol", metavar="NAME", help="validation, or test-oracle to replay the literature")
     command.add_argument(
         "--split",

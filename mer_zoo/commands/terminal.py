@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from mer_zoo.showing import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,7 +26,7 @@ def printable(text: str) -> str:
         >>> print(printable("dialogue \\x1b[31m7"))
         dialogue \\x1b[31m7
     """
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return visible(text, keep="\n\t")
 
 
 def say(text: object, file: TextIO | None = None) -> None:

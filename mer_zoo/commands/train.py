@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     how = {"seed": options.seed, "device": options.device, "options": running.compute_options(options)}
     how["split_rule"] = rule_of(running.split_fields(options), lambda *keys: "--split " + ".".join(map(str, keys)))
     how["protocol"] = protocol_of(options.protocol or "validation")
-    experiment = prepare(options.recipe, options.data, changes=options.override, fold=options.fold, **how)
+    experiment = prepare(options.recipe, options.data, changes=options.change, fold=options.fold, **how)
     experiment.rehearse()
     check_writable(options.output)
     check_room([experiment], options.output, weights=True)

@@ -7,7 +7,7 @@ look more certain. `python -m mer_zoo.comparison.calibration` measures how often
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from mer_zoo.results.metrics import weighted_f1
+from mer_zoo.results.metrics import SCORES, weighted_f1
 
 LEVEL = 0.05
 FEWEST_SEEDS = 6  # from fewer nobody can see whether a model fails now and then, and a t interval assumes it does not
@@ -93,11 +93,47 @@ def difference(first: np.ndarray, second: np.ndarray) -> Difference:
         )
 
 
-def _model(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class Interval(NamedTuple):
+    """A score with its 95 % interval for new seeds and new dialogues; NaN where a single one shows no spread."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interval(confusion: np.ndarray, score: str = "weighted_f1") -> Interval:
+    r"""Estimate a score of a model, seeds and test dialogues being samples.
+
+    $$\bar f \pm t\sqrt{\frac{s^2}{n} + \frac{s_d^2}{D}}$$
+    with the terms and degrees of freedom of `difference`.
+
+    Args:
+        confusion: int `[seed, dialogue, C, C]`, rows are true classes.
+        score: one of `metrics.SCORES`.
+
+    Example:
+        >>> eye = np.broadcast_to(np.eye(2, dtype=int), (3, 5, 2, 2))
+        >>> interval(eye)
+        Interval(value=1.0, low=1.0, high=1.0)
+    """
+    value, over_seeds, pseudo = _model(confusion, SCORES[score])
+    utterances = confusion.sum((-1, -2)).mean(-2)
+    most = utterances.sum(-1) ** 2 / (utterances**2).sum(-1) - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        over_dialogues = _variance_of_mean(pseudo)
+        freedom = np.minimum(_satterthwaite((over_seeds, confusion.shape[0] - 1), (over_dialogues, most)), most)
+        deviation = np.sqrt(over_seeds + over_dialogues)
+        reach = np.where(deviation == 0, 0.0, stats.t.ppf(1 - LEVEL / 2, freedom) * deviation)
+    return Interval(float(value), float(value - reach), float(value + reach))
+
+
+def _model(
+    confusion: np.ndarray, scored: Callable[[np.ndarray], np.ndarray] = weighted_f1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over seeds `[...]`, its variance over seeds `[...]`, and pseudo-values `[..., dialogue]`."""
     total = confusion.sum(-3)
-    score = weighted_f1(total)
-    without = weighted_f1(total[..., None, :, :] - confusion)
+    score = scored(total)
+    without = scored(total[..., None, :, :] - confusion)
     pseudo = (confusion.shape[-3] - 1) * (score[..., None] - without).mean(-2)
     return score.mean(-1), _variance_of_mean(score), pseudo
 

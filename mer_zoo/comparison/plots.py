@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -201,21 +202,22 @@ def _curves(comparison: Comparison, ending: str, caption: str, *, percent: bool)
             for i, model in enumerate(shown):
                 look = _look(comparison.models.index(model))
                 marker = look.pop("marker")
-                for n, run in enumerate(model.all_runs):
-                    epochs, values = _series(run, key)
-                    scaled = factor * np.array(values)
-                    label = _short(model.name) if n == 0 else None
-                    axes.plot(epochs, scaled, linewidth=1, alpha=0.7, label=label, zorder=2 + i, **look)
-                    if percent and run.chosen_epoch in epochs:
-                        at = epochs.index(run.chosen_epoch)
-                        axes.plot(run.chosen_epoch, scaled[at], marker, color=look["color"], markersize=5, zorder=50)
-            axes.set_xlabel("Epoch" + (" (mark: the chosen one)" if percent else ""))
+                epochs, mean, sd = _band([_series(run, key) for run in model.all_runs])
+                mean, sd = factor * mean, factor * sd
+                axes.plot(epochs, mean, linewidth=1.6, label=_short(model.name), zorder=2 + i, **look)
+                axes.fill_between(epochs, mean - sd, mean + sd, color=look["color"], alpha=0.15, linewidth=0)
+                if percent:
+                    chosen = np.mean([run.chosen_epoch for run in model.all_runs])
+                    at = float(np.interp(chosen, epochs, mean))
+                    axes.plot(chosen, at, marker, color=look["color"], markersize=5, zorder=50)
+            axes.set_xlabel("Epoch" + (" (mark: mean of the chosen ones)" if percent else ""))
             axes.set_ylabel(f"{what.capitalize()} weighted F1, %" if percent else f"{what} loss".strip().capitalize())
             for line in _legend(axes, len(shown)).get_lines():
                 line.set(linewidth=2, alpha=1)
 
         ends = [f"{m.name} after {np.mean([run.epochs_run for run in m.all_runs]):.0f} epochs" for m in shown]
-        alt = f"{what} {ending.replace('_', ' ')} of every run over epochs; training ended for {', '.join(ends)}."
+        alt = f"{what} {ending.replace('_', ' ')} over epochs, mean ± deviation of the runs; "
+        alt += f"training ended for {', '.join(ends)}."
         height = 3.0 + 0.1 * len(shown)
         on_test = what == "test"
         yield _draw(f"{caption}, {what}".rstrip(", "), alt.strip().capitalize(), height, paint, oracle=on_test)
@@ -226,6 +228,16 @@ def _series(run: Result, key: str) -> tuple[list[float], list[float]]:
     found = [(h.get("epoch"), h.get(key)) for h in run.history]
     numbers = [(e, v) for e, v in found if _number(e) and _number(v)]
     return [e for e, _ in numbers], [v for _, v in numbers]  # type: ignore[misc]
+
+
+def _band(series: list[tuple[list[float], list[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epochs, mean and standard deviation of the runs; one that has stopped stays where it was.
+
+    Otherwise the mean would jump where the best or the worst run stops.
+    """
+    epochs = np.unique(np.concatenate([np.array(e, dtype=float) for e, _ in series]))
+    each = np.array([np.interp(epochs, e, v) for e, v in series if e])
+    return epochs, each.mean(0), each.std(0)
 
 
 def _number(value: object) -> bool:
@@ -251,16 +263,16 @@ def _rates(model: Model) -> Iterator[Figure]:
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
         for i, (modality, lines) in enumerate(found.items()):
-            for n, line in enumerate(lines):
-                x, y = zip(*line, strict=True)
-                look: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
-                axes.plot(x, y, linewidth=1.2, alpha=0.8, label=_short(modality) if n == 0 else None, **look)
+            x, mean, sd = _band([([e for e, _ in line], [r for _, r in line]) for line in lines])
+            look: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
+            axes.plot(x, mean, linewidth=1.6, label=_short(modality), **look)
+            axes.fill_between(x, mean - sd, mean + sd, color=look["color"], alpha=0.15, linewidth=0)
         axes.set_xlabel("Epoch")
         axes.set_ylabel("Balancing rate")
         _legend(axes, len(found))
 
     last = ", ".join(f"{name} {np.mean([line[-1][1] for line in lines]):.3g}" for name, lines in found.items())
-    alt = f"Balancing rate of every modality over epochs, one line per run; at the end on average {last}."
+    alt = f"Balancing rate of every modality over epochs, mean ± deviation of the runs; at the end on average {last}."
     yield _draw(f"Balancing rates of {model.name}", alt, 2.8, paint)
 
 
@@ -271,11 +283,12 @@ def _confusion(model: Model, names: list[str]) -> Figure:
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
         axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-        size = 9 if len(names) < 10 else 7
+        size = 8 if len(names) < 10 else 6
         for i, row in enumerate(share):
             for j, value in enumerate(row):
                 ink = "white" if value > 70 else INK
-                axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=ink, fontsize=size)
+                count = counts[i, j] / len(model.seeds)
+                axes.text(j, i, f"{value:.0f}\n({count:.0f})", ha="center", va="center", color=ink, fontsize=size)
         short = [_short(name) for name in names]
         axes.set_xticks(range(len(names)), short, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), short)
@@ -288,10 +301,10 @@ def _confusion(model: Model, names: list[str]) -> Figure:
 
     hits = ", ".join(f"{name} {share[i, i]:.0f}" for i, name in enumerate(names))
     alt = f"Confusion matrix of {model.name} over all seeds; percent of each true class found: {hits}."
-    caption = f"Confusion of {model.name} (% of true class)"
-    return _draw(caption, alt, min(1.6 + 0.42 * len(names), 9), paint)
+    caption = f"Confusion of {model.name} (% of true class; in brackets: utterances of a seed)"
+    return _draw(caption, alt, min(1.6 + 0.5 * len(names), 9), paint)
 
 
 def _short(name: str) -> str:
     name = visible(name)  # an SVG cannot hold control characters
-    return name if len(name) <= 24 else name[:23] + "…"
+    return textwrap.fill(name, 26)

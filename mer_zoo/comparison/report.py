@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.measure import Measurement
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
+import yaml
 
-from mer_zoo.comparison import table
+from mer_zoo.comparison import table, utterances
+from mer_zoo.comparison.findings import findings
 from mer_zoo.comparison.statistics import Comparison, Model, compare_all
+from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.results import metrics
 from mer_zoo.results.result import Result
 from mer_zoo.results.writing import write_atomically
+from mer_zoo.showing import Shown, Table, Words
 
 
-def comparison_table(
-    results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False
-) -> RenderableType:
-    """Return the comparison as rich renders it: per dataset a table in percent, its warnings, and what is clear.
+def comparison_table(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> Tables:
+    """Return the comparison as terminals and notebooks show it.
+
+    Per dataset a table in percent, its warnings, and what is clear.
 
     Args:
         results: of any number of datasets; each dataset and protocol gets a table of its own.
@@ -33,59 +32,43 @@ def comparison_table(
         all_pairs: compare every two models.
 
     Returns:
-        a rich renderable; `rich.print` it. In a narrow terminal the costs go to a second table.
+        `Tables`; print it. In a narrow terminal the costs go to a second table.
 
     Raises:
         MerZooError: results cannot share a table, see `statistics.compare`.
     """
-    return _Tables(compare_all(results, control=control, all_pairs=all_pairs))
+    return Tables(compare_all(results, control=control, all_pairs=all_pairs))
 
 
-class _Tables:
+class Tables(Shown):
+    """Comparisons, each with its table, its pairs, its warnings and remarks."""
+
     def __init__(self, comparisons: Sequence[Comparison]) -> None:
         self.comparisons = comparisons
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def shown(self) -> Iterator[Words | Table]:
+        """Yield them one after the other."""
         for comparison in self.comparisons:
-            rows, pairs = table.rows(comparison), table.pair_rows(comparison)
-            both = _table(rows, table.SCORE_COLUMNS | table.COST_COLUMNS, gap=2)
-            yield _text(f"{table.title(comparison, self.comparisons)}, in %", style="bold")
+            yield Words(f"{table.title(comparison, self.comparisons)}, in %", "title")
             if comparison.protocol == "test-oracle":
-                yield _text(f"{table.WATERMARK}: {table.WATERMARK_MEANING}", style="bold red")
-            if Measurement.get(console, options.update(max_width=1000), both).maximum <= options.max_width:
-                yield both
-            else:
-                yield _table(rows, table.SCORE_COLUMNS)
-                costs = [row for row in rows if row["epoch"] != table.MISSING]
-                yield _table(costs, {"model": "Model"} | table.COST_COLUMNS)
-            if pairs:
+                yield Words(f"{table.WATERMARK}: {table.WATERMARK_MEANING}", "alarm")
+            yield _table(table.rows(comparison), table.SCORE_COLUMNS | table.COST_COLUMNS)
+            if pairs := table.pair_rows(comparison):
                 yield _table(pairs, table.PAIR_COLUMNS)
-            for warning in comparison.dataset.warnings:
-                yield _text(f"Warning about this data: {warning}", style="yellow")
-            for remark in table.remarks(comparison):
-                yield _text(remark, style="dim")
-            yield Padding("", (0, 0))
+            yield from (Words(f"Warning about this data: {text}", "warning") for text in comparison.dataset.warnings)
+            yield from (Words(text, "note") for text in table.remarks(comparison))
+            yield Words()
 
 
-def _text(text: str, style: str = "") -> Text:
-    """A name is shown as it is: neither rich's markup nor the terminal's escapes are obeyed."""
-    return Text(table.visible(text), style=style)
-
-
-def _table(rows: Sequence[table.Row], columns: Mapping[str, str], gap: int = 1) -> Table:
-    made = Table(box=None, padding=(0, gap, 0, 0), header_style="bold")
+def _table(rows: Sequence[table.Row], columns: Mapping[str, str]) -> Table:
     columns = table.used(columns, rows)
-    for key, header in columns.items():
-        # Numbers stay whole; a long name is folded, a long header or verdict wrapped.
-        width = max([len(row[key]) for row in rows] + [max(len(word) for word in header.split())])
-        if key in ("model", "verdict"):
-            made.add_column(header, overflow="fold", min_width=min(width, 14))
-        else:
-            made.add_column(header, justify="right", min_width=width)
-    for row in rows:
-        style = "italic" if table.is_ceiling(row) else "red" if table.is_oracle(row) else None
-        made.add_row(*(_text(row[key]) for key in columns), style=style)
-    return made
+    return Table(
+        list(columns.values()),
+        [[row[key] for key in columns] for row in rows],
+        numbers=[i for i, key in enumerate(columns) if key not in ("model", "verdict")],
+        aside=[i for i, key in enumerate(columns) if key in table.COST_COLUMNS],
+        styles=["italic" if table.is_ceiling(row) else "red" if table.is_oracle(row) else "" for row in rows],
+    )
 
 
 def write_html(
@@ -93,6 +76,7 @@ def write_html(
     path: str | Path,
     *,
     published: Sequence[Mapping[str, Any]] = (),
+    datasets: Sequence[Dataset] = (),
     control: str | None = None,
     all_pairs: bool = False,
 ) -> Path:
@@ -102,17 +86,19 @@ def write_html(
         results: of any number of datasets.
         published: scores from papers, as mappings with `model`, `metric`, `value`, `where`, `selected_on`, `seeds`
             and, if it helps, `dataset`; shown in a table of their own, apart from measured ones.
+        datasets: those that the results are of, as far as they are at hand; they know who speaks and what is said.
         control: the model that the others are compared with; None: the first one of the suite.
         all_pairs: compare every two models.
 
     Returns:
-        the path.
+        the path. Tables that lie beside it (`summary.csv`, `.md`, `.tex`) are linked.
 
     Raises:
         MerZooError: matplotlib or jinja2 is not installed, results cannot share a table, or the file cannot be written.
     """
     try:
         import jinja2
+        from markupsafe import Markup
 
         from mer_zoo.comparison import plots
     except ImportError as error:
@@ -124,11 +110,19 @@ def write_html(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
-        finalize=lambda value: table.visible(value) if isinstance(value, str) else value,
+        finalize=lambda value: table.visible(value) if type(value) is str else value,  # not what is escaped already
     )
-    source = resources.files("mer_zoo.comparison").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    path, known = Path(path), {dataset.fingerprint: dataset for dataset in datasets}
+    source, script = (
+        resources.files("mer_zoo.comparison").joinpath(name).read_text(encoding="utf-8")
+        for name in ("report.html.jinja", "report.js")
+    )
     text = environment.from_string(source).render(
-        sections=[_section(comparison, comparisons, plots.figures(comparison)) for comparison in comparisons],
+        sections=[
+            _section(one, comparisons, plots.figures(one), known.get(one.dataset.fingerprint)) for one in comparisons
+        ],
+        beside=[name for name in ("summary.csv", "summary.md", "summary.tex") if path.with_name(name).exists()],
+        script=Markup(script),
         is_ceiling=table.is_ceiling,
         watermark=table.WATERMARK,
         watermark_meaning=table.WATERMARK_MEANING,
@@ -141,7 +135,6 @@ def write_html(
         runs=len(results),
         finished=max(result.finished for result in results),
     )
-    path = Path(path)
     write_atomically(path, text)
     return path
 
@@ -161,9 +154,28 @@ def _shown(value: Any) -> str:
     return table.MISSING if value is None else str(value)
 
 
-def _section(comparison: Comparison, among: Sequence[Comparison], figures: Sequence[Any]) -> dict[str, Any]:
+def _section(
+    comparison: Comparison, among: Sequence[Comparison], figures: Sequence[Any], dataset: Dataset | None
+) -> dict[str, Any]:
     rows, pairs = table.rows(comparison), table.pair_rows(comparison)
+    names, dialogues = comparison.dataset.label_names, utterances.judged(comparison, dataset)
+    models = [model.name for model in comparison.models]
+    settings = {model.name: _settings(model.all_runs[0]) for model in comparison.models}
     return {
+        "findings": findings(comparison),
+        "models": models,
+        "settings": settings,
+        "dialogues": [
+            {**one, "name": table.visible(one["name"]), "turns": [_visible(turn) for turn in one["turns"]]}
+            for one in utterances.shown(dialogues, names)
+        ],
+        "all_dialogues": len(dialogues),
+        "slices": [
+            [one["name"], one["utterances"], *(f"{100 * one['values'][name]:.1f}" for name in models)]
+            for one in utterances.slices(dialogues, names)
+        ],
+        "calibration": [f"{100 * utterances.calibration(dialogues, name):.1f}" for name in models],
+        "disagreement": _matrix(models, utterances.disagreement(dialogues)),
         "title": table.title(comparison, among),
         "oracle": comparison.protocol == "test-oracle",
         "rows": [row | {"kind": "oracle" if table.is_oracle(row) else ""} for row in rows],
@@ -173,13 +185,26 @@ def _section(comparison: Comparison, among: Sequence[Comparison], figures: Seque
         "pairs": pairs,
         "pair_columns": table.used(table.PAIR_COLUMNS, pairs),
         "per_class": {
-            "models": [model.name for model in comparison.models],
+            "models": models,
             "rows": list(_per_class(comparison)),
         },
         "figures": figures,
         "environments": sorted({_environment(run) for model in comparison.models for run in model.all_runs}),
         "modalities": ", ".join(f"{name} {width}" for name, width in comparison.dataset.modalities.items()),
     }
+
+
+def _settings(run: Result) -> str:
+    return yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _visible(turn: dict[str, Any]) -> dict[str, Any]:
+    return {key: table.visible(value) if isinstance(value, str) else value for key, value in turn.items()}
+
+
+def _matrix(models: Sequence[str], shares: Mapping[tuple[str, str], float]) -> list[list[str]]:
+    both = {**shares, **{(b, a): share for (a, b), share in shares.items()}}
+    return [[f"{100 * both[a, b]:.1f}" if a != b else table.MISSING for b in models] for a in models]
 
 
 def class_f1(model: Model) -> np.ndarray:

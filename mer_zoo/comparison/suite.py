@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import pydantic
 
 from mer_zoo.comparison.rows import Rows, written_out
+from mer_zoo.data.conversation import Dataset
+from mer_zoo.data.loading import load
 from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model import recipe
 from mer_zoo.model.changes import Change, changes_from
-from mer_zoo.registry import document, resources
+from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.faults import described, short
 from mer_zoo.results.identity import Protocol
 from mer_zoo.training.experiment import SEEDS, Experiment, folds_of, prepare
@@ -30,20 +32,21 @@ SeedList = Annotated[list[Seed], pydantic.Field(min_length=1, max_length=MOST_SE
 
 
 class Entry(pydantic.BaseModel):
-    """A model of a suite: a recipe and what to change in it; a bare name stands for `{recipe: name}`.
+    """A model of a suite: a recipe and what to change in it; a bare name, or a whole recipe, is one without changes.
 
     A grid is written out before a suite is made, see `rows.written_out`.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-    recipe: str
+    recipe: str | dict[str, Any]
     change: dict[str, Any] = {}
     grid: dict[str, list[Any]] | None = None
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"recipe": value} if isinstance(value, str) else value
+    def _without_changes(cls, value: Any) -> Any:
+        whole = isinstance(value, Mapping) and "recipe" not in value and {"extends", "model", "learner"} & value.keys()
+        return {"recipe": value} if isinstance(value, str) or whole else value
 
 
 class Suite(pydantic.BaseModel):
@@ -109,14 +112,29 @@ class Suite(pydantic.BaseModel):
         ]
 
 
+def data_name(data: str | Mapping[str, Any]) -> str:
+    """Return the name of a dataset of a suite.
+
+    Example:
+        >>> data_name({"name": "synthetic", "distractor": 1.5})
+        'synthetic'
+    """
+    return load(data).name
+
+
 def names() -> list[str]:
-    """Return the suites that ship.
+    """Return the suites that ship, and those of plugins.
 
     Example:
         >>> "default" in names()
         True
     """
-    return sorted(path.stem for path in (resources.folder("baselines") / "suites").glob("*.yaml"))
+    return sorted(_files())
+
+
+def _files() -> dict[str, Path]:
+    ours = (resources.folder("baselines") / "suites").glob("*.yaml")
+    return {**plugins.files("suites"), **{path.stem: path for path in ours}}
 
 
 def title(name: str) -> str:
@@ -130,7 +148,7 @@ def read(name: str) -> Suite:
     if path.suffix not in (".yaml", ".yml"):
         if name not in names():
             raise MerZooError(f"no suite named '{short(name)}'.{nearest(short(name), names())} A file ends in .yaml.")
-        path = resources.folder("baselines") / "suites" / f"{name}.yaml"
+        path = _files()[name]
     if os.path.isdir(path):
         raise MerZooError(f"{path}: a folder, not a file.")
     page = document.read(path)
@@ -197,6 +215,7 @@ def experiments(
     changes: Iterable[str | Change] = (),
     device: str = "cpu",
     options: ComputeOptions | None = None,
+    datasets: Mapping[str, Dataset] | None = None,
 ) -> list[Experiment]:
     """Return every run of a suite. All models are made and tried first, so a mistake costs no training.
 
@@ -204,6 +223,7 @@ def experiments(
         suite: models, data and seeds.
         changes: further changes of every recipe with a model, which go before the suite's own.
         device, options: where and how to compute.
+        datasets: those in memory, by the names that stand for them in the suite.
 
     Raises:
         MerZooError: recipes that do not fit the data, all of them at once.
@@ -218,7 +238,8 @@ def experiments(
     seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
     how: dict[str, Any] = {"protocol": suite.protocol, "split_rule": suite.split, "device": device}
     how["options"] = options or ComputeOptions()
-    for data in suite.data:
+    for called in suite.data:
+        data = (datasets or {}).get(called, called) if isinstance(called, str) else called
         for name, entry in suite.models.items():
             try:
                 made = [*suite.changes(name), *([] if suite.is_learner(name) else more)]
@@ -228,7 +249,7 @@ def experiments(
                     replace(first, fold=fold).task()
                     found += [replace(first, fold=fold, seed=seed) for seed in seeds]
             except MerZooError as error:
-                faults.append(f"{name} on {data if isinstance(data, str) else data.get('name')}: {error}")
+                faults.append(f"{name} on {called if isinstance(called, str) else called.get('name')}: {error}")
     if faults:
         raise MerZooError("\n".join(faults))
     return found

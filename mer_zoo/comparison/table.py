@@ -10,6 +10,7 @@ from mer_zoo.comparison.inference import Pair
 from mer_zoo.comparison.statistics import Comparison, Model, compare_all
 from mer_zoo.results import metrics
 from mer_zoo.results.result import Result
+from mer_zoo.showing import MISSING, visible
 
 WATERMARK = "SELECTED ON TEST"
 WATERMARK_MEANING = (
@@ -24,7 +25,6 @@ PAIRS_MEANING = (
     "together, by a jackknife over each."
 )
 CEILING = "ceiling (exact)"
-MISSING = "–"
 
 SCORE_COLUMNS = {
     "model": "Model",
@@ -192,18 +192,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     large, small = divmod(round(seconds), 60) if seconds < 3599.5 else divmod(round(seconds / 60), 60)
     return f"{large}:{small:02d} " + ("min" if seconds < 3599.5 else "h")
-
-
-def visible(text: str) -> str:
-    """Write out what a terminal or browser would obey instead of show: escapes, line breaks, changes of direction.
-
-    Example:
-        >>> visible("a\\x1b[31m")
-        'a\\\\x1b[31m'
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def markdown(results: Sequence[Result], **choices: Any) -> str:

@@ -133,6 +133,8 @@ class Conversation(_Frozen):
             and np.array_equal(self.labels, other.labels)
             and all(np.array_equal(self.features[m], other.features[m]) for m in self.features)
             and all(np.array_equal(self.mask(m), other.mask(m)) for m in self.features)
+            and self.targets.keys() == other.targets.keys()
+            and all(np.array_equal(x, other.targets[task]) for task, x in self.targets.items())
         )
 
     def __hash__(self) -> int:

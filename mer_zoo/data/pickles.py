@@ -1,16 +1,9 @@
 """Importers for the feature pickles of the field's IEMOCAP and MELD releases, which never run what a pickle asks for.
 
-The layouts are tuples, most of whose parts are dicts from dialogue id to one entry per utterance:
-
-| layout | released with | parts, in order |
-|---|---|---|
-| `mmgcn-iemocap` | MMGCN | ids, speakers, labels, text, audio, visual, transcript, train, test |
-| `mmgcn-meld` | MMGCN | the same and one more that is not read |
-| `sdt-iemocap` | SDT, AMB-DSGDN | ids, speakers, labels, text, 3 other texts, audio, visual, transcript, train, test |
-| `sdt-meld` | SDT, AMB-DSGDN | the same and one more that is not read |
-
-Speakers are `M` or `F` for IEMOCAP and one-hot rows of 9 for MELD. None has a validation split. Of the four RoBERTa
-layers in the `sdt` layouts, the first is read, as AMB-DSGDN does.
+The layouts are tuples, most of whose parts are dicts from dialogue id to one entry per utterance; each is an importer
+of its own (`mer_zoo/parts/importer/`). Speakers are `M` or `F` for IEMOCAP and one-hot rows of 9 for MELD. None has a
+validation split. Labels of the sentiment (0 negative, 1 neutral, 2 positive) become the label column `sentiment`; where
+the emotions are IEMOCAP's, they follow from these, as in GraphSmile.
 """
 
 from __future__ import annotations
@@ -24,13 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from mer_zoo import registry
 from mer_zoo.data.conversation import MODALITIES, Conversation, Dataset
 from mer_zoo.data.unpickling import load_plain
 from mer_zoo.errors import MerZooError
 
-IEMOCAP_LABELS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
-MELD_LABELS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+POLARITY = {"sad": 0, "angry": 0, "frustrated": 0, "neutral": 1, "happy": 2, "excited": 2}
+"""Sentiment of an emotion: GraphSmile's reading of IEMOCAP."""
 MELD_SPEAKERS = 9
+USED = ("speakers", "labels", "sentiment", *MODALITIES, "transcript")
+"""Parts that hold a list by dialogue."""
 NUMBER = int | float | np.number | np.bool_
 LARGEST_ID = 2**63
 SHARED = 16  # bytes of features for one of the file: rows may be shared, such as one of zeros
@@ -39,7 +35,16 @@ SPARE = 64 << 20  # and what the features of a small file may take anyway
 
 @dataclass(frozen=True)
 class PickleLayout:
-    """What one released pickle holds: parts in order, feature widths and origins, classes, how speakers are told."""
+    """What one released pickle holds.
+
+    Attributes:
+        name: what a dataset of it is called.
+        parts: of the tuple, in order; those with names that are not used here are not read.
+        widths: modality -> width of its features.
+        features: modality -> where its features come from.
+        label_names: of the classes, in order.
+        one_hot_speakers: whether speakers are one-hot rows of 9 instead of letters.
+    """
 
     name: str
     parts: tuple[str, ...]
@@ -49,67 +54,12 @@ class PickleLayout:
     one_hot_speakers: bool
 
 
-_MMGCN = ("ids", "speakers", "labels", "text", "audio", "visual", "transcript", "train", "test")
-_SDT = (
-    "ids",
-    "speakers",
-    "labels",
-    "text",
-    "text2",
-    "text3",
-    "text4",
-    "audio",
-    "visual",
-    "transcript",
-    "train",
-    "test",
-)
-_OPENSMILE_DENSEFACE = {"audio": "openSMILE", "visual": "DenseNet faces"}
-PICKLE_LAYOUTS = {
-    layout.name: layout
-    for layout in (
-        PickleLayout(
-            name="mmgcn-iemocap",
-            parts=_MMGCN,
-            widths={"text": 100, "audio": 1582, "visual": 342},
-            features={"text": "TextCNN", **_OPENSMILE_DENSEFACE},
-            label_names=IEMOCAP_LABELS,
-            one_hot_speakers=False,
-        ),
-        PickleLayout(
-            name="mmgcn-meld",
-            parts=(*_MMGCN, "extra"),
-            widths={"text": 600, "audio": 300, "visual": 342},
-            features={"text": "TextCNN", **_OPENSMILE_DENSEFACE},
-            label_names=MELD_LABELS,
-            one_hot_speakers=True,
-        ),
-        PickleLayout(
-            name="sdt-iemocap",
-            parts=_SDT,
-            widths={"text": 1024, "audio": 1582, "visual": 342},
-            features={"text": "RoBERTa, first of four", **_OPENSMILE_DENSEFACE},
-            label_names=IEMOCAP_LABELS,
-            one_hot_speakers=False,
-        ),
-        PickleLayout(
-            name="sdt-meld",
-            parts=(*_SDT, "extra"),
-            widths={"text": 1024, "audio": 300, "visual": 342},
-            features={"text": "RoBERTa, first of four", **_OPENSMILE_DENSEFACE},
-            label_names=MELD_LABELS,
-            one_hot_speakers=True,
-        ),
-    )
-}
-
-
 def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str | None = None) -> Dataset:
     """Read one of the field's feature pickles as a dataset with the splits `train` and `test`.
 
     Args:
         path: the pickle.
-        layout: what it should hold; one of `PICKLE_LAYOUTS`.
+        layout: what it should hold.
         name: the dataset's name, by default the layout's.
 
     Returns:
@@ -122,7 +72,7 @@ def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str 
     parts = _parts(load_plain(file), layout, file)
     splits = {split: _dialogue_list(parts[split], split, file) for split in ("train", "test")}
     ids = [key for keys in splits.values() for key in keys]
-    for part in ("speakers", "labels", *MODALITIES, "transcript"):
+    for part in (part for part in USED if part in layout.parts):
         for key in ids:
             if key not in parts[part]:
                 raise MerZooError(f"{file}, part '{part}': has no dialogue {key!r}, which the split lists name.")
@@ -140,11 +90,29 @@ def import_pickle(path: str | os.PathLike[str], layout: PickleLayout, name: str 
     )
 
 
+def layouts() -> dict[str, PickleLayout]:
+    """Return the layouts that importers know, by the importer's name; those of broken plugins are left out.
+
+    Example:
+        >>> layouts()["sdt_meld"].widths["audio"]
+        300
+    """
+    found = {}
+    for card in registry.cards("importer"):
+        try:
+            layout = getattr(registry.load(card), "layout", None)
+        except MerZooError:
+            continue
+        if isinstance(layout, PickleLayout):
+            found[card.name] = layout
+    return found
+
+
 def _parts(content: object, layout: PickleLayout, file: Path) -> dict[str, Any]:
     """Name the tuple's parts after checking that they are what the layout says."""
-    fitting = [other.name for other in PICKLE_LAYOUTS.values() if _fault(content, other) is None]
     fault = _fault(content, layout)
     if fault:
+        fitting = [other.name for other in layouts().values() if _fault(content, other) is None]
         hint = f"It fits the layout '{fitting[0]}'; import it as that." if fitting else "It fits no layout known here."
         raise MerZooError(f"{file}: is not in the layout '{layout.name}': {fault}. {hint}")
     assert isinstance(content, Sequence)
@@ -162,7 +130,9 @@ def _fault(content: object, layout: PickleLayout) -> str | None:
         if part in ("train", "test"):
             if not isinstance(value, list | tuple | set | frozenset | np.ndarray):
                 return f"part {position} ('{part}') is a {type(value).__name__}, not a list of dialogue ids"
-        elif part in ("speakers", "labels", "transcript", *MODALITIES) and not (isinstance(value, dict) and value):
+        elif part in ("speakers", "labels", "sentiment", "transcript", *MODALITIES) and not (
+            isinstance(value, dict) and value
+        ):
             return f"part {position} ('{part}') is not a dict by dialogue id with something in it"
     for modality, width in layout.widths.items():
         row = _first(_first(parts[modality]))
@@ -201,9 +171,13 @@ def _dialogue_list(value: Any, split: str, file: Path) -> list[Hashable]:
 
 def _conversation(parts: dict[str, Any], key: Hashable, layout: PickleLayout, file: Path) -> Conversation:
     here = f"{file}, dialogue {key!r}"
-    labels = _numbers(parts["labels"][key], f"{here}, labels")
-    if (labels != np.round(labels)).any():
-        raise MerZooError(f"{here}, labels: are not whole numbers.")
+    labels = _labels(parts["labels"][key], f"{here}, labels")
+    targets = {}
+    if "sentiment" in layout.parts:
+        targets["sentiment"] = _labels(parts["sentiment"][key], f"{here}, sentiment")
+    elif POLARITY.keys() >= {*layout.label_names}:
+        polarity = np.array([-1, *(POLARITY[name] for name in layout.label_names)])  # the last label, -1, comes first
+        targets["sentiment"] = polarity[np.clip(labels, -1, len(layout.label_names) - 1) + 1]
     features = {}
     for modality, width in layout.widths.items():
         features[modality] = _numbers(parts[modality][key], f"{here}, {modality}", width)
@@ -211,8 +185,9 @@ def _conversation(parts: dict[str, Any], key: Hashable, layout: PickleLayout, fi
         id=str(key),
         speakers=_speakers(parts["speakers"][key], layout.one_hot_speakers, here),
         roles=tuple(f"speaker {i}" for i in range(MELD_SPEAKERS)) if layout.one_hot_speakers else ("M", "F"),
-        labels=labels.astype(np.int64),
+        labels=labels,
         features=features,
+        targets=targets,
         transcript=_texts(parts["transcript"][key], f"{here}, transcript"),
     )
 
@@ -235,6 +210,14 @@ def _numbers(value: Any, where: str, width: int | None = None) -> np.ndarray:
     if not rows:
         raise MerZooError(f"{where}: has no utterance. Give at least one.")
     return np.stack(rows)
+
+
+def _labels(value: Any, where: str) -> np.ndarray:
+    """Return int64 `[utt]`."""
+    labels = _numbers(value, where)
+    if (labels != np.round(labels)).any():
+        raise MerZooError(f"{where}: are not whole numbers.")
+    return labels.astype(np.int64)
 
 
 def _row(row: Any, where: str, width: int | None) -> np.ndarray:

@@ -9,13 +9,15 @@
 | `transcript` | text `[row]` | optional |
 | `speaker` | text `[row]` | optional; without it every dialogue is a monologue of a speaker named after it |
 | `label_names` | text `[class]` | optional; without it the classes are named "0", "1", ... |
-| `sentiment` | `[row]` | optional second annotation, not read |
 | any other name | float `[row, width]` | the features of the modality of that name |
+| any other name | integer or text `[row]` | labels beside the emotion's, such as `sentiment`; -1 or "": none; |
+| | | text is numbered in alphabetical order |
 | `<modality>_present` | bool `[row]` | optional; False where that modality is missing, its row then counts as zeros |
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
@@ -23,20 +25,13 @@ import numpy as np
 
 from mer_zoo.data.archive import read_arrays
 from mer_zoo.data.conversation import CLASSES, Conversation, Dataset
+from mer_zoo.data.table import SPLITS
 from mer_zoo.errors import MerZooError, nearest
 
 REQUIRED = {"dialogue": "Uiu", "turn": "iu", "split": "U", "label": "iu"}
 OPTIONAL = {"transcript": "U", "speaker": "U", "label_names": "U"}
-NOT_READ = ("sentiment",)  # MELD's second annotation; no model here is trained on it
+LABEL_WORDS = 100  # different texts of a column of labels, at most: more are sentences or names
 KINDS = {"U": "text", "i": "integers", "u": "integers", "f": "floats", "b": "true or false"}
-SPLITS = {
-    "train": "train",
-    "dev": "validation",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
-    "all": "all",
-}
 
 
 def import_table(path: str | os.PathLike[str], name: str | None = None) -> Dataset:
@@ -72,6 +67,7 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
     order = np.lexsort((turn, dialogue))
     _check_turns(dialogue[order], turn[order], list(numbers), file)
     labels = _whole(columns, "label", file)
+    targets, meanings = _targets(columns, modalities, file)
     rows_of = np.split(order, np.flatnonzero(np.diff(dialogue[order])) + 1)
 
     features: dict[str, np.ndarray] = {}
@@ -105,6 +101,7 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
                 features={m: x[rows] for m, x in features.items()},
                 present={m: x[rows] for m, x in masks.items() if not x[rows].all()},
                 transcript=None if transcript is None else tuple(transcript),
+                targets={task: x[rows] for task, x in targets.items()},
             )
         )
     if "label_names" in columns:
@@ -121,7 +118,7 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
         conversations=tuple(dialogues),
         label_names=tuple(label_names),
         splits={split: tuple(splits[split]) for split in dict.fromkeys(SPLITS.values()) if split in splits},
-        provenance={m: f"{file.name}, column '{m}' ({columns[m].dtype})" for m in modalities},
+        provenance={m: f"{file.name}, column '{m}' ({columns[m].dtype})" for m in modalities} | meanings,
     )
 
 
@@ -136,18 +133,46 @@ def _whole(columns: dict[str, np.ndarray], key: str, file: Path) -> np.ndarray:
 
 
 def _modalities(columns: dict[str, np.ndarray], file: Path) -> list[str]:
-    known = {*REQUIRED, *OPTIONAL, *NOT_READ}
+    known = {*REQUIRED, *OPTIONAL}
     found = [key for key, array in columns.items() if key not in known and array.ndim == 2 and array.dtype.kind == "f"]
     masks = {f"{modality}_present" for modality in found}
     for key, array in columns.items():
-        if key not in known | masks | set(found):
+        if key not in known | masks | set(found) and not _is_labels(key, array, known | masks):
             raise MerZooError(
                 f"{file}, column '{key}' ({array.dtype}, shape {array.shape}): is unknown, and features are floats of "
-                f"shape [row, width].{nearest(key, known | masks)}"
+                f"shape [row, width], labels integers or text.{nearest(key, known | masks)}"
             )
     if not found:
         raise MerZooError(f"{file}: has no features. Add a float array of shape [row, width], such as 'text'.")
     return found
+
+
+def _is_labels(key: str, array: np.ndarray, known: set[str]) -> bool:
+    """Whether a column holds labels beside the emotion's; a name close to a known one is taken for a slip."""
+    slip = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return array.ndim == 1 and array.dtype.kind in "Uiu" and not slip
+
+
+def _targets(
+    columns: dict[str, np.ndarray], modalities: list[str], file: Path
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return label column -> int64 `[row]`, and what its numbers mean where it is text."""
+    targets, meanings = {}, {}
+    others = {*REQUIRED, *OPTIONAL, *modalities, *(f"{m}_present" for m in modalities)}
+    for key in (key for key in columns if key not in others):
+        if columns[key].dtype.kind != "U":
+            targets[key] = _whole(columns, key, file)
+            continue
+        words = sorted({*columns[key].tolist()} - {""})
+        if len(words) > LABEL_WORDS:
+            raise MerZooError(
+                f"{file}, column '{key}': holds {len(words):,} different texts, so it is no column of labels. Leave it "
+                "out."
+            )
+        numbers = {"": -1} | {word: number for number, word in enumerate(words)}
+        targets[key] = np.array([numbers[word] for word in columns[key].tolist()], dtype=np.int64)
+        meanings[key] = f"labels {', '.join(f'{number} {word}' for number, word in enumerate(words))}"
+    return targets, meanings
 
 
 def _check_columns(columns: dict[str, np.ndarray], modalities: list[str], file: Path) -> None:
@@ -165,7 +190,7 @@ def _check_columns(columns: dict[str, np.ndarray], modalities: list[str], file: 
             raise MerZooError(
                 f"{file}, column '{key}': has dtype {array.dtype} and shape {array.shape}; want {want}, one per {per}."
             )
-        if key != "label_names" and key not in NOT_READ and len(array) != rows:
+        if key != "label_names" and len(array) != rows:
             raise MerZooError(
                 f"{file}, column '{key}': has {len(array)} rows, '{modalities[0]}' has {rows}. "
                 "Every column needs one row per utterance."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mer_zoo.data.conversation import UNLABELLED, Conversation, Dataset
+from mer_zoo.data.copies import Copies, copies_in, copy_notes, copy_warnings
 from mer_zoo.data.normalising import LARGE, SMALL, deviations
 from mer_zoo.data.splits import k_folds
 
@@ -22,8 +23,6 @@ LARGE_GAP = 0.1
 CERTAIN_GAP = 4.0
 FOLDS = 5
 TRAIN_UTTERANCES = 3000  # enough to place an accuracy within 0.01, few enough for seconds
-COPIES = 0.01  # share of copied test data that can move a score by a point
-SHORTEST_COPY = 3  # utterances; shorter dialogues repeat by chance ("Hi." "Hey!")
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,6 @@ class FeatureRange:
     largest: float
     absent: int
     zero: int
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Held-out data that also occurs in train: utterances equal in all modalities, and dialogues made of such."""
-
-    utterances: int
-    dialogues: int
 
 
 @dataclass(frozen=True)
@@ -103,9 +94,9 @@ class Report:
 def describe_dataset(dataset: Dataset) -> Report:
     r"""Count and measure a dataset, and warn of what makes results on it look better than they are.
 
-    Two warnings are looked for. **Copies**: more than 1 % of a held-out split's dialogues, or of its utterances where
-    there is more than text, also occur in train (equal sentences have equal text features, so single ones prove
-    nothing there). **Fitted features**: a linear model on standardised features is right on unseen dialogues
+    Two warnings are looked for. **Copies**: more than 1 % of a held-out split lies in train too, as whole dialogues or
+    in runs of at least three turns, feature for feature; single utterances that occur again are a note, since people
+    repeat themselves. **Fitted features**: a linear model on standardised features is right on unseen dialogues
     *inside* train (5-fold by dialogue) far more often than on held-out dialogues, which means that the features
     were made with the help of the train labels.
 
@@ -131,10 +122,10 @@ def describe_dataset(dataset: Dataset) -> Report:
         >>> report.splits["all"].utterances, report.modalities["text"].constant, report.fit_note
         (1, 3, 'only one split: nothing to compare')
     """
-    copies = _copies(dataset)
+    copies = copies_in(dataset)
     fits, note = _fits(dataset)
     ranges = {modality: _range(dataset, modality) for modality in dataset.widths}
-    found = [*dataset.warnings, *_copy_warnings(dataset, copies), *_fit_warnings(fits)]
+    found = [*dataset.warnings, *copy_warnings(dataset, copies), *_fit_warnings(fits)]
     placed = {name for ids in dataset.splits.values() for name in ids}
     return Report(
         name=dataset.name,
@@ -148,7 +139,7 @@ def describe_dataset(dataset: Dataset) -> Report:
         copies=copies,
         fits=fits,
         fit_note=note,
-        notes=tuple(_scale_notes(ranges)),
+        notes=(*copy_notes(copies), *_scale_notes(ranges)),
         warnings=tuple(dict.fromkeys(found)),
     )
 
@@ -181,7 +172,7 @@ def render_report(report: Report) -> Group:
         f"transcript; {report.unplaced_dialogues:,} dialogues in no split."
     ]
     lines += [
-        f"Copies of train in {split}: {copy.utterances:,} utterances; dialogues copied whole: {copy.dialogues:,}."
+        f"Copies in {split}: {copy.utterances:,} utterances in runs; dialogues copied whole: {copy.dialogues:,}."
         for split, copy in report.copies.items()
     ]
     fits = table("Were features fitted on the train labels?", "", "held out", "train, cv", "accuracy", "gap ± se", "")
@@ -235,21 +226,6 @@ def _held_out(dataset: Dataset) -> Iterator[tuple[str, tuple[Conversation, ...]]
             yield split, dataset.select(dataset.splits[split])
 
 
-def _copies(dataset: Dataset) -> dict[str, Copies]:
-    def rows(dialogue: Conversation) -> list[bytes]:
-        joined = np.concatenate([dialogue.values(m) for m in dataset.widths], axis=1)
-        something = joined.any(axis=1)  # nothing at all is no copy of anything
-        return [row.tobytes() if some else b"" for row, some in zip(joined, something.tolist(), strict=True)]
-
-    train = {row for dialogue in dataset.select(dataset.splits.get("train", ())) for row in rows(dialogue)} - {b""}
-    found = {}
-    for split, dialogues in _held_out(dataset):
-        hits = [np.array([row in train for row in rows(dialogue)]) for dialogue in dialogues]
-        whole = sum(bool(hit.all()) for hit in hits if len(hit) >= SHORTEST_COPY)
-        found[split] = Copies(utterances=sum(int(hit.sum()) for hit in hits), dialogues=whole)
-    return found
-
-
 def _scale_notes(ranges: dict[str, FeatureRange]) -> Iterator[str]:
     """Tell of columns that call for normalising; no warning, for what is normalised is no worse for it."""
     for modality, found in ranges.items():
@@ -258,18 +234,6 @@ def _scale_notes(ranges: dict[str, FeatureRange]) -> Iterator[str]:
                 f"{found.extreme} of the {found.width} columns of {modality} have deviations below {SMALL:g} or above "
                 f"{LARGE:g} (from {found.smallest:.2g} to {found.largest:.2g}): models learn more from such features "
                 f"with `normalise: {{{modality}: train}}`."
-            )
-
-
-def _copy_warnings(dataset: Dataset, copies: dict[str, Copies]) -> Iterator[str]:
-    for split, copy in copies.items():
-        dialogues = dataset.select(dataset.splits[split])
-        utterances = sum(map(len, dialogues))
-        many = copy.utterances > COPIES * utterances and set(dataset.widths) != {"text"}
-        if many or copy.dialogues > COPIES * len(dialogues):
-            yield (
-                f"{copy.utterances:,} of the {utterances:,} {split} utterances ({copy.dialogues:,} whole dialogues) "
-                f"also occur in train, feature for feature: {split} scores are too high."
             )
 
 

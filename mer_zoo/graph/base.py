@@ -75,6 +75,21 @@ class GraphBuilder(abc.ABC):
         return dgl.heterograph(edges, num_nodes_dict=dict.fromkeys(self.node_types, length))
 
 
+def speaker_numbers(conversation: Conversation, known: int) -> np.ndarray:
+    """Return who says each utterance, numbered by first appearance, for builders with relations by speaker.
+
+    Raises:
+        MerZooError: more speakers than the builder has relations for.
+    """
+    count = int(conversation.speaker_index.max()) + 1
+    if count > known:
+        raise MerZooError(
+            f"dialogue '{conversation.id}': {count} speakers, but there are relations for {known}. Train on data with "
+            "as many speakers, or use a graph that does not number them."
+        )
+    return conversation.speaker_index
+
+
 def window_pairs(length: int, past: int, future: int) -> tuple[np.ndarray, np.ndarray]:
     """Return all (source, target) with `-past <= source - target <= future`, ordered by target, then source.
 

@@ -42,3 +42,43 @@ def _import() -> Any:
 
 
 dgl = _import()
+
+
+def graph_of(edge_index: Any, nodes: int, **edge_data: Any) -> Any:
+    """Return a homogeneous `dgl.DGLGraph` on the device of its edges.
+
+    Args:
+        edge_index: int64 `[2, edges]`, sources and targets.
+        nodes: how many.
+        edge_data: a tensor `[edges, ...]` by name.
+
+    Raises:
+        MerZooError: the edges are on a GPU, and this DGL is built for CPUs.
+
+    Example:
+        >>> import torch
+        >>> graph_of(torch.tensor([[0, 1], [1, 1]]), 2).in_degrees().tolist()
+        [0, 2]
+    """
+    device = edge_index.device
+    if device.type == "cuda" and not is_for_cuda():
+        raise MerZooError(
+            f"this DGL ({dgl.__version__}) is built for CPUs alone and cannot hold a graph on {device}. Use "
+            "`--device cpu`, a CUDA build of DGL, or the layer `pyg`, which has a convolution for most of DGL's."
+        )
+    graph = dgl.graph((edge_index[0], edge_index[1]), num_nodes=nodes, device=device)
+    graph.edata.update(edge_data)
+    return graph
+
+
+def is_for_cuda() -> bool:
+    """Whether this DGL can hold graphs on a GPU.
+
+    Example:
+        >>> isinstance(is_for_cuda(), bool)
+        True
+    """
+    try:
+        return bool(dgl.ndarray.gpu(0).exist)
+    except Exception:  # how it fails differs between builds
+        return False

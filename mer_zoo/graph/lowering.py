@@ -20,10 +20,17 @@ from mer_zoo.errors import MerZooError, nearest
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """Which part of a heterograph a stage sees: node types, and the names of the selected relations."""
+    """Which part of a heterograph a stage sees.
+
+    Attributes:
+        node_types: of its nodes.
+        relations: names of the selected relations.
+        listed: whether it asks for the edges as a list (`Kernel.edge_index`).
+    """
 
     node_types: tuple[str, ...]
     relations: tuple[str, ...]
+    listed: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mer_zoo.data.conversation import Conversation
-from mer_zoo.errors import MerZooError
-from mer_zoo.graph.base import Edges, GraphBuilder, window_pairs
+from mer_zoo.graph.base import Edges, GraphBuilder, speaker_numbers, window_pairs
 
 
 class SpeakerWindow(GraphBuilder):
@@ -50,12 +49,7 @@ class SpeakerWindow(GraphBuilder):
     def edges(self, conversation: Conversation) -> Edges:
         """Return the edges, alike for every node type."""
         target, source = window_pairs(len(conversation), self.past, self.future)
-        speaker = conversation.speaker_index
-        if (count := int(speaker.max()) + 1) > self.speakers:
-            raise MerZooError(
-                f"dialogue '{conversation.id}': {count} speakers, but there are relations for {self.speakers}. "
-                "Train on data with as many speakers."
-            )
+        speaker = speaker_numbers(conversation, self.speakers)
         relation = 2 * (self.speakers * speaker[source] + speaker[target]) + (source >= target)
         return {
             (node, name, node): (source[relation == r], target[relation == r])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mer_zoo.data.conversation import Conversation
-from mer_zoo.errors import MerZooError
-from mer_zoo.graph.base import Edges, GraphBuilder, window_pairs
+from mer_zoo.graph.base import Edges, GraphBuilder, speaker_numbers, window_pairs
 
 
 class TemporalSpeaker(GraphBuilder):
@@ -50,12 +49,7 @@ class TemporalSpeaker(GraphBuilder):
     def edges(self, conversation: Conversation) -> Edges:
         """Return the edges, alike for every node type."""
         source, target = window_pairs(len(conversation), self.past, self.future)
-        speaker = conversation.speaker_index
-        if speaker.max() >= self.speakers:
-            raise MerZooError(
-                f"graph/temporal_speaker: dialogue '{conversation.id}' has {speaker.max() + 1} speakers, but the model "
-                f"knows {self.speakers}. Train with data of as many, or use a graph that does not number speakers."
-            )
+        speaker = speaker_numbers(conversation, self.speakers)
         masks = [source < target, source == target, source > target]
         masks += [
             (speaker[source] == p) & (speaker[target] == q) for p in range(self.speakers) for q in range(self.speakers)

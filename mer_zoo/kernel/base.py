@@ -6,7 +6,7 @@ import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mer_zoo.batch import launch_cost
 from mer_zoo.batch.index import BatchIndex
+from mer_zoo.batch.looking import looked
 from mer_zoo.batch.rearranging import rearranged
 from mer_zoo.errors import MerZooError
 
@@ -146,13 +147,21 @@ class Kernel(abc.ABC):
     def dot(self, query: Tensor, key: Tensor) -> Tensor:
         """Scalar product of the target's query with the source's key: two `[heads, nodes, d]` → `[heads, *edges]`."""
 
-    @abc.abstractmethod
     def softmax(self, scores: Tensor) -> Tensor:
-        """Softmax over the edges that enter a node, `[..., *edges]`; zero off the edges."""
+        """Softmax over the edges that enter a node, `[..., *edges]`; zero off the edges. It is attention, and told."""
+        return looked(self._softmax(scores), self)
+
+    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """Softmax over the edges that leave a node, `[*edges]`; zero off the edges. It is attention, and told."""
+        return looked(self._softmax_outgoing(scores), self, "outgoing")
 
     @abc.abstractmethod
-    def softmax_outgoing(self, scores: Tensor) -> Tensor:
-        """Softmax over the edges that leave a node, `[*edges]`; zero off the edges."""
+    def _softmax(self, scores: Tensor) -> Tensor:
+        """What `softmax` says."""
+
+    @abc.abstractmethod
+    def _softmax_outgoing(self, scores: Tensor) -> Tensor:
+        """What `softmax_outgoing` says."""
 
     @abc.abstractmethod
     def sum(self, edges: Tensor) -> Tensor:
@@ -175,6 +184,45 @@ class Kernel(abc.ABC):
     def aggregate_by_relation(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weighted sum, each relation apart: masked `[*edges]`, `[nodes, d]` → `[selected relations, nodes, d]`."""
         return self.aggregate(weights * self.one_hot.to(weights.dtype), values.unsqueeze(0))
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        """Sources and targets as PyTorch Geometric has them, int64 `[2, edges]`, in the order of `edge_values`.
+
+        A batch of a fixed shape may list padding edges: they run from and to a node one beyond the last. So give what
+        takes this index one row more, `F.pad(x, (0, 0, 0, 1))`, and take it off its result.
+        """
+        number = torch.arange(self.nodes, device=self.index.rows.device, dtype=torch.float64)
+        return torch.stack([self.edge_values(self.source(number)), self.edge_values(self.target(number))]).long()
+
+    @cached_property
+    def edge_type(self) -> Tensor:
+        """Number of every edge's relation among `names`, int64 `[edges]`; 0 for padding edges."""
+        number = torch.arange(self.relations, device=self.index.rows.device, dtype=torch.float32)
+        return self.edge_values(self.relation(number)).long()
+
+    @cached_property
+    def dialogue(self) -> Tensor:
+        """Which dialogue of the batch a node belongs to, int64 `[nodes]`; beyond the last for rows of none."""
+        cells = torch.div(self.index.cells, self.index.rows.shape[1], rounding_mode="floor")
+        return cells if self.nodes_per_utterance == 1 else cells.repeat_interleave(self.nodes_per_utterance)
+
+    def dgl_graph(self) -> Any:
+        """Return the edges as a `dgl.DGLGraph`, without padding edges.
+
+        `edata["relation"]` is `edge_type`, `edata["number"]` the place in `edge_index`, and so in
+        `edge_values(weights)`.
+
+        Raises:
+            MerZooError: the batch is on a GPU, and this DGL is built for CPUs.
+        """
+        if "_dgl_graph" not in self.__dict__:
+            from mer_zoo.graph.dgl_import import graph_of
+
+            number = (self.edge_index[0] < self.nodes).nonzero().squeeze(-1)
+            edges, relation = self.edge_index[:, number], self.edge_type[number]
+            self._dgl_graph = graph_of(edges, self.nodes, relation=relation, number=number)
+        return self._dgl_graph
 
     @cached_property
     def _node(self) -> Tensor:

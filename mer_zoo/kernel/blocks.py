@@ -56,11 +56,11 @@ class Blocks(Kernel):
         """One matrix product per block."""
         return self._targets(query) @ self._sources(key).transpose(-1, -2)
 
-    def softmax(self, scores: Tensor) -> Tensor:
+    def _softmax(self, scores: Tensor) -> Tensor:
         """Softmax over sources; a target without edges gets zeros."""
         return masked_softmax(scores, self.ones)
 
-    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+    def _softmax_outgoing(self, scores: Tensor) -> Tensor:
         """A source may stand in several blocks: largest scores and sums are collected node by node."""
         number = torch.arange(1, self.nodes + 1, device=scores.device).unsqueeze(-1)
         node = self._sources(number).squeeze(-1).sub(1).remainder(self.nodes + 1)  # places without a node: the last

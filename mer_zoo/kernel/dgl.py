@@ -50,12 +50,12 @@ class DGL(Segment):
         )
         return out.squeeze(-1).movedim(0, -1)
 
-    def softmax(self, scores: Tensor) -> Tensor:
+    def _softmax(self, scores: Tensor) -> Tensor:
         """`edge_softmax`."""
         columns = scores.expand(*scores.shape[:-1], self._into.shape[0])
         return self._ops.edge_softmax(self._graph, columns.movedim(-1, 0).contiguous()).movedim(0, -1)
 
-    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+    def _softmax_outgoing(self, scores: Tensor) -> Tensor:
         """`edge_softmax`, normalised by source."""
         return self._ops.edge_softmax(self._graph, scores, norm_by="src")
 

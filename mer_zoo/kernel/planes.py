@@ -130,11 +130,11 @@ class Planes(Kernel):
         across = query.transpose(-2, -3) @ key.transpose(-2, -3).transpose(-1, -2)  # [..., B, L, M, M]
         return torch.cat([query @ key.transpose(-1, -2), across.transpose(-2, -3)], -1)
 
-    def softmax(self, scores: Tensor) -> Tensor:
+    def _softmax(self, scores: Tensor) -> Tensor:
         """Softmax over sources; a target without edges gets zeros."""
         return masked_softmax(scores, self.ones)
 
-    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+    def _softmax_outgoing(self, scores: Tensor) -> Tensor:
         """Largest scores and sums of a source are those of its column in its modality and of its utterance's places."""
         lowest = scores.masked_fill(self._no_edge, torch.finfo(scores.dtype).min)
         within, across = lowest.split([self._size, self._count], -1)

@@ -71,6 +71,11 @@ class Segment(Kernel):
         """Every edge is listed."""
         return int(np.diff(view.pointer)[dialogues].sum())
 
+    @cached_property
+    def edge_index(self) -> Tensor:
+        """The list itself: its length is known without looking at it, so a step with it can be captured."""
+        return torch.stack([torch.where(self._into == self.nodes, self._into, self._source), self._into])
+
     def source(self, x: Tensor) -> Tensor:
         """Gather by source."""
         return x.index_select(-1, self._source)
@@ -89,16 +94,16 @@ class Segment(Kernel):
         """Gather both ends and multiply."""
         return (query.index_select(-2, self._target) * key.index_select(-2, self._source)).sum(-1)
 
-    def softmax(self, scores: Tensor) -> Tensor:
+    def _softmax(self, scores: Tensor) -> Tensor:
         """Exponentials, shifted by each target's largest score."""
-        return self._softmax(scores, self._into)
+        return self._normalised(scores, self._into)
 
-    def softmax_outgoing(self, scores: Tensor) -> Tensor:
+    def _softmax_outgoing(self, scores: Tensor) -> Tensor:
         """Exponentials, shifted by each source's largest score."""
         padding = self._into == self.nodes
-        return self._softmax(scores, torch.where(padding, self._into, self._source))
+        return self._normalised(scores, torch.where(padding, self._into, self._source))
 
-    def _softmax(self, scores: Tensor, node: Tensor) -> Tensor:
+    def _normalised(self, scores: Tensor, node: Tensor) -> Tensor:
         index = node.expand(scores.shape)
         shape = (*scores.shape[:-1], self.nodes + 1)
         top = scores.new_full(shape, -torch.inf).scatter_reduce(-1, index, scores.detach(), "amax")

@@ -60,6 +60,16 @@ class Change:
         return ".".join(self.path)
 
 
+def settings_from(given: Iterable[str]) -> dict[str, Any]:
+    """Return settings of a part given as `key=value`.
+
+    Example:
+        >>> settings_from(["out_width=8"])
+        {'out_width': 8}
+    """
+    return {change.key: change.value for change in map(Change.parse, given)}
+
+
 def changes_from(given: Iterable[str | Change] | Mapping[str, Any]) -> tuple[Change, ...]:
     """Return changes given as `key=value`, as key -> value, or ready."""
     if isinstance(given, Mapping):

@@ -12,8 +12,10 @@ from mer_zoo import registry
 from mer_zoo.data.conversation import MODALITIES
 from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
-from mer_zoo.model.plan import PartChoice, Plan, StageChoice
+from mer_zoo.model import optimising
+from mer_zoo.model.plan import PartChoice, Plan, StageChoice, Training
 from mer_zoo.model.recipe import RecipeFile
+from mer_zoo.parts.loss.base import seen_by
 from mer_zoo.results.identity import COMPUTES
 
 
@@ -43,7 +45,8 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
         return Plan(modalities=modalities, normalise=normalise, learner=learner, code=filling.code)
     graph = recipe.graph and filling.part("graph", recipe.graph, "graph")
     apart = {*MODALITIES, *modalities}
-    nodes = {*apart, "utterance", *(f"{a}<{b}" for a in apart for b in apart)}
+    made = {stage.into for stage in recipe.model.values() if stage.into is not None}
+    nodes = {*apart, *made, "utterance", *(f"{a}<{b}" for a in apart for b in apart)}
     stages: dict[str, StageChoice] = {}
     for name, stage in recipe.model.items():
         filled = filling.stage(name, stage, tuple(stages), nodes)
@@ -52,9 +55,10 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
             if each in stages or (stage.repeat and each in recipe.model):
                 filling.fault(f"there is a stage '{each}' already. Rename one of the two.", "model", name, "repeat")
             stages[each] = filled
-    filling.tasks(recipe.tasks)
     balancing = filling.part("balancing", recipe.balancing, "balancing")
     loss = filling.part("loss", recipe.loss, "loss")
+    filling.tasks(recipe.tasks, loss)
+    training = filling.training(recipe.training)
     filling.refuse()
     if len(modalities) == 1:
         balancing = PartChoice(name="none")  # nothing to balance; what ran is what is written down
@@ -65,7 +69,7 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
         model=stages,
         balancing=balancing,
         loss=loss,
-        training=recipe.training,
+        training=training,
         normalise=normalise,
         code=filling.code,
     )
@@ -130,11 +134,25 @@ class _Filling:
             self.fault(text, "model", name, "task")
         return stage.model_copy(update=changes)
 
-    def tasks(self, tasks: Mapping[str, int]) -> None:
-        """Refuse tasks that no head judges."""
+    def training(self, training: Training) -> Training:
+        """Return how to train, with the settings of optimiser and schedule."""
+        try:
+            return optimising.filled(training, partial(self.file.place, "training"), self.code)
+        except MerZooError as error:
+            self.faults.append(str(error))
+            return training
+
+    def tasks(self, tasks: Mapping[str, int], loss: PartChoice) -> None:
+        """Refuse tasks that neither a head judges nor the loss sees, and a loss that asks for what there is not."""
+        try:
+            seen = seen_by(registry.load(registry.find("loss", loss.name)))
+        except MerZooError as error:
+            if not self.faults:
+                self.fault(f"loss/{loss.name}: {error}", "loss")
+            return
         judged = {stage.task for stage in self.file.recipe.model.values()}
         for task in tasks:
-            if task not in judged:
+            if task not in judged and "targets" not in seen:
                 self.fault(
                     f"no head judges the task '{task}'. Give one `task: {task}`, or leave it out.", "tasks", task
                 )

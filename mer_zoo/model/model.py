@@ -68,7 +68,7 @@ class Model(nn.Module):
         wiring = wire(plan, facts.speakers)
         self.builder, self.views, self.first_joint = wiring.builder, wiring.views, wiring.first_joint
         self.stages = nn.ModuleDict()
-        for name in (*plan.modalities, *plan.model):
+        for name in (*plan.modalities, *plan.model, *(s.into for s in plan.model.values() if s.into)):
             if hasattr(self.stages, name):
                 raise MerZooError(f"model: torch needs the name '{name}' for itself. Rename the modality or stage.")
         widths: dict[str, int] = dict(plan.modalities)
@@ -109,7 +109,7 @@ class Model(nn.Module):
             joint = joint or name == self.first_joint
             if joint:
                 flow = stage(flow)
-        return Output(flow.states[UTTERANCE], flow.modality_logits, features, flow.notes, dict(flow.tasks))
+        return Output(flow.states[UTTERANCE], flow.modality_logits, features, flow.notes, dict(flow.tasks), flow.judged)
 
     def unimodal(self, flow: Flow) -> States:
         """Return the logits each modality would decide by alone.

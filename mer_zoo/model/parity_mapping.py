@@ -24,7 +24,7 @@ class ParityMapping:
     """A mapping, its formulas resolved for one parity file.
 
     Attributes:
-        recipe: name of the recipe.
+        recipe: name of the recipe; beside it, `compared` lists the recipes of the parity files that tests hold us to.
         settings: overrides that bring the recipe to the file's sizes: dotted path -> value.
         inputs: modality -> published arrays that lie side by side in it.
         tasks: label column beside the emotion -> published array.
@@ -124,7 +124,7 @@ def read(path: Path, names: Mapping[str, Any]) -> ParityMapping:
         MerZooError: an unknown key, a formula without a value.
     """
     page = document.read(path)
-    keys = ("recipe", "settings", "inputs", "tasks", "logits", "weights", "cancels")
+    keys = ("recipe", "compared", "settings", "inputs", "tasks", "logits", "weights", "cancels")
     for key in page.data:
         if key not in keys:
             raise MerZooError(f"{page.place([key])}: unknown key '{key}'.{nearest(key, keys)}")

@@ -9,15 +9,16 @@ import pydantic
 
 from mer_zoo.data.normalising import Way
 from mer_zoo.registry.faults import short
-from mer_zoo.results.metrics import Score
+from mer_zoo.registry.kinds import KINDS
 
-PARTS = ("encoder", "layer", "edge_weight", "fusion", "head")
+PARTS = tuple(name for name, kind in KINDS.items() if kind.place == "stage")
 STAGE_KINDS = (*PARTS, "skip", "start", "add", "padding")
 APPLIES_TO: dict[str, tuple[str, ...]] = {
     "only": PARTS,
     "relations": ("layer", "edge_weight"),
     "shared": ("encoder", "head"),
     "per": ("fusion",),
+    "into": ("fusion",),
     "task": ("head",),
     "repeat": ("encoder", "layer"),
 }
@@ -69,6 +70,10 @@ class PartChoice(Strict):
         """Return the part as plain data: `{name: ..., settings}`."""
         return {"name": self.name, **self.settings}
 
+    def brief(self) -> str | dict[str, Any]:
+        """Return the part as plain data, a bare name where it has no settings."""
+        return self.plain() if self.settings else self.name
+
 
 class StageChoice(Strict):
     """One step of a model: exactly one of the kinds, and where it applies.
@@ -85,7 +90,10 @@ class StageChoice(Strict):
         shared: one instance for all node types instead of one for each.
         per: what a fusion mixes instead of everything into the utterance. `pair`: each ordered pair of modalities,
             itself included, into states named `text<audio` (text, as seen from audio); `other`: the same without
-            itself, except where there is but one; `itself`: each alone; `target`: all states of a target (`text<...`).
+            itself, except where there is but one; `itself`: each alone; `each`: each with all others behind it;
+            `target`: all states of a target (`text<...`).
+        into: the states that a fusion makes or replaces while all others stay: a modality, or a name of your own that
+            later stages may refer to.
         task: label column that a head judges beside the emotion; its logits are for the loss alone.
         repeat: run the stage so often, each time with weights of its own, as NAME_1, NAME_2, ...
     """
@@ -102,7 +110,8 @@ class StageChoice(Strict):
     only: list[str] | None = None
     relations: str | list[str] | None = None
     shared: bool = False
-    per: Literal["pair", "other", "itself", "target"] | None = None
+    per: Literal["pair", "other", "itself", "each", "target"] | None = None
+    into: Name | None = None
     task: str | None = None
     repeat: pydantic.PositiveInt | None = None
 
@@ -114,6 +123,8 @@ class StageChoice(Strict):
         for key, kinds in APPLIES_TO.items():
             if getattr(self, key) and given[0] not in kinds:
                 raise ValueError(f"`{key}` has no meaning for a {given[0]}, only for: {', '.join(kinds)}. Leave it out")
+        if self.per and self.into:
+            raise ValueError("`per` and `into` both say what a fusion makes. Leave one of them out")
         return self
 
     @property
@@ -147,25 +158,62 @@ class Training(Strict):
     """How a model is trained.
 
     Attributes:
-        optimizer: `adam`, `adamw` or `sgd`.
-        learning_rate: step size.
+        optimizer: `adam`, `adamw`, `sgd`, or any of torch's or of your own by path (`torch.optim:RAdam`), with settings
+            as `{name: adamw, amsgrad: true}`.
+        learning_rate: step size, before warm-up and schedule.
         weight_decay: L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`).
+        schedule: how the learning rate changes from epoch to epoch. `none`; `cosine` or `linear`, down to 0 behind the
+            last epoch; `plateau`, times `factor` (0.1) where `watch` (`loss`, or a score) has not got better for more
+            than `patience` (10) epochs on validation; or any of torch's or of your own by path.
+        warm_up: epochs in which the learning rate rises linearly to its full value; the schedule begins behind them.
         dialogues_per_batch: dialogues in a step.
         epochs: passes over the training dialogues, at most.
         patience: epochs without a better validation score before stopping; null: never stop early.
-        select: validation metric that chooses the epoch.
+        select: what chooses the epoch on validation: a score, its highest value; `loss`, its lowest; or
+            `module:function`, confusion matrix → score.
+        stop_on: what must not have got better before stopping: what selects (`select`), or it and the loss (`both`).
         clip: largest norm of the gradient; null: no clipping.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: PartChoice = PartChoice(name="adam")
     learning_rate: pydantic.PositiveFloat = 1e-3
     weight_decay: pydantic.NonNegativeFloat = 0.0
+    schedule: PartChoice = PartChoice(name="none")
+    warm_up: pydantic.NonNegativeInt = 0
     dialogues_per_batch: pydantic.PositiveInt = 16
     epochs: Annotated[int, pydantic.Field(gt=0, le=100_000)] = 30
     patience: pydantic.PositiveInt | None = None
-    select: Score = "weighted_f1"
+    select: str = "weighted_f1"
+    stop_on: Literal["select", "both"] = "select"
     clip: pydantic.PositiveFloat | None = None
+
+    @pydantic.field_validator("schedule", mode="before")
+    @classmethod
+    def _null_is_none(cls, value: Any) -> Any:
+        return "none" if value is None else value
+
+    @pydantic.model_validator(mode="after")
+    def _all_is_used(self) -> Training:
+        if self.warm_up and self.warm_up >= self.epochs:
+            raise ValueError(f"`warm_up` of {self.warm_up} epochs ends behind the last of {self.epochs}. Shorten it")
+        if self.stop_on != "select" and self.patience is None:
+            raise ValueError("`stop_on` has no meaning without `patience`. Set it, or leave `stop_on` out")
+        return self
+
+    @property
+    def watched(self) -> str | None:
+        """What the schedule watches on validation, if it watches anything."""
+        return self.schedule.settings.get("watch")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as plain data, without schedule, warm-up and `stop_on` where they are off."""
+        off = {"schedule", "warm_up", "stop_on"} - {
+            key for key in type(self).model_fields if getattr(self, key) != type(self).model_fields[key].default
+        }
+        given = self.model_dump(mode="json", exclude={"optimizer", "schedule", *off})
+        parts = {"optimizer": self.optimizer.brief(), "schedule": self.schedule.brief()}
+        return given | {key: part for key, part in parts.items() if key not in off}
 
 
 class Plan(Strict):
@@ -209,7 +257,7 @@ class Plan(Strict):
             "model": {name: stage.plain() for name, stage in self.model.items()},
             "balancing": self.balancing.plain(),
             "loss": self.loss.plain(),
-            "training": self.training.model_dump(mode="json"),
+            "training": self.training.plain(),
         }
         return {
             "modalities": dict(self.modalities),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,8 +16,11 @@ from mer_zoo.data.normalising import Way
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model.changes import Change, changes_from
 from mer_zoo.model.plan import Name, PartChoice, StageChoice, Strict, Training
-from mer_zoo.registry import document, resources
+from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.faults import described, short
+
+Given = str | os.PathLike[str] | Mapping[str, Any]
+"""A recipe as users give it: by name, by path, or as a mapping."""
 
 LONGEST_CHAIN = 16  # recipes that extend one another
 
@@ -41,6 +45,34 @@ class Published(Strict):
     seeds: int | None = None
 
 
+class Range(Strict):
+    """Numbers that a search may draw from.
+
+    Attributes:
+        low, high: the ends; whole numbers are drawn if both are whole.
+        log: draw orders of magnitude alike.
+        step: distance of the numbers; null: any, or 1 for whole numbers.
+
+    Raises:
+        ValueError: an empty range, or one that `log` cannot have.
+    """
+
+    low: pydantic.StrictInt | pydantic.StrictFloat
+    high: pydantic.StrictInt | pydantic.StrictFloat
+    log: bool = False
+    step: Annotated[float, pydantic.Field(gt=0)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _can_be_drawn(self) -> Range:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}. Swap them")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("`log` needs a low above 0, and no step. Leave `log` out")
+        if isinstance(self.low, int) and isinstance(self.high, int) and self.step and self.step != int(self.step):
+            raise ValueError(f"step {self.step} between whole numbers. Use a whole step")
+        return self
+
+
 class Recipe(Strict):
     """A whole recipe; `fill` resolves it for a dataset.
 
@@ -57,6 +89,7 @@ class Recipe(Strict):
         balancing, loss: the parts.
         training: the loop's settings.
         published: scores from the literature.
+        search: what `mer-zoo tune` may change: key -> list of values, or a range of numbers.
     """
 
     title: str
@@ -72,6 +105,9 @@ class Recipe(Strict):
     loss: PartChoice = PartChoice(name="nll")
     training: Training = Training()
     published: tuple[Published, ...] = ()
+    search: dict[str, Annotated[list[pydantic.JsonValue], pydantic.Field(min_length=1)] | Range] = pydantic.Field(
+        default_factory=dict
+    )
 
     @pydantic.model_validator(mode="after")
     def _one_or_the_other(self) -> Recipe:
@@ -119,7 +155,9 @@ def _place(pages: Sequence[document.Document], changes: Sequence[Change], locati
 
 
 def names() -> list[str]:
-    """Return the recipes that ship: `model` for `model/default.yaml`, `model/variant` for the others.
+    """Return the recipes that ship, and those of plugins.
+
+    They are called `model` for `model/default.yaml`, `model/variant` for the others; a plugin's begin with its name.
 
     Example:
         >>> "amb_dsgdn" in names(), "amb_dsgdn/iemocap" in names()
@@ -130,12 +168,13 @@ def names() -> list[str]:
     for path in sorted(root.glob("*/*.yaml")):
         if path.parent.name not in ("suites", "parity", "results"):
             found.append(path.parent.name if path.stem == "default" else f"{path.parent.name}/{path.stem}")
-    return sorted(found)
+    return sorted({*found, *plugins.files("recipes")})
 
 
 def title(name: str) -> str:
     """Return the title of a recipe."""
-    return str(document.plain(find(name).read_text(encoding="utf-8")).get("title", ""))
+    data = document.read(find(name)).data
+    return str(data.get("title", "")) if isinstance(data, dict) else ""
 
 
 def find(name: str) -> Path:
@@ -145,6 +184,8 @@ def find(name: str) -> Path:
         if os.path.isfile(path):
             return path
         raise MerZooError(f"{short(name)}: {'a folder, not a file' if os.path.isdir(path) else 'no such file'}.")
+    if name in plugins.files("recipes"):
+        return plugins.files("recipes")[name]
     if name in names():
         root = resources.folder("baselines") / name
         return root / "default.yaml" if root.is_dir() else root.with_suffix(".yaml")
@@ -154,21 +195,29 @@ def find(name: str) -> Path:
     )
 
 
-def read(name: str, changes: Iterable[str | Change] = ()) -> RecipeFile:
-    """Read a recipe by name or path, with changes; every fault of the file is reported at once.
+def read(given: Given, changes: Iterable[str | Change] | Mapping[str, Any] = ()) -> RecipeFile:
+    """Read a recipe, with changes; every fault of it is reported at once.
 
     Args:
-        name: shipped name, or path of a YAML file.
-        changes: such as `training.epochs=5` or `model.context.encoder.dropout=0.1`, whose values are YAML; or ready.
+        given: shipped name, path of a YAML file, or what stands in one as a mapping.
+        changes: such as `training.epochs=5` or `model.context.encoder.dropout=0.1`, whose values are YAML; key ->
+            value; or ready.
 
     Raises:
         MerZooError: no such recipe, or what is in it cannot be used.
+
+    Example:
+        >>> read({"extends": "bilstm", "title": "Mine"}, {"training.epochs": 5}).recipe.training.epochs
+        5
     """
     made = changes_from(changes)
-    pages, data = _read_chain(find(name), [])
+    if isinstance(given, Mapping):
+        pages, data = _extended(_plain(given), [], Path(), [])
+    else:
+        pages, data = _read_chain(find(os.fspath(given)), [])
     for change in made:
         _apply(change, data)
-    file = RecipeFile(_short(name), Recipe.model_construct(), pages, made)
+    file = RecipeFile(called(given), Recipe.model_construct(), pages, made)
     try:
         file.recipe = Recipe.model_validate(data)
     except pydantic.ValidationError as error:
@@ -176,7 +225,16 @@ def read(name: str, changes: Iterable[str | Change] = ()) -> RecipeFile:
     return file
 
 
-def _short(name: str) -> str:
+def called(given: Given) -> str:
+    """Return what tables call a recipe: its name, the stem of its file, or the title of a mapping.
+
+    Example:
+        >>> called("mmgcn"), called("mine/best.yaml"), called({"title": "Mine"})
+        ('mmgcn', 'best', 'Mine')
+    """
+    if isinstance(given, Mapping):
+        return str(given.get("title", "recipe"))
+    name = os.fspath(given)
     return Path(name).stem if name.endswith((".yaml", ".yml")) else name
 
 
@@ -188,17 +246,31 @@ def _read_chain(path: Path, seen: list[Path]) -> tuple[list[document.Document], 
     page = document.read(path)
     if not isinstance(page.data, dict):
         raise MerZooError(f"{path}: a recipe is a mapping with 'title' and 'model'.")
-    data = copy.deepcopy(page.data)
+    return _extended(copy.deepcopy(page.data), [page], path.parent, [*seen, path.resolve()])
+
+
+def _extended(
+    data: dict[str, Any], pages: list[document.Document], folder: Path, seen: list[Path]
+) -> tuple[list[document.Document], dict[str, Any]]:
+    """Lay a recipe's data over what they extend."""
     base = data.pop("extends", None)
     if base is None:
-        return [page], data
-    beside = path.parent / str(base)
+        return pages, data
+    beside = folder / str(base)
     try:
         parent = beside if os.path.isfile(beside) else find(str(base))
     except MerZooError as error:
-        raise MerZooError(f"{page.place(['extends'])} extends: {error}") from None
-    pages, merged = _read_chain(parent, [*seen, path.resolve()])
-    return [page, *pages], _merge(merged, data)
+        raise MerZooError(f"{_place(pages, (), ['extends'])} extends: {error}") from None
+    below, merged = _read_chain(parent, seen)
+    return [*pages, *below], _merge(merged, data)
+
+
+def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of plain data."""
+    try:
+        return json.loads(json.dumps(dict(given), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MerZooError(f"recipe: must be plain data: words, numbers, lists, mappings ({error}).") from None
 
 
 def _merge(below: Any, above: Any) -> Any:

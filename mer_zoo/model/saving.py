@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,7 @@ from mer_zoo.model.assembly import assemble
 from mer_zoo.model.budget import refuse_other_weights
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import Plan, Strict
+from mer_zoo.registry import plugins
 from mer_zoo.registry.faults import short
 from mer_zoo.results.writing import write_atomically
 
@@ -52,8 +53,8 @@ class Saved:
     seed: int = 0
     fold: int | None = None
 
-    def predict(self, conversations: Sequence[Conversation], device: str = "cpu") -> dict[str, np.ndarray]:
-        """Return dialogue id -> probabilities of the classes, float64 `[utt, classes]`.
+    def corpus(self, conversations: Sequence[Conversation], device: str = "cpu") -> Corpus:
+        """Return dialogues as the model sees them: checked, normalised, on the device.
 
         Raises:
             MerZooError: a modality is missing, a width differs, or a dialogue has more speakers than the model knows.
@@ -72,7 +73,15 @@ class Saved:
                     f"{here}: {count} speakers, but model '{self.name}' was trained for {self.model.facts.speakers}."
                 )
         seen = [self.normaliser.apply(dialogue) for dialogue in conversations]
-        corpus = Corpus(seen, self.model.builder, self.model.views, device=device)
+        return Corpus(seen, self.model.builder, self.model.views, device=device)
+
+    def predict(self, conversations: Sequence[Conversation], device: str = "cpu") -> dict[str, np.ndarray]:
+        """Return dialogue id -> probabilities of the classes, float64 `[utt, classes]`.
+
+        Raises:
+            MerZooError: as of `corpus`.
+        """
+        corpus = self.corpus(conversations, device)
         self.model.to(device).eval()
         found = {}
         with torch.no_grad():
@@ -91,6 +100,7 @@ class _Header(Strict):
     run: str
     seed: int
     fold: int | None
+    packages: dict[str, str] = pydantic.Field(default_factory=dict)
 
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> _Header:
@@ -111,6 +121,7 @@ def save(saved: Saved, path: Path) -> None:
         "run": saved.run,
         "seed": saved.seed,
         "fold": saved.fold,
+        "packages": _packages(saved.plan),
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
     weights |= {NORMALISER + name: torch.from_numpy(x) for name, x in saved.normaliser.state().items()}
@@ -180,7 +191,8 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
         where = ".".join(map(str, fault["loc"])) or "it"
         raise MerZooError(f"{path}: its description is damaged: {where}: {fault['msg']}. Train it anew.") from None
     plan = header.filled
-    _refuse_strangers(plan, trust, path)
+    _refuse_missing(plan, header.packages, path)
+    refuse_strangers(plan, trust, path)
     measured = {name: weights.pop(name).cpu().numpy() for name in list(weights) if name.startswith(NORMALISER)}
     state = {name.removeprefix(NORMALISER): x for name, x in measured.items()}
     try:
@@ -197,8 +209,40 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
     return Saved(model.eval(), header.name, plan, header.label_names, header.run, normaliser, header.seed, header.fold)
 
 
-def _refuse_strangers(plan: Plan, trust: Collection[str], path: Path) -> None:
-    """Refuse parts by file or module that the caller did not name, before any of their code runs."""
+def _of_plugins(plan: Plan) -> list[tuple[str, str]]:
+    """Return kind and name of the parts that plugins bring."""
+    return [(kind, part.name) for kind, part in plan.parts() if "/" in part.name and ":" not in part.name]
+
+
+def _packages(plan: Plan) -> dict[str, str]:
+    """Return plugin -> what to install for it, of all that a plan's parts come from."""
+    owners = [plugins.owner(name) for _, name in _of_plugins(plan)]
+    return {plugin.name: f"{plugin.package}=={plugin.version}" for plugin in owners if plugin is not None}
+
+
+def _refuse_missing(plan: Plan, packages: Mapping[str, str], path: Path) -> None:
+    """Refuse parts of packages that are not installed, or are not what they were, and say what to install."""
+    for kind, name in _of_plugins(plan):
+        package = packages.get(name.partition("/")[0])
+        remedy = f"Run `pip install '{package}'`." if package else "Install the package that brings it."
+        if plugins.owner(name) is None:
+            raise MerZooError(f"{path}: the model needs {kind} '{name}', whose package is not installed. {remedy}")
+        if registry.code(registry.find(kind, name)) != plan.code.get(f"{kind}/{name}"):
+            changed = f"{kind} '{name}' is not what it was when the model was trained"
+            raise MerZooError(f"{path}: {changed}. {remedy} Or train it anew.")
+
+
+def refuse_strangers(plan: Plan, trust: Collection[str], path: Path) -> None:
+    """Refuse parts by file or module that the caller did not name, before any of their code runs.
+
+    Args:
+        plan: read from a file.
+        trust: parts that may be run, such as `./mine.py:Mine`; their source must be what it was.
+        path: the file.
+
+    Raises:
+        MerZooError: a part that is not trusted, or that has changed.
+    """
     named = [(kind, part.name) for kind, part in plan.parts() if ":" in part.name]
     if strangers := sorted({name for _, name in named if name not in trust}):
         raise MerZooError(

@@ -38,6 +38,7 @@ class Flow:
         modality_logits: modality -> `[N, classes]`, once there are heads per modality.
         tasks: name of a head beside the emotion's -> its logits, and what they should be.
         notes: what a balancing strategy noted for its later hooks.
+        judged: the states that the head of the emotion was given, where it judges the utterance.
     """
 
     batch: ConversationBatch
@@ -48,6 +49,7 @@ class Flow:
     modality_logits: States = field(default_factory=dict)
     tasks: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     notes: States = field(default_factory=dict)
+    judged: Tensor | None = None
 
     def with_states(self, states: States, **notes: Tensor) -> Flow:
         """Return the flow with other states, and with further notes."""
@@ -77,8 +79,8 @@ class Stage(nn.Module, abc.ABC):
         super().__init__()
         self.name, self.choice, self.card = name, choice, card
         self.sources, self.views, self.outputs = choice.sources, dict(wire.views), dict(wire.outputs)
-        self.stackable = (card is None or card.stackable) and all(map(can_be_mapped, parts.values()))
-        self.capturable = self.capturable_itself and (card is None or card.capturable)
+        self.stackable = _promised("stackable", card, parts) and all(map(can_be_mapped, parts.values()))
+        self.capturable = self.capturable_itself and _promised("capturable", card, parts)
         self.groups = {"+".join(group): group for group in parts}
         self.parts = nn.ModuleDict({"+".join(group): part for group, part in parts.items()})
 
@@ -115,7 +117,9 @@ class HeadStage(EncoderStage):
             return flow
         after = super().act(flow)
         if self.choice.task is None:
-            return after if UTTERANCE in after.states else replace(after, modality_logits=after.states)
+            if UTTERANCE in flow.states:
+                return replace(after, judged=flow.states[UTTERANCE])
+            return replace(after, modality_logits=after.states)
         ((key, (node,)),) = self.groups.items()
         targets, part = flow.batch.targets[self.choice.task], self.parts[key]
         targets = part.targets(targets, flow.layout) if hasattr(part, "targets") else targets  # type: ignore[operator]
@@ -162,12 +166,12 @@ class FusionStage(Stage):
 
     def act(self, flow: Flow) -> Flow:
         """Mix, group by group."""
-        return flow.with_states(
-            {
-                self.outputs[group]: self.parts[key]({node: flow.states[node] for node in group}, flow.layout)
-                for key, group in self.groups.items()
-            }
-        )
+        kept = flow.states if self.choice.into is not None else {}
+        made = {
+            self.outputs[group]: self.parts[key]({node: flow.states[node] for node in group}, flow.layout)
+            for key, group in self.groups.items()
+        }
+        return flow.with_states({**kept, **made})
 
 
 class SkipStage(Stage):
@@ -232,6 +236,11 @@ STAGES: dict[str, type[Stage]] = {
         *(SkipStage, AddStage, StartStage, PaddingStage),
     )
 }
+
+
+def _promised(quality: str, card: Card | None, parts: Mapping[Group, nn.Module]) -> bool:
+    """Whether all parts have a quality: as the card says, or the part itself where that depends on its settings."""
+    return card is None or all(getattr(part, quality, getattr(card, quality)) for part in parts.values())
 
 
 def _interleaved(states: Sequence[Tensor]) -> Tensor:

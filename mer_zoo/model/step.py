@@ -16,6 +16,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import PartChoice, Plan
 from mer_zoo.parts.balancing.base import Balancing
+from mer_zoo.parts.loss.base import beside, seen_by
 
 if TYPE_CHECKING:
     from mer_zoo.corpus import ConversationBatch
@@ -49,13 +50,14 @@ class Step(nn.Module):
     def __init__(self, model: Model, balancing: Balancing, loss: nn.Module, *, autocast: bool = False) -> None:
         super().__init__()
         self.model, self.balancing, self.loss, self.autocast = model, balancing, loss, autocast
+        self.seen = seen_by(loss)
 
     def forward(self, batch: ConversationBatch) -> tuple[Tensor, Output, Tensor]:
         """Compute the loss."""
         with self.precision(batch):
             output = _exact(self.balancing(self.model, batch))
         labels = self.balancing.on_labels(batch.labels, output)
-        return self.balancing.total_loss(self.loss(output, labels), output, labels), output, labels
+        return self.balancing.total_loss(self.value(output, labels, batch), output, labels), output, labels
 
     def backward(self, total: Tensor, output: Output, labels: Tensor) -> None:
         """Compute the gradients from what `forward` returned."""
@@ -63,10 +65,18 @@ class Step(nn.Module):
         self.balancing.backward(total, output, labels, parameters)
         self.balancing.after_backward(parameters)
 
-    def logits(self, batch: ConversationBatch) -> Tensor:
-        """Return what the model says without balancing, float32 `[N, classes]`."""
-        with self.precision(batch):
-            return self.model(batch).logits.float()
+    def judged(self, output: Output, batch: ConversationBatch, *, loss: bool) -> tuple[Tensor, Tensor]:
+        """Return logits, float32 `[N, classes]`, and the loss without balancing, 0 where it is not wanted."""
+        exact = _exact(output)
+        return exact.logits, self.value(exact, batch.labels, batch) if loss else exact.logits.new_zeros(())
+
+    def value(self, output: Output, labels: Tensor, batch: ConversationBatch) -> Tensor:
+        """Return the loss alone, which sees what it asks for of the batch."""
+        return self.loss(output, labels, **beside(self.seen, batch.layout, self._targets(batch)))
+
+    def _targets(self, batch: ConversationBatch) -> dict[str, Tensor]:
+        tasks = self.model.plan.tasks if "targets" in self.seen else {}
+        return {task: batch.targets[task] for task in tasks}
 
     def precision(self, batch: ConversationBatch) -> torch.autocast:
         """Return the context in which the forward pass of a batch runs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mer_zoo import registry
 from mer_zoo.batch.output import UTTERANCE
@@ -86,13 +86,14 @@ def wire(plan: Plan, speakers: int) -> Wiring:
         else:
             judged[name] = judged[last] or (stage.kind == "head" and stage.task is None)
         if plan.graph is not None and builder is None and stage.kind in ("layer", "edge_weight"):
-            builder = _builder(plan.graph, nodes, speakers)
+            later = [s.into for s in plan.model.values() if s.into is not None]
+            builder = _builder(plan.graph, tuple(dict.fromkeys((*nodes, *later))), speakers)
         wires[name] = wired = _wire(stage, nodes, wires, padded, builder, place)
         if stage.task is not None and nodes != (UTTERANCE,):
             raise MerZooError(
                 f"{place}: a task is judged of the utterance, but here are {', '.join(nodes)}. Fuse first."
             )
-        if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None):
+        if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None and stage.into is None):
             _check_joint(stage, nodes, padded, place)
             first_joint = first_joint or name
         nodes, padded, last = wired.after, wired.padded, name
@@ -100,7 +101,7 @@ def wire(plan: Plan, speakers: int) -> Wiring:
         raise MerZooError(
             f"graph: no stage uses the graph '{plan.graph.name}'. Add a `layer` stage, or leave `graph` out."
         )
-    return Wiring(builder, wires, first_joint)
+    return Wiring(builder, _listed(wires), first_joint)
 
 
 def _check_joint(stage: StageChoice, nodes: Group, padded: bool, place: str) -> None:
@@ -144,6 +145,14 @@ def _wire(
         return Wire(nodes, nodes, padded=padded)
     chosen = tuple(node for node in nodes if stage.only is None or node in stage.only)
     if kind == "fusion":
+        if stage.into is not None:
+            if nodes == (UTTERANCE,):
+                raise MerZooError(
+                    f"{place}: `into: {stage.into}` stands beside modalities, but all are fused here. Leave it out."
+                )
+            after = dict.fromkeys((*nodes, stage.into)) if chosen else nodes
+            outputs = {chosen: stage.into} if chosen else {}
+            return Wire(nodes, tuple(after), tuple(outputs), outputs=outputs, padded=padded)
         if not chosen:
             raise MerZooError(f"{place}: nothing to fuse: `only` names none of {', '.join(nodes)}.")
         outputs = _mixed(chosen, stage.per, place)
@@ -175,6 +184,8 @@ def _mixed(nodes: Group, per: str | None, place: str) -> dict[Group, str]:
         return {tuple(n for n in nodes if n.partition("<")[0] == target): target for target in targets}
     if gathered or nodes == (UTTERANCE,):
         raise MerZooError(f"{place}: `per: {per}` pairs modalities, but here are {', '.join(nodes)}.")
+    if per == "each":
+        return {(node, *(n for n in nodes if n != node)): node for node in nodes}
     pairs = [(a, b) for a in nodes for b in (a, *(n for n in nodes if n != a))]
     if per == "other" and len(nodes) > 1:
         pairs = [(a, b) for a, b in pairs if a != b]
@@ -200,7 +211,20 @@ def _views(stage: StageChoice, nodes: Group, builder: GraphBuilder | None, place
             f"{place}: the graph has no edges of {', '.join(names)} among {', '.join(nodes)}, so this {word} would see "
             "nothing. Choose other relations, another graph, or more modalities."
         )
-    return {group: ViewSpec(group, names) for group in groups(nodes, chosen)}
+    part = stage.part
+    listed = part is not None and getattr(registry.load(registry.find(stage.kind, part.name)), "lists_edges", False)
+    return {group: ViewSpec(group, names, listed) for group in groups(nodes, chosen)}
+
+
+def _listed(wires: Mapping[str, Wire]) -> dict[str, Wire]:
+    """Return the wires with every view listed that one stage wants listed: edge weights are for one layout."""
+    wanted = {replace(view, listed=False) for wire in wires.values() for view in wire.views.values() if view.listed}
+    return {
+        name: replace(
+            wire, views={g: replace(v, listed=replace(v, listed=False) in wanted) for g, v in wire.views.items()}
+        )
+        for name, wire in wires.items()
+    }
 
 
 def _builder(graph: PartChoice, nodes: Group, speakers: int) -> GraphBuilder:

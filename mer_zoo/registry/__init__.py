@@ -6,9 +6,8 @@ Neither torch nor dgl is imported here; a class is imported only when `load` is 
 from mer_zoo.registry.building import build, fill
 from mer_zoo.registry.cards import FIELDS, Card, DeprecatedName, is_name, read_card, snake_case
 from mer_zoo.registry.faults import raised
-from mer_zoo.registry.kinds import CONTRACTS, FACTS, KINDS, PROMISED_BY, PROMISES, a, promise_faults
+from mer_zoo.registry.kinds import KINDS, PROMISES, Kind, a, promise_faults, promised_by
 from mer_zoo.registry.lookup import (
-    ENTRY_POINT_GROUP,
     card_faults,
     cards,
     code,
@@ -22,18 +21,17 @@ from mer_zoo.registry.lookup import (
     session,
     split,
 )
+from mer_zoo.registry.plugins import ENTRY_POINT_GROUP
 from mer_zoo.registry.signature import Setting, construct, facts, schema, settings, validate
 
 __all__ = [
-    "CONTRACTS",
     "ENTRY_POINT_GROUP",
-    "FACTS",
     "FIELDS",
     "KINDS",
-    "PROMISED_BY",
     "PROMISES",
     "Card",
     "DeprecatedName",
+    "Kind",
     "Setting",
     "a",
     "build",
@@ -49,6 +47,7 @@ __all__ = [
     "names_class",
     "plugin_faults",
     "promise_faults",
+    "promised_by",
     "raised",
     "read_card",
     "refresh",

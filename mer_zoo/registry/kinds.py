@@ -1,46 +1,147 @@
-"""The kinds of parts: what each may ask to know, and what it may promise."""
+"""The kinds of parts: one record each, and what their cards may promise."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from mer_zoo.errors import nearest
 
-FACTS: dict[str, tuple[str, ...]] = {
-    "dataset": (),
-    "extractor": (),
-    "encoder": ("width", "speakers"),
-    "graph": ("node_types", "speakers"),
-    "edge_weight": ("width", "relations"),
-    "layer": ("width", "relations", "speakers"),
-    "fusion": ("widths",),
-    "balancing": ("modalities", "classes"),
-    "head": ("width", "classes"),
-    "loss": ("modalities", "class_counts"),
-    "kernel": ("view", "tables", "index", "plan"),
-    "learner": (),
+
+@dataclass(frozen=True)
+class Kind:
+    """All that the library knows of a kind of part but how its parts are run.
+
+    A new kind is an entry of `KINDS`, the check that the entry names, and a template in `registry/templates/`. A kind
+    of stage also says how it runs, in `mer_zoo.model.stages`.
+
+    Attributes:
+        title: heading of its pages.
+        contract: what each part takes and gives.
+        checks: `module:function` that makes the contract suite of a part.
+        facts: what a part's `__init__` may ask for as positional arguments, by name.
+        promises: what a card may promise because it can be checked.
+        place: where a recipe names such a part: in a `stage`, at its `top`, or nowhere.
+        function: whether a function will do where others need a class.
+    """
+
+    title: str
+    contract: str
+    checks: str
+    facts: tuple[str, ...] = ()
+    promises: tuple[str, ...] = ()
+    place: Literal["stage", "top", ""] = ""
+    function: bool = False
+
+
+_MODULES = "mer_zoo.checking.modules:checks"
+
+KINDS: dict[str, Kind] = {
+    "dataset": Kind(
+        title="Datasets",
+        contract="makes a `Dataset`, or gives one when called; a setting `seed` decides what is random",
+        checks="mer_zoo.checking.sources:datasets",
+        function=True,
+    ),
+    "importer": Kind(
+        title="Importers",
+        contract="a file's `Path` → `Dataset`; `example(folder)` writes such a file; `reads` says what it is, if known",
+        checks="mer_zoo.checking.sources:importers",
+    ),
+    "extractor": Kind(
+        title="Extractors",
+        contract="utterances of a dialogue → float32 `[utterances, out_width]`; has `modality` and `out_width`",
+        checks="mer_zoo.checking.sources:extractors",
+    ),
+    "encoder": Kind(
+        title="Encoders",
+        contract="x float `[N, width]`, layout → float `[N, out_width]`",
+        checks=_MODULES,
+        facts=("width", "speakers"),
+        promises=(
+            *("capturable", "causal", "speaker_relabelling_invariant"),
+            *("unstackable", "utterance_permutation_equivariant"),
+        ),
+        place="stage",
+    ),
+    "graph": Kind(
+        title="Graph builders",
+        contract="`edges(conversation)` → edge type -> (sources, targets); has `relations` and `edge_types`",
+        checks="mer_zoo.checking.graphs:checks",
+        facts=("node_types", "speakers"),
+        promises=("causal", "linear_size", "modality_subset_safe", "speaker_relabelling_invariant"),
+        place="top",
+    ),
+    "edge_weight": Kind(
+        title="Edge weights",
+        contract="x float `[nodes, width]`, edges, layout → masked edge tensor `[*edges]`",
+        checks=_MODULES,
+        facts=("width", "relations"),
+        promises=("capturable", "causal", "unstackable"),
+        place="stage",
+    ),
+    "layer": Kind(
+        title="Layers",
+        contract="x float `[nodes, width]`, edges, weights `[*edges]` or None → float `[nodes, out_width]`",
+        checks=_MODULES,
+        facts=("width", "relations", "speakers"),
+        promises=("capturable", "causal", "unstackable"),
+        place="stage",
+    ),
+    "fusion": Kind(
+        title="Fusions",
+        contract="states: modality -> float `[N, width]`, layout → float `[N, out_width]`",
+        checks=_MODULES,
+        facts=("widths",),
+        promises=(
+            *("capturable", "causal", "modality_permutation_invariant", "modality_subset_safe"),
+            *("speaker_relabelling_invariant", "unstackable", "utterance_permutation_equivariant"),
+        ),
+        place="stage",
+    ),
+    "balancing": Kind(
+        title="Balancing",
+        contract="hooks on the training loop, see `mer_zoo.parts.balancing.base`; no effect in evaluation",
+        checks="mer_zoo.checking.strategies:checks",
+        facts=("modalities", "classes"),
+        place="top",
+    ),
+    "head": Kind(
+        title="Heads",
+        contract="x float `[N, width]`, layout → logits float `[N, classes]`",
+        checks=_MODULES,
+        facts=("width", "classes", "speakers"),
+        promises=(
+            *("capturable", "causal", "speaker_relabelling_invariant"),
+            *("unstackable", "utterance_permutation_equivariant"),
+        ),
+        place="stage",
+    ),
+    "loss": Kind(
+        title="Losses",
+        contract="output, labels int64 `[N]` (-1: none), and by name `layout`, `targets` → scalar",
+        checks="mer_zoo.checking.losses:checks",
+        facts=("modalities", "class_counts"),
+        promises=("capturable", "unstackable"),
+        place="top",
+    ),
+    "kernel": Kind(
+        title="Kernels",
+        contract="message passing on the lowered edges of a batch, see `mer_zoo.kernel.base`",
+        checks="mer_zoo.checking.kernels:checks",
+        facts=("view", "tables", "index", "plan"),
+        promises=("capturable",),
+    ),
+    "learner": Kind(
+        title="Models without gradient descent",
+        contract="`fit(train, validation, label_names, seed=)`, `predict_proba(conversation)` → float64 "
+        "`[utt, classes]`",
+        checks="mer_zoo.checking.learners:checks",
+        place="top",
+    ),
 }
-"""For each kind of part, the facts its `__init__` may ask for as positional arguments, by name."""
-
-
-KINDS = tuple(FACTS)
-
-
-CONTRACTS: dict[str, str] = {
-    "dataset": "makes a `Dataset`, or gives one when called; a setting `seed` decides what is random",
-    "extractor": "utterances of a dialogue → float32 `[utterances, out_width]`; has `modality` and `out_width`",
-    "encoder": "x float `[N, width]`, layout → float `[N, out_width]`",
-    "graph": "`edges(conversation)` → edge type -> (sources, targets); has `relations` and `edge_types`",
-    "edge_weight": "x float `[nodes, width]`, edges, layout → masked edge tensor `[*edges]`",
-    "layer": "x float `[nodes, width]`, edges, weights `[*edges]` or None → float `[nodes, out_width]`",
-    "fusion": "states: modality -> float `[N, width]`, layout → float `[N, out_width]`",
-    "balancing": "hooks on the training loop, see `mer_zoo.parts.balancing.base`; no effect in evaluation",
-    "head": "x float `[N, width]`, layout → logits float `[N, classes]`",
-    "loss": "output, labels int64 `[N]` (-1: none) → scalar",
-    "kernel": "message passing on the lowered edges of a batch, see `mer_zoo.kernel.base`",
-    "learner": "`fit(train, validation, label_names, seed=)`, `predict_proba(conversation)` → float64 `[utt, classes]`",
-}
-"""What every kind of part takes and gives."""
+"""Every kind by name, in the order in which lists show them."""
 
 
 PROMISES: dict[str, str] = {
@@ -56,17 +157,14 @@ PROMISES: dict[str, str] = {
 """What a card may promise, and `check_part` then checks."""
 
 
-PROMISED_BY: dict[str, tuple[str, ...]] = {
-    "capturable": ("encoder", "edge_weight", "layer", "fusion", "head", "loss", "kernel"),
-    "causal": ("encoder", "graph", "edge_weight", "layer", "fusion", "head"),
-    "linear_size": ("graph",),
-    "modality_permutation_invariant": ("fusion",),
-    "modality_subset_safe": ("graph", "fusion"),
-    "speaker_relabelling_invariant": ("encoder", "graph", "fusion", "head"),
-    "unstackable": ("encoder", "edge_weight", "layer", "fusion", "head", "loss"),
-    "utterance_permutation_equivariant": ("encoder", "fusion", "head"),
-}
-"""The kinds of parts for which a promise can be checked."""
+def promised_by(promise: str) -> tuple[str, ...]:
+    """Return the kinds of parts for which a promise can be checked.
+
+    Example:
+        >>> promised_by("linear_size")
+        ('graph',)
+    """
+    return tuple(name for name, kind in KINDS.items() if promise in kind.promises)
 
 
 def promise_faults(kind: str, promises: Iterable[str]) -> list[str]:
@@ -75,9 +173,8 @@ def promise_faults(kind: str, promises: Iterable[str]) -> list[str]:
     for promise in promises:
         if promise not in PROMISES:
             faults.append(f"no promise named '{promise}'.{nearest(promise, PROMISES)}")
-        elif kind not in PROMISED_BY[promise]:
-            kinds = ", ".join(PROMISED_BY[promise])
-            faults.append(f"'{promise}' cannot be promised by {a(kind)}, only by: {kinds}.")
+        elif promise not in KINDS[kind].promises:
+            faults.append(f"'{promise}' cannot be promised by {a(kind)}, only by: {', '.join(promised_by(promise))}.")
     return faults
 
 

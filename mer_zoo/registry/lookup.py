@@ -10,7 +10,6 @@ import fnmatch
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import inspect
 import os
@@ -22,14 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from mer_zoo.errors import MerZooError, at, nearest
-from mer_zoo.registry import document, resources
-from mer_zoo.registry.cards import Card, DeprecatedName, faults_of, make_card, read_card, snake_case
+from mer_zoo.registry import document, plugins, references, resources
+from mer_zoo.registry.cards import Card, DeprecatedName, faults_of, is_name, make_card, read_card, snake_case
 from mer_zoo.registry.faults import raised
 from mer_zoo.registry.kinds import KINDS
 from mer_zoo.registry.signature import settings
-
-ENTRY_POINT_GROUP = "mer_zoo.cards"
-
 
 _registered: dict[tuple[str, str], tuple[Card, type]] = {}
 _Cards = dict[tuple[str, str], Card]
@@ -68,47 +64,26 @@ def _plugins() -> tuple[_Cards, dict[str, str], tuple[str, ...]]:
     """Cards that installed packages bring, what is wrong with single ones by `kind/name`, and with whole packages."""
     found: _Cards = {}
     faults: dict[str, str] = {}
-    broken = []
-    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            root = _package_folder(point.value)
-        except Exception as error:
-            reason = str(error) if isinstance(error, MerZooError) else f"{type(error).__name__}: {error}"
-            broken.append(f"plugin '{point.name}' ({point.value}): {reason}")
-            continue
-        paths = [(kind, path) for kind in KINDS for path in sorted((root / kind).glob("*.yaml"))]
-        if not paths:
-            broken.append(f"plugin '{point.name}': no cards in {root}. They belong into {root}/KIND/NAME.yaml.")
-        for kind, path in paths:
-            name = f"{point.name}/{path.stem}"
+    known, broken = plugins.plugins()
+    twice = []
+    for plugin in known:
+        for kind, path in ((k, path) for k in KINDS for path in sorted((plugin.folder / k).glob("*.yaml"))):
+            name = f"{plugin.name}/{path.stem}"
             if (kind, name) in found:
                 other = found[kind, name].origin
-                broken.append(f"plugin '{point.name}': {kind}/{name} comes from {other} and from {path}. Rename one.")
+                twice.append(f"plugin '{plugin.name}': {kind}/{name} comes from {other} and from {path}. Rename one.")
                 continue
             try:
-                found[kind, name] = read_card(path, kind, prefix=f"{point.name}/")
+                found[kind, name] = read_card(path, kind, prefix=f"{plugin.name}/")
             except Exception:
                 faults[f"{kind}/{name}"] = _why(read_card, path, kind)
-    return found, faults, tuple(broken)
-
-
-def _package_folder(value: str) -> Path:
-    """Folder of cards named by an entry point `package` or `package:subfolder`, found without importing it."""
-    module, _, subfolder = value.partition(":")
-    top = module.split(".")[0]
-    spec = importlib.util.find_spec(top)  # a top-level name is found without running any of its code
-    if spec is None or not spec.submodule_search_locations:
-        raise MerZooError(f"package '{top}' is not importable. Reinstall the plugin.")
-    root = Path(next(iter(spec.submodule_search_locations)), *module.split(".")[1:], *subfolder.split("."))
-    if not root.is_dir():
-        raise MerZooError(f"card folder {root} is missing. Ship it as package data.")
-    return root
+    return found, faults, (*broken, *twice)
 
 
 def refresh() -> None:
     """Forget what was read from disk (for tests and notebooks that add cards while running)."""
-    _built_in.cache_clear()
-    _plugins.cache_clear()
+    for read in (_built_in, _plugins, plugins.plugins, references.references):
+        read.cache_clear()
 
 
 def plugin_faults() -> tuple[str, ...]:
@@ -145,7 +120,7 @@ def cards(kind: str | None = None, pattern: str = "*", tag: str | None = None) -
         for card in everything.values()
         if kind in (None, card.kind) and fnmatch.fnmatch(card.name, pattern) and (tag is None or tag in card.tags)
     ]
-    return sorted(chosen, key=lambda card: (KINDS.index(card.kind), card.name))
+    return sorted(chosen, key=lambda card: (list(KINDS).index(card.kind), card.name))
 
 
 def split(name: str) -> tuple[str, str]:
@@ -216,6 +191,10 @@ def _by_path(kind: str, name: str) -> Card:
 def _hint(kind: str, name: str, known: Iterable[str]) -> str:
     """Return where else the name might be: close by, or among the other kinds."""
     command = f" See `mer-zoo list {kind}`."
+    package = name.partition("/")[0]
+    if is_name(package) and "/" in name and plugins.owner(name) is None:
+        others = ", ".join(plugin.name for plugin in plugins.plugins()[0]) or "none"
+        return f" No installed package brings parts called '{package}/...' (installed: {others}). Install it."
     if ":" in name:
         return " To name a class, write 'module:Class' or './file.py:Class'."
     if name.endswith(".py"):
@@ -233,23 +212,44 @@ def load(card: Card, place: str = "") -> type:
     lead = at(place)
     if (card.kind, card.name) in _registered:
         return _registered[card.kind, card.name][1]
-    module_name, _, class_name = card.target.rpartition(":")
+    cls = imported(card.target, card.id, place)
+    if not inspect.isclass(cls) and not (KINDS[card.kind].function and callable(cls)):
+        raise MerZooError(f"{lead}{card.id}: '{card.target}' is not a class. Name the class itself.")
+    return cls
+
+
+def imported(target: str, owner: str, place: str = "") -> Any:
+    """Import what `module:Name` or `./file.py:Name` names.
+
+    Args:
+        target: the path.
+        owner: what errors call it.
+        place: put in front of an error.
+
+    Raises:
+        MerZooError: there is no such thing, or importing the module fails.
+
+    Example:
+        >>> imported("fractions:Fractoin", "mine")
+        Traceback (most recent call last):
+        mer_zoo.errors.MerZooError: mine: 'fractions' has no 'Fractoin'. Did you mean 'Fraction'?
+    """
+    lead = at(place)
+    module_name, _, class_name = target.rpartition(":")
     try:
         module = _module_from_file(module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
     except MerZooError as error:
         raise MerZooError(f"{lead}{error}") from None
     except ModuleNotFoundError as error:
         raise MerZooError(
-            f"{lead}{card.id}: cannot import '{module_name}': no module named '{error.name}'. Is it installed?"
+            f"{lead}{owner}: cannot import '{module_name}': no module named '{error.name}'. Is it installed?"
         ) from error
     except (Exception, SystemExit) as error:
-        raise MerZooError(f"{lead}{card.id}: importing '{module_name}' fails: {raised(error)}") from error
-    cls = getattr(module, class_name, None)
-    if cls is None:
-        raise MerZooError(f"{lead}{card.id}: '{module_name}' has no '{class_name}'.{nearest(class_name, vars(module))}")
-    if not inspect.isclass(cls) and not (card.kind == "dataset" and callable(cls)):
-        raise MerZooError(f"{lead}{card.id}: '{card.target}' is not a class. Name the class itself.")
-    return cls
+        raise MerZooError(f"{lead}{owner}: importing '{module_name}' fails: {raised(error)}") from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise MerZooError(f"{lead}{owner}: '{module_name}' has no '{class_name}'.{nearest(class_name, vars(module))}")
+    return found
 
 
 def _module_from_file(path_name: str) -> Any:
@@ -311,9 +311,17 @@ def code(card: Card) -> str | None:
     """
     if (card.kind, card.name) in _built_in()[0]:
         return f"version {card.version}" if card.version > 1 else None
-    cls = load(card)
+    return source_digest(load(card))
+
+
+def source_digest(made: Any) -> str | None:
+    """Return a digest of the source that a class or function stands in; None where there is no source.
+
+    Args:
+        made: the class or function.
+    """
     try:  # in a notebook or a script the module holds everything else as well
-        source = inspect.getsource(cls if cls.__module__ == "__main__" else sys.modules[cls.__module__])
+        source = inspect.getsource(made if made.__module__ == "__main__" else sys.modules[made.__module__])
     except (OSError, TypeError, KeyError):
         return None
     return hashlib.sha256(source.encode()).hexdigest()[:12]

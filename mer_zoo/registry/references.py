@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import unicodedata
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mer_zoo.errors import MerZooError
-from mer_zoo.registry import resources
+from mer_zoo.registry import plugins, resources
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,53 @@ class Reference:
 
 @functools.cache
 def references() -> dict[str, Reference]:
-    """Return every paper of the library by its key.
+    """Return every paper of the library by its key, and those of plugins as `plugin/key`.
 
     Example:
         >>> references()["chen2020simple"].title
         'Simple and Deep Graph Convolutional Networks'
     """
-    return read(resources.folder("registry") / "references.bib")
+    found = read(resources.folder("registry") / "references.bib")
+    for plugin in plugins.plugins()[0]:
+        with contextlib.suppress(MerZooError):  # `faults` tells
+            found |= {f"{plugin.name}/{key}": paper for key, paper in read_plugin(plugin).items()}
+    return found
+
+
+def cited(key: str | None, by: str = "") -> Reference | None:
+    """Return the paper that a part or recipe cites: one of its own plugin's, or of the library's.
+
+    Args:
+        key: what the card or recipe says.
+        by: name of the part or recipe, such as `acme/gated`.
+
+    Example:
+        >>> cited("chen2020simple").year, cited("nobody1900")
+        (2020, None)
+    """
+    known = references()
+    return known.get(f"{by.partition('/')[0]}/{key}") or known.get(str(key))
+
+
+def faults() -> list[str]:
+    """Return what keeps plugins' papers from being read."""
+    found = []
+    for plugin in plugins.plugins()[0]:
+        try:
+            read_plugin(plugin)
+        except MerZooError as fault:
+            found.append(str(fault))
+    return found
+
+
+def read_plugin(plugin: plugins.Plugin) -> dict[str, Reference]:
+    """Read the papers of a plugin, if it brings any.
+
+    Args:
+        plugin: installed.
+    """
+    path = plugin.folder / "references.bib"
+    return read(path) if path.is_file() else {}
 
 
 def read(path: Path) -> dict[str, Reference]:
@@ -65,7 +106,10 @@ def read(path: Path) -> dict[str, Reference]:
     Raises:
         MerZooError: an entry lacks title, author or year, a key is given twice, or braces do not close.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MerZooError(f"{path}: cannot be read as text ({error}).") from None
     found: dict[str, Reference] = {}
     for start in re.finditer(r"^@\w+\{\s*([^,\s]+)\s*,", text, re.MULTILINE):
         key = start[1]
@@ -75,6 +119,8 @@ def read(path: Path) -> dict[str, Reference]:
             raise MerZooError(f"{path}:{line} {key}: {', '.join(missing)} is missing. Add it.")
         if key in found:
             raise MerZooError(f"{path}:{line} '{key}' is given twice. Keep one.")
+        if not re.fullmatch(r"\d{4}", fields["year"]):
+            raise MerZooError(f"{path}:{line} {key}: year '{fields['year']}' is no year of four digits. Correct it.")
         venue = fields.get("journal") or fields.get("booktitle") or ""
         authors = tuple(re.split(r"\s+and\s+", fields["author"]))
         found[key] = Reference(key, fields["title"], authors, int(fields["year"]), venue)

@@ -14,7 +14,7 @@ from typing import Any
 
 from mer_zoo.errors import MerZooError, at, nearest
 from mer_zoo.registry.faults import Fault, faults_in, raised, short
-from mer_zoo.registry.kinds import FACTS, a
+from mer_zoo.registry.kinds import KINDS, a
 
 LARGEST = 2**31 - 1
 """The largest whole number that a setting may be: native code takes no more."""
@@ -30,8 +30,8 @@ def facts(kind: str, cls: type) -> tuple[str, ...]:
     names = []
     for parameter in _parameters(cls):
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            if parameter.name not in FACTS[kind]:
-                allowed = ", ".join(FACTS[kind]) or "none"
+            if parameter.name not in KINDS[kind].facts:
+                allowed = ", ".join(KINDS[kind].facts) or "none"
                 raise MerZooError(
                     f"{cls.__module__}:{cls.__qualname__}: positional argument '{parameter.name}' is not a fact that "
                     f"{a(kind)} can be given (facts: {allowed}). If it is a setting, put it after `*`."
@@ -55,7 +55,11 @@ class Setting:
 
 
 def settings(kind: str, cls: type) -> dict[str, Setting]:
-    """Return a part's settings, read from the typed keyword-only arguments of its `__init__`."""
+    """Return a part's settings, read from the typed keyword-only arguments of its `__init__`.
+
+    A part that hands settings on to something of another library ends its arguments with `**settings`, and says which
+    there are by a class method: `handed_on(given) -> name -> Setting`.
+    """
     facts(kind, cls)
     init = cls.__init__ if inspect.isclass(cls) else cls
     named = {p.name: p.annotation for p in _parameters(cls) if p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty}
@@ -65,6 +69,8 @@ def settings(kind: str, cls: type) -> dict[str, Setting]:
         raise MerZooError(f"{cls.__module__}:{cls.__qualname__}: a type annotation cannot be read: {error}") from None
     found = {}
     for parameter in _parameters(cls):
+        if parameter.kind is parameter.VAR_KEYWORD and hasattr(cls, "handed_on"):
+            continue
         if parameter.kind is parameter.VAR_KEYWORD or parameter.kind is parameter.VAR_POSITIONAL:
             raise MerZooError(
                 f"{cls.__module__}:{cls.__qualname__}: `*{parameter.name}` hides settings. Name each one."
@@ -98,11 +104,15 @@ def _parameters(cls: type) -> list[inspect.Parameter]:
 @functools.cache
 def schema(kind: str, cls: type) -> Any:
     """Return the strict pydantic model of a part's settings: unknown keys are errors, defaults are filled in."""
+    return _schema(cls, settings(kind, cls))
+
+
+def _schema(cls: type, every: Mapping[str, Setting]) -> Any:
     import pydantic
 
     fields = {
         s.name: (s.type, ... if s.required else pydantic.Field(default=s.default, validate_default=True))
-        for s in settings(kind, cls).values()
+        for s in every.values()
     }
     config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
     try:
@@ -129,6 +139,11 @@ def validate(
     import pydantic
 
     model = schema(kind, cls)
+    if hasattr(cls, "handed_on"):
+        try:
+            model = _schema(cls, {**cls.handed_on(given), **settings(kind, cls)})
+        except MerZooError as error:
+            raise MerZooError(f"{at(place)}{owner}: {error}") from None
     locate = locate or (lambda *path: place)
     try:
         text = json.dumps(dict(given))  # as if written in a recipe: a list may stand for a tuple

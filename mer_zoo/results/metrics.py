@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mer_zoo.errors import MerZooError
+from mer_zoo.registry.by_path import Family
 
 Score = Literal["weighted_f1", "accuracy", "macro_f1", "unweighted_recall"]
 """The scores there are, in the order of tables; each is the name of a function below."""
@@ -122,6 +123,33 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "unweighted_recall": unweighted_recall,
 }
 """The function of every score."""
+
+FAMILY = Family("score", {name: f"{__name__}:{name}" for name in SCORES})
+"""Scores by name, or by the path of a function: confusion matrix int64 `[C, C]` → number, the higher the better."""
+
+
+def value_of(score: str, confusion: np.ndarray) -> float:
+    """Return a score, named or by path, of one confusion matrix.
+
+    Args:
+        score: a name of `SCORES`, or `module:function`.
+        confusion: int64 `[C, C]`, rows are true classes.
+
+    Raises:
+        MerZooError: there is no such score, it fails, or it is not a number.
+
+    Example:
+        >>> value_of("accuracy", np.array([[3, 1], [0, 4]])), value_of("numpy:trace", np.array([[3, 1], [0, 4]]))
+        (0.875, 7.0)
+    """
+    function = FAMILY.find(score)
+    try:
+        value = float(function(confusion))
+    except Exception as error:
+        raise MerZooError(f"score '{score}' fails: {type(error).__name__}: {error}.") from error
+    if not np.isfinite(value):
+        raise MerZooError(f"score '{score}' is {value}, which cannot be compared. Return 0 where it is not defined.")
+    return value
 
 
 def score_confusion(confusion: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import re
-import subprocess
-from collections.abc import Callable, Mapping
-from functools import cache
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,9 +13,11 @@ import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from mer_zoo.errors import MerZooError
+from mer_zoo.results.environment import Environment
 from mer_zoo.results.identity import Identity, Precision, Protocol
-from mer_zoo.results.metrics import confusion_matrix
+from mer_zoo.results.metrics import SCORES, confusion_matrix
 from mer_zoo.results.writing import write_atomically
+from mer_zoo.showing import Shown, Table, Words
 
 FORMAT: Literal[2] = 2
 SUFFIX = ".result.json"
@@ -44,7 +41,7 @@ class ClassMetrics(_Record):
 
 
 class Metrics(_Record):
-    """What `metrics.score` returns; scores from 0 to 1."""
+    """What `metrics.score` returns, scores from 0 to 1; `others` are those that a recipe names by path."""
 
     weighted_f1: float
     macro_f1: float
@@ -52,6 +49,7 @@ class Metrics(_Record):
     unweighted_recall: float
     per_class: dict[str, ClassMetrics]
     confusion: list[list[Annotated[int, Field(ge=0, le=2**53)]]]
+    others: dict[str, float] = {}
 
 
 class SplitMetrics(_Record):
@@ -118,66 +116,7 @@ class Seconds(_Record):
     per_epoch: float
 
 
-class Environment(_Record):
-    """Versions and machine of a run.
-
-    Example:
-        >>> Environment.here("cpu").device
-        'cpu'
-    """
-
-    python: str
-    torch: str
-    dgl: str
-    numpy: str
-    mer_zoo: str
-    device: str
-    platform: str
-    cpu_count: int
-    git_commit: str | None = None
-
-    @classmethod
-    def here(cls, device: str) -> Environment:
-        """Describe this process; `device` is what the run calls its device, such as "cpu" or "cuda: NVIDIA H100"."""
-        return cls(
-            python=platform.python_version(),
-            torch=_version("torch"),
-            dgl=_version("dgl"),
-            numpy=_version("numpy"),
-            mer_zoo=_version("mer-zoo"),
-            device=device,
-            platform=f"{platform.system()} {platform.machine()}",
-            cpu_count=os.cpu_count() or 1,
-            git_commit=_git_commit(),
-        )
-
-
-def _version(package: str) -> str:
-    if package == "mer-zoo":
-        import mer_zoo
-
-        return mer_zoo.__version__
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"
-
-
-@cache
-def _git_commit() -> str | None:
-    """Commit of the checkout mer_zoo is imported from, "-dirty" appended if it was changed; None if installed."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
-
-
-class Result(_Record):
+class Result(Shown, _Record):
     """One run: its recipe, data, split, scores, predictions on the test split, times and environment.
 
     Attributes:
@@ -270,6 +209,34 @@ class Result(_Record):
             precision=self.precision,
             versions=self.versions,
         )
+
+    def shown(self) -> Iterator[Words | Table]:
+        """Yield the scores, and those of every class."""
+        metrics, percent = self.metrics, "{:.2f}".format
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        yield Words(f"{self.recipe_name} on {self.dataset.name}, seed {self.seed}{fold}, in %", "title")
+        split = {"test": metrics.test} | ({"validation": metrics.validation} if metrics.validation else {})
+        rows = [(name, *(percent(100 * getattr(found, score)) for score in SCORES)) for name, found in split.items()]
+        yield Table(("split", *(score.replace("_", " ") for score in SCORES)), rows, numbers=range(1, 1 + len(SCORES)))
+        rows = [
+            (name, *(percent(100 * x) for x in (found.precision, found.recall, found.f1)), str(found.support))
+            for name, found in metrics.test.per_class.items()
+        ]
+        yield Table(("class, on test", "precision", "recall", "F1", "utterances"), rows, numbers=range(1, 5))
+        yield from (Words(f"Warning about this data: {text}", "warning") for text in self.dataset.warnings)
+        yield Words(f"Epoch {self.chosen_epoch} of {self.epochs_run}; {self.parameters:,} parameters.", "note")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row per test utterance: its label, what was predicted, and the probability of every class."""
+        names = [*self.dataset.label_names, None]  # the last: -1, no label
+        return [
+            {"dialogue": dialogue, "utterance": i, "label": names[label], "predicted": names[predicted]}
+            | dict(zip((f"p({name})" for name in self.dataset.label_names), probability, strict=True))
+            for dialogue, one in self.predictions.items()
+            for i, (label, predicted, probability) in enumerate(
+                zip(one.label, one.predicted, one.probability, strict=True)
+            )
+        ]
 
     @property
     def file_name(self) -> str:

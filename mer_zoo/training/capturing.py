@@ -46,19 +46,19 @@ def union(shapes: Sequence[Shape]) -> Shape:
 
 
 class Replayed:
-    """A computation of tensors that stay where they are; on a GPU it is recorded when it is wanted a second time.
+    """A computation of two tensors that stay where they are; on a GPU it is recorded when it is wanted a second time.
 
     Args:
-        compute: returns a tensor.
+        compute: returns tensors.
         device: where.
     """
 
-    def __init__(self, compute: Callable[[], Tensor], device: str) -> None:
+    def __init__(self, compute: Callable[[], Pair], device: str) -> None:
         self.compute, self.device = compute, device
         self._calls = 0
 
-    def __call__(self) -> Tensor:
-        """Return the result for what the tensors hold now."""
+    def __call__(self) -> Pair:
+        """Return the results for what the tensors hold now."""
         if self._calls == 1 and self.device.startswith("cuda"):
             with torch.cuda.device(self.device):
                 self.compute, _ = _recorded(self.compute)

@@ -19,10 +19,10 @@ from mer_zoo.model.assembly import assemble
 from mer_zoo.model.step import Step, companions, explained
 from mer_zoo.parts.balancing.base import Features
 from mer_zoo.training.capturing import Captured, common_shapes, union
+from mer_zoo.training.descending import Descent, why_not_recorded
 from mer_zoo.training.options import ComputeOptions
 from mer_zoo.training.task import Task
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 Batches = Sequence[Sequence[Sequence[np.ndarray]]]
 """Dialogue numbers of every batch: `batches[seed][epoch][step]`."""
 
@@ -47,12 +47,16 @@ class Engine(abc.ABC):
         self._rates = torch.zeros(len(seeds), 0)
         self._rated: tuple[str, ...] = ()
         self.trained = self._trained()
-        self.optimizer = self._optimizer()
+        self.descent = Descent(self.training, list(self.trained.values()), self._stacked(), self.captures)
         self._captured = self._capture() if self.captures else None
 
     @abc.abstractmethod
     def _trained(self) -> dict[str, Tensor]:
         """Return what is trained, by name."""
+
+    @abc.abstractmethod
+    def _stacked(self) -> int | None:
+        """Return how many seeds are stacked, or None."""
 
     @abc.abstractmethod
     def _changed(self) -> list[Tensor]:
@@ -67,8 +71,11 @@ class Engine(abc.ABC):
         """One optimiser step; returns losses `[seeds]` and balancing rates `[seeds, rates]`."""
 
     @abc.abstractmethod
-    def logits(self, batch: ConversationBatch) -> Tensor:
-        """Judge a batch by every seed's model in evaluation mode: `[seeds, N, classes]`."""
+    def judge(self, batch: ConversationBatch, *, loss: bool = False) -> tuple[Tensor, Tensor]:
+        """Judge a batch by every seed's model in evaluation mode: logits `[seeds, N, classes]` and losses `[seeds]`.
+
+        Losses are 0 where they are not wanted.
+        """
 
     @abc.abstractmethod
     def weights(self, number: int) -> dict[str, Tensor]:
@@ -78,17 +85,9 @@ class Engine(abc.ABC):
     def load(self, weights: Sequence[dict[str, Tensor]]) -> None:
         """Set the weights of every seed's model."""
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        name = self.training.optimizer
-        options: dict[str, Any] = {"lr": self.training.learning_rate, "weight_decay": self.training.weight_decay}
-        if self.task.device.startswith("cuda") and name != "sgd":
-            options["capturable"] = True
-        return OPTIMIZERS[name](list(self.trained.values()), fused=True, **options)
-
     def _capture(self) -> Captured:
         def changed() -> list[Tensor]:
-            moments = [x for kept in self.optimizer.state.values() for x in kept.values() if isinstance(x, Tensor)]
-            return [*self._changed(), *moments]
+            return [*self._changed(), *self.descent.moments()]
 
         compute = torch.compile(self._step, dynamic=False) if self.options.compile else self._step
         return Captured(compute, common_shapes(self.task.train, self.batches), changed, self.task.device)
@@ -157,25 +156,32 @@ class OneSeed(Engine):
     def _trained(self) -> dict[str, Tensor]:
         return dict(self.step.model.named_parameters())
 
+    def _stacked(self) -> None:
+        return None
+
     def _changed(self) -> list[Tensor]:
         return [*self.step.model.parameters(), *self.step.model.buffers()]
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
-        return vars(self.task.train.index(batches[0], shape=shape))
+        index = self.task.train.index(batches[0], shape=shape)
+        return vars(index) if self._captured is None else index.tensors()
 
     def _step(self, index: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        self.optimizer.zero_grad(set_to_none=True)
+        self.descent.zero_grad()
         total, output, labels = self.step(self.task.train.batch(BatchIndex(**index)))
         self.step.backward(total, output, labels)
         if self.training.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.step.model.parameters(), self.training.clip)
-        self.optimizer.step()
+        self.descent.step()
         return total.detach().unsqueeze(0), self._rates_of(output).detach().unsqueeze(0)
 
-    def logits(self, batch: ConversationBatch) -> Tensor:
+    def judge(self, batch: ConversationBatch, *, loss: bool = False) -> tuple[Tensor, Tensor]:
         """Run the model."""
         self.step.eval()
-        return self.step.logits(batch).unsqueeze(0)
+        with self.step.precision(batch):
+            output = self.step.model(batch)
+        logits, value = self.step.judged(output, batch, loss=loss)
+        return logits.unsqueeze(0), value.unsqueeze(0)
 
     def weights(self, number: int) -> dict[str, Tensor]:
         """Copy the state dict."""
@@ -199,21 +205,24 @@ class StackedSeeds(Engine):
         named = [dict(model.named_parameters()) for model in self.models]
         return {n: torch.stack([p[n].detach() for p in named]).requires_grad_() for n in named[0]}
 
+    def _stacked(self) -> int:
+        return len(self.models)
+
     def _changed(self) -> list[Tensor]:
         return [*self.trained.values(), *self.buffers.values()]
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
-        planned = [vars(self.task.train.index(chosen, shape=shape)) for chosen in batches]
+        planned = [self.task.train.index(chosen, shape=shape).tensors() for chosen in batches]
         return pytree.tree_map(lambda *tensors: torch.stack(tensors), *planned)
 
     def _step(self, index: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        self.optimizer.zero_grad(set_to_none=True)
+        self.descent.zero_grad()
         each = torch.func.vmap(self._one, randomness="different")
         losses, rates = each(self.trained, self.buffers, index)
         losses.sum().backward()
         if self.training.clip is not None:
             self._clip(self.training.clip)
-        self.optimizer.step()
+        self.descent.step()
         return losses.detach(), rates.detach()
 
     def _one(
@@ -232,15 +241,16 @@ class StackedSeeds(Engine):
         for gradient in gradients:
             gradient.mul_(factor.view(-1, *[1] * (gradient.dim() - 1)))
 
-    def logits(self, batch: ConversationBatch) -> Tensor:
+    def judge(self, batch: ConversationBatch, *, loss: bool = False) -> tuple[Tensor, Tensor]:
         """Map the model over the stacked weights."""
         self.step.eval()
 
-        def one(trained: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
-            return torch.func.functional_call(self.step.model, (trained, buffers), (batch,)).logits.float()
+        def one(trained: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            with self.step.precision(batch):
+                output = torch.func.functional_call(self.step.model, (trained, buffers), (batch,))
+            return self.step.judged(output, batch, loss=loss)
 
-        with self.step.precision(batch):
-            return torch.func.vmap(one)(self.trained, self.buffers)
+        return torch.func.vmap(one)(self.trained, self.buffers)
 
     def weights(self, number: int) -> dict[str, Tensor]:
         """Copy one layer of the stack."""
@@ -272,6 +282,8 @@ def why_not_captured(task: Task, step: Step) -> str | None:
     """
     if not step.balancing.stackable:
         return f"balancing/{task.plan.balancing.name} acts between operations"
+    if (reason := why_not_recorded(task.plan.training)) is not None:
+        return reason
     return _obstacle(task, step, "capturable", "captured")
 
 

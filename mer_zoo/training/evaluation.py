@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,18 @@ from mer_zoo.training.describing import predictions_of
 from mer_zoo.training.engines import Engine
 
 
+class Judged(NamedTuple):
+    """What the models of all seeds make of a split.
+
+    Attributes:
+        confusion: int64 `[seeds, classes, classes]` over all labelled utterances.
+        loss: `[seeds]`, the mean over batches, weighted by their labelled utterances; None where it was not wanted.
+    """
+
+    confusion: np.ndarray
+    loss: list[float] | None
+
+
 class Evaluator:
     """Judges one corpus by an engine's models; batches are made once, and the counting is captured.
 
@@ -24,29 +36,35 @@ class Evaluator:
         corpus: the dialogues.
         engine: judges in evaluation mode.
         dialogues_per_batch: dialogues at a time.
+        loss: compute the loss too.
     """
 
-    def __init__(self, corpus: Corpus, engine: Engine, dialogues_per_batch: int) -> None:
-        self.engine, self.corpus = engine, corpus
+    def __init__(self, corpus: Corpus, engine: Engine, dialogues_per_batch: int, *, loss: bool = False) -> None:
+        self.engine, self.corpus, self.loss = engine, corpus, loss
         steps = -(-len(corpus) // dialogues_per_batch)
         self.batches = [corpus.batch(chosen) for chosen in np.array_split(np.arange(len(corpus)), steps)]
         self._counted = Replayed(self._count, str(corpus.device)) if engine.captures else self._count
 
-    def _logits(self) -> list[Tensor]:
+    def _count(self) -> tuple[Tensor, Tensor]:
+        confusions, losses = [], []
         with torch.no_grad():
-            return [self.engine.logits(batch) for batch in self.batches]
+            for batch in self.batches:
+                logits, loss = self.engine.judge(batch, loss=self.loss)
+                confusions.append(confusion(logits, batch.labels, logits.shape[-1]))
+                losses.append(loss * (batch.labels >= 0).sum())
+        total = torch.stack(confusions).sum(0)
+        return total, torch.stack(losses).sum(0) / total.sum((1, 2))
 
-    def _count(self) -> Tensor:
-        pairs = zip(self._logits(), self.batches, strict=True)
-        return torch.stack([confusion(logits, batch.labels, logits.shape[-1]) for logits, batch in pairs]).sum(0)
-
-    def confusion(self) -> np.ndarray:
-        """Return the confusion matrix of every seed over all labelled utterances, int64 `[seeds, classes, classes]`."""
-        return self._counted().cpu().numpy()
+    def judge(self) -> Judged:
+        """Count, and take the loss."""
+        total, loss = self._counted()
+        return Judged(total.cpu().numpy(), loss.tolist() if self.loss else None)
 
     def predictions(self, conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
         """Return, of every seed, labels, predicted classes and probabilities of every dialogue."""
-        probabilities = torch.cat(self._logits(), 1).softmax(-1).cpu().double().numpy()
+        with torch.no_grad():
+            logits = [self.engine.judge(batch)[0] for batch in self.batches]
+        probabilities = torch.cat(logits, 1).softmax(-1).cpu().double().numpy()
         starts = np.cumsum([len(dialogue) for dialogue in conversations])[:-1]
         return [
             {

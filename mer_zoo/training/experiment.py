@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mer_zoo.data.container import fingerprint_of
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.loading import load
 from mer_zoo.data.splits import SplitRule, fold_count, is_folded, split_dataset
@@ -18,7 +19,7 @@ from mer_zoo.model.assembly import assemble
 from mer_zoo.model.budget import size
 from mer_zoo.model.changes import Change
 from mer_zoo.model.plan import Plan
-from mer_zoo.model.saving import Saved, save
+from mer_zoo.model.saving import save
 from mer_zoo.results.identity import Identity, Protocol
 from mer_zoo.results.result import SUFFIX, write_result
 from mer_zoo.training import learning, loop
@@ -109,7 +110,7 @@ class Experiment:
 
 
 def prepare(
-    recipe_name: str,
+    given: recipe.Given,
     data: Data,
     *,
     name: str = "",
@@ -121,7 +122,7 @@ def prepare(
     """Read a recipe, fill it for the data, and return the experiment; nothing is trained.
 
     Args:
-        recipe_name: a shipped name, or a YAML file.
+        given: the recipe, see `recipe.read`.
         data: see `Data`.
         name: what tables call the model; the recipe's name if it is "".
         changes: `key=value` changes of the recipe, or key -> value.
@@ -135,7 +136,9 @@ def prepare(
     """
     check_device(how.get("device", "cpu"))
     dataset = _dataset(data)
-    plan = filling.fill(file := recipe.read(recipe_name, changes), dataset.widths, f"dataset '{dataset.name}'")
+    if isinstance(data, Dataset):
+        data = dataset
+    plan = filling.fill(file := recipe.read(given, changes), dataset.widths, f"dataset '{dataset.name}'")
     rule = split_rule or SplitRule()
     if is_folded(dataset, rule):
         fold = fold or 0
@@ -183,9 +186,7 @@ def keep(experiment: Experiment, outcome: loop.Outcome, folder: Path, *, weights
     """
     path = folder / outcome.result.file_name
     if weights and outcome.model is not None:
-        names, run = tuple(outcome.result.dataset.label_names), outcome.result.run
-        saved = Saved(outcome.model, experiment.name, experiment.plan, names, run, outcome.normaliser)
-        save(replace(saved, seed=experiment.seed, fold=experiment.fold), weights_beside(path))
+        save(outcome.saved, weights_beside(path))
     return write_result(outcome.result, folder)
 
 
@@ -221,4 +222,6 @@ def weights_beside(path: Path) -> Path:
 
 
 def _dataset(data: Data) -> Dataset:
-    return data if isinstance(data, Dataset) else load(data)
+    if not isinstance(data, Dataset):
+        return load(data)
+    return data if data.fingerprint else replace(data, fingerprint=fingerprint_of(data))

@@ -7,7 +7,7 @@ replays the literature and is marked everywhere, looks at it while training.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,22 +19,25 @@ from torch import Tensor
 from mer_zoo.data.normalising import Normaliser
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.model import Model
+from mer_zoo.model.optimising import LOSS
+from mer_zoo.model.saving import Saved
 from mer_zoo.results.identity import Protocol
-from mer_zoo.results.metrics import score_confusion
+from mer_zoo.results.metrics import score_confusion, value_of
 from mer_zoo.results.result import Result
+from mer_zoo.showing import Shown, Table, Words
 from mer_zoo.training import memory
 from mer_zoo.training.describing import described
 from mer_zoo.training.engines import Engine, OneSeed, StackedSeeds, batches_of, why_not_stacked
-from mer_zoo.training.evaluation import Evaluator
+from mer_zoo.training.evaluation import Evaluator, Judged
 from mer_zoo.training.options import ComputeOptions
 from mer_zoo.training.task import Task
 
 Progress = Callable[[dict[str, Any]], None]
 
 
-@dataclass
-class Outcome:
-    """What a run leaves.
+@dataclass(repr=False)
+class Outcome(Shown):
+    """What a run leaves; shows itself as its result.
 
     Attributes:
         model: the trained model; None where a learner was fitted.
@@ -45,6 +48,28 @@ class Outcome:
     model: Model | None
     result: Result
     normaliser: Normaliser
+
+    def shown(self) -> Iterator[Words | Table]:
+        """Yield the scores."""
+        yield from self.result.shown()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row per test utterance, see `Result`."""
+        return self.result.records()
+
+    @property
+    def saved(self) -> Saved:
+        """The trained model with all it takes to use it, as `load_model` returns it.
+
+        Raises:
+            MerZooError: a learner was fitted.
+        """
+        result = self.result
+        if self.model is None:
+            raise MerZooError(f"{result.recipe_name}: a learner leaves no model. Take a recipe that has one.")
+        names, fold = tuple(result.dataset.label_names), result.fold
+        model, plan = self.model.eval(), self.model.plan
+        return Saved(model, result.recipe_name, plan, names, result.run, self.normaliser, result.seed, fold)
 
 
 def train(
@@ -97,17 +122,18 @@ def train_stacked(
 
 @dataclass
 class Best:
-    """The weights of the epoch with the highest score so far; the earlier one on a tie."""
+    """The weights of the epoch with the best value so far, the highest score or lowest loss; the earlier on a tie."""
 
-    score: float = -1.0
+    value: float = -np.inf
     epoch: int = -1
     weights: dict[str, Tensor] = field(default_factory=dict)
     scores: dict[str, Any] | None = None
 
     def offer(self, epoch: int, scores: dict[str, Any], select: str, weights: Callable[[], dict[str, Tensor]]) -> None:
-        """Keep this epoch if it is the best by the selected score."""
-        if scores[select] > self.score:
-            self.score, self.epoch, self.scores, self.weights = scores[select], epoch, scores, weights()
+        """Keep this epoch if it is the first, or the best by what selects."""
+        value = -scores[LOSS] if select == LOSS else scores[select]
+        if value > self.value or self.epoch < 0:
+            self.value, self.epoch, self.scores, self.weights = value, epoch, scores, weights()
 
 
 @dataclass
@@ -116,6 +142,7 @@ class SeedRecord:
 
     seed: int
     best: Best = field(default_factory=Best)
+    lowest: Best = field(default_factory=Best)
     best_on_test: Best = field(default_factory=Best)
     history: list[dict[str, Any]] = field(default_factory=list)
     stopped: bool = False
@@ -135,6 +162,8 @@ class _Run:
         self.task, self.seeds, self.protocol, self.options, self.engine_class = task, seeds, protocol, options, engine
         self.training = task.plan.training
         self.names = task.dataset.label_names
+        used = (self.training.select, self.training.watched, LOSS if self.training.stop_on == "both" else None)
+        self.criteria = tuple(dict.fromkeys(name for name in used if name not in (None, "weighted_f1", "accuracy")))
         self.records = [SeedRecord(seed) for seed in seeds]
         self.seconds: list[float] = []
         self.started = time.perf_counter()
@@ -148,8 +177,9 @@ class _Run:
             torch.manual_seed(self.seeds[0])
             batches = [batches_of(task.train, seed, self.training.epochs, size) for seed in self.seeds]
             engine = self.engine_class(task, self.seeds, batches, self.options)
-            validation = Evaluator(task.validation, engine, size)
-            test = Evaluator(task.test, engine, size) if self.protocol == "test-oracle" else None
+            judge = partial(Evaluator, engine=engine, dialogues_per_batch=size, loss=LOSS in self.criteria)
+            validation = judge(task.validation)
+            test = judge(task.test) if self.protocol == "test-oracle" else None
             for epoch in range(self.training.epochs):
                 began = time.perf_counter()
                 self._epoch(epoch, engine, validation, test, progress)
@@ -157,8 +187,8 @@ class _Run:
                 if all(record.stopped for record in self.records):
                     break
             engine.load([record.best.weights for record in self.records])
-            test = test or Evaluator(task.test, engine, size)
-            confusions = validation.confusion(), test.confusion()
+            test = test or judge(task.test)
+            confusions = validation.judge().confusion, test.judge().confusion
             predictions = test.predictions(task.dataset.select(task.split.test))
         return [
             Outcome(
@@ -175,28 +205,47 @@ class _Run:
         self, epoch: int, engine: Engine, validation: Evaluator, test: Evaluator | None, progress: Progress | None
     ) -> None:
         """Train and judge one epoch, and note it for every seed that has not stopped."""
-        losses = engine.epoch(epoch).tolist()
-        rates, finite, confusions = engine.rates(), engine.finite(), validation.confusion()
-        test_confusions = test.confusion() if test is not None else None
+        losses, learning_rates = engine.epoch(epoch).tolist(), engine.descent.rates()
+        rates, finite, judged = engine.rates(), engine.finite(), validation.judge()
+        on_test = test.judge() if test is not None else None
+        watched = []
         for number, record in enumerate(self.records):
             if record.stopped:
+                watched.append(0.0)  # its learning rate no longer matters
                 continue
             self._refuse_diverged(record.seed, epoch, losses[number], finite[number])
-            scores = score_confusion(confusions[number], self.names)
+            scores = self._scores(judged, number)
+            watched.append(scores[self.training.watched] if self.training.watched else 0.0)
             noted: dict[str, Any] = {"epoch": epoch, "seed": record.seed, "train_loss": losses[number]}
             noted |= {"stacked_seeds": len(self.seeds)} if len(self.seeds) > 1 else {}
+            noted |= {"learning_rate": learning_rates[number]} if learning_rates else {}
             noted |= {"rates": rates[number]} if rates[number] else {}
-            noted |= {f"validation_{name}": scores[name] for name in ("weighted_f1", "accuracy")}
+            noted |= {f"validation_{name}": scores[name] for name in ("weighted_f1", "accuracy", *self.criteria)}
             record.best.offer(epoch, scores, self.training.select, partial(engine.weights, number))
-            if test_confusions is not None:
-                scores = score_confusion(test_confusions[number], self.names)
+            if self.training.stop_on == "both":
+                record.lowest.offer(epoch, scores, LOSS, dict)
+            if on_test is not None:
+                scores = self._scores(on_test, number)
                 noted["test_weighted_f1"] = scores["weighted_f1"]
                 record.best_on_test.offer(epoch, scores, self.training.select, dict)
             record.history.append(noted)
             if progress is not None:
                 progress(noted)
             patience = self.training.patience
-            record.stopped = patience is not None and epoch - record.best.epoch >= patience
+            better = max(record.best.epoch, record.lowest.epoch)
+            record.stopped = patience is not None and epoch - better >= patience
+        engine.descent.after_epoch(watched)
+
+    def _scores(self, judged: Judged, number: int) -> dict[str, Any]:
+        """Return the scores of one seed, with all that selects, stops or is watched."""
+        confusion = judged.confusion[number]
+        scores = score_confusion(confusion, self.names)
+        for name in self.criteria:
+            if name == LOSS and judged.loss is not None:
+                scores[LOSS] = judged.loss[number]
+            elif name not in scores:
+                scores[name] = value_of(name, confusion)
+        return scores
 
     def _refuse_diverged(self, seed: int, epoch: int, loss: float, finite: bool) -> None:
         """Raise if the loss or a weight is no longer finite: such a model must never be chosen."""
@@ -213,7 +262,8 @@ class _Run:
     ) -> Result:
         """Describe the run of one seed."""
         share = 1 / len(self.seeds)  # what one of several stacked seeds costs
-        validation, test = (score_confusion(confusion, self.names) for confusion in confusions)
+        validation, test = (self._metrics(confusion) for confusion in confusions)
+        oracle = record.best_on_test.scores
         return described(
             self.task,
             record.seed,
@@ -222,7 +272,7 @@ class _Run:
             chosen_epoch=record.best.epoch,
             epochs_run=len(record.history),
             metrics={"validation": validation, "test": test},
-            oracle_metrics=record.best_on_test.scores,
+            oracle_metrics=oracle and self._metrics(np.array(oracle["confusion"])),
             history=record.history,
             predictions=predictions,
             parameters=sum(p.numel() for p in model.parameters()),
@@ -232,3 +282,8 @@ class _Run:
                 "per_epoch": float(np.median(self.seconds)) * share,
             },
         )
+
+    def _metrics(self, confusion: np.ndarray) -> dict[str, Any]:
+        """Return all scores of a confusion matrix, those that the recipe names by path apart."""
+        others = {name: value_of(name, confusion) for name in self.criteria if ":" in name}
+        return score_confusion(confusion, self.names) | ({"others": others} if others else {})

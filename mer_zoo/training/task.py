@@ -69,7 +69,7 @@ class Task:
                 known = nearest(task, columns) or (f" It has {', '.join(columns)}." if columns else " It has none.")
                 raise MerZooError(
                     f"tasks.{task}: dataset '{self.dataset.name}' has no label column '{task}'.{known} Use data that "
-                    "has it, or a recipe without this task."
+                    f"has it (import it as a further column '{task}'), or a recipe without this task."
                 )
             largest = max(int(dialogue.targets[task].max()) for dialogue in self.dataset)
             if largest >= count:

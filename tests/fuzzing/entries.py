@@ -20,15 +20,16 @@ from rich.console import Console
 from fuzzing import formats, sound
 from fuzzing.mutations import damaged, mutated, one_of
 from fuzzing.sound import MAPPED, RECIPES
+from mer_zoo import registry
 from mer_zoo.comparison import suite as suites
 from mer_zoo.comparison.report import comparison_table, write_html
 from mer_zoo.comparison.summary import write_csv
 from mer_zoo.comparison.table import latex, markdown
 from mer_zoo.data import container
 from mer_zoo.data.conversation import Dataset
-from mer_zoo.data.importing import LAYOUTS, import_dataset
+from mer_zoo.data.importing import import_dataset
 from mer_zoo.data.loading import load
-from mer_zoo.data.pickles import PICKLE_LAYOUTS
+from mer_zoo.data.pickles import layouts
 from mer_zoo.data.splits import split_dataset
 from mer_zoo.data.validation import describe_dataset, render_report
 from mer_zoo.model import parity, saving
@@ -67,7 +68,8 @@ def cases(entry: Entry) -> Any:
 
     @st.composite
     def drawn(draw: Any) -> tuple[bool, bytes]:
-        how = one_of(draw, ("none", "bytes", "bytes", "both", *("tree",) * 12))
+        opaque = isinstance(entry.trees[0], bytes)
+        how = one_of(draw, ("bytes",) if opaque else ("none", "bytes", "bytes", "both", *("tree",) * 12))
         tree = mutated(draw, entry.trees, entry.trees) if how in ("tree", "both") else one_of(draw, entry.trees)
         content = entry.write(draw, tree, how == "none")
         return how == "none", damaged(draw, content) if how in ("bytes", "both") else content
@@ -96,9 +98,13 @@ def entries() -> dict[str, Entry]:
         Entry("container", "c.bin", sound.containers(tiny), _container_of, _use_container),
         Entry("npz", "f.npz", sound.tables(), formats.npz_of, functools.partial(_use_import, "npz")),
     ]
-    for name, layout in PICKLE_LAYOUTS.items():
+    for name, layout in layouts().items():
         trees = [sound.pickled(layout)]
         found.append(Entry(name, "f.pkl", trees, formats.pickle_of, functools.partial(_use_import, name)))
+    for name, write in (("csv", formats.csv_of), ("jsonl", formats.jsonl_of)):
+        found.append(Entry(name, f"f.{name}", [sound.rows()], write, functools.partial(_use_import, name)))
+    for name, path, content in sound.examples({entry.name for entry in found}):
+        found.append(Entry(name, path, [content], formats.bytes_of, functools.partial(_use_import, name)))
     return {entry.name: entry for entry in found}
 
 
@@ -234,5 +240,5 @@ def _use_import(layout: str, path: Path) -> None:
 
 
 def unfuzzed() -> set[str]:
-    """Return the layouts of importers that no entry point reads."""
-    return set(LAYOUTS) - set(entries())
+    """Return the importers that no entry point reads."""
+    return {card.name for card in registry.cards("importer")} - set(entries())

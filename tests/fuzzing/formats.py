@@ -3,6 +3,7 @@
 Each takes what draws its spelling, the tree, and whether the file shall be sound, so that nothing in it may lie.
 """
 
+import csv
 import io
 import json
 import pickle
@@ -32,6 +33,29 @@ def yaml_of(draw, tree, sound=False):
 def text_of(draw, tree, sound=False):
     """Write text as it is."""
     return (tree if isinstance(tree, str) else json.dumps(tree, default=str)).encode("utf-8", "surrogatepass")
+
+
+def bytes_of(draw, tree, sound=False):
+    """Write bytes as they are."""
+    return tree if isinstance(tree, bytes) else text_of(draw, tree)
+
+
+def jsonl_of(draw, tree, sound=False):
+    """Write an object a line."""
+    rows = tree if isinstance(tree, list) else [tree]
+    return b"\n".join(json.dumps(row, default=str).encode("utf-8", "surrogatepass") for row in rows)
+
+
+def csv_of(draw, tree, sound=False):
+    """Write the names of the first row, and the values of every row."""
+    rows = tree if isinstance(tree, list) else [tree]
+    lines = [list(rows[0])] if rows and isinstance(rows[0], dict) else []
+    lines += [list(row.values()) if isinstance(row, dict) else [row] for row in rows]
+    text = io.StringIO()
+    csv.writer(text, delimiter=",;\t"[0 if sound else draw(st.integers(0, 2))]).writerows(
+        [value if isinstance(value, str) else json.dumps(value, default=str) for value in line] for line in lines
+    )
+    return text.getvalue().encode("utf-8", "surrogatepass")
 
 
 def pickle_of(draw, tree, sound=False):

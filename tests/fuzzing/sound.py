@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fuzzing import formats
+from mer_zoo import registry
 from mer_zoo.data import container
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.pickles import MELD_SPEAKERS
@@ -19,6 +20,7 @@ from mer_zoo.data.synthetic import synthetic
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import filling, recipe, saving
 from mer_zoo.model.assembly import assemble
+from mer_zoo.parts.importer.base import EXAMPLE
 from mer_zoo.registry import document, resources
 from mer_zoo.training.experiment import keep, prepare
 
@@ -209,10 +211,26 @@ def pickled(layout: Any) -> Any:
         if name == "speakers":
             one = [np.eye(MELD_SPEAKERS)[0].tolist()] * 2 if layout.one_hot_speakers else ["M", "F"]
             return dict.fromkeys(ids, one)
-        if name == "labels":
+        if name in ("labels", "sentiment"):
             return {key: [0, 1] for key in ids}
         if name == "transcript":
             return {key: ["hello", "you"] for key in ids}
         return {key: ["u"] for key in ids}
 
     return tuple(part(name) for name in layout.parts)
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the rows of a table of six dialogues."""
+    return [{**row, "dialogue": f"d{number}"} for number in range(6) for row in EXAMPLE[:3]]
+
+
+def examples(known: set[str]) -> list[tuple[str, str, bytes]]:
+    """Return (name, name of the file, its content) of the importers that are not known, each by its own example."""
+    found = []
+    for card in registry.cards("importer"):
+        if card.name not in known:
+            with tempfile.TemporaryDirectory() as folder:
+                path = registry.build(card, {}, {}).example(Path(folder))
+                found.append((card.name, path.name, path.read_bytes()))
+    return found

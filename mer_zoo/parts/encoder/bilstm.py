@@ -19,9 +19,8 @@ class BiLSTM(nn.Module):
       \overleftarrow{h}_i = \mathrm{LSTM}(x_i, \overleftarrow{h}_{i+1}),\quad
       h_i = [\overrightarrow{h}_i;\overleftarrow{h}_i]$$
 
-    Both directions run on the padded layout; the backward one reads each dialogue from its own last utterance
-    (`packed`), or, as much published code does, from the end of the padding, which lets a dialogue's output depend on
-    the longest dialogue of its batch.
+    The backward direction reads each dialogue from its own last utterance. Much published code reads from the end of
+    the padding, which lets a dialogue's output depend on the longest one of its batch: `padding: shown` in a recipe.
 
     Inputs:
         x: float `[N, width]`; layout.
@@ -33,8 +32,6 @@ class BiLSTM(nn.Module):
         hidden: width of each direction.
         layers: how many.
         dropout: probability between layers.
-        packed: read padding as if it were not there.
-        project: width to map to first, padding included, which then holds the bias (MMGCN); null: no map.
 
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
@@ -52,13 +49,10 @@ class BiLSTM(nn.Module):
         hidden: int = 100,
         layers: int = 2,
         dropout: float = 0.4,
-        packed: bool = True,
-        project: int | None = None,
     ) -> None:
         super().__init__()
-        self.out_width, self.packed = 2 * hidden, packed
-        self.project = nn.Linear(width, project) if project else None
-        widths = [project or width, *[2 * hidden] * (layers - 1)]
+        self.out_width = 2 * hidden
+        widths = [width, *[2 * hidden] * (layers - 1)]
         self.forwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
         self.backwards = nn.ModuleList(self.cell(w, hidden, batch_first=True) for w in widths)
         self.drop = Dropout(dropout)
@@ -66,13 +60,10 @@ class BiLSTM(nn.Module):
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Run both directions, layer by layer."""
         first: tuple[Any, Any] = (self.forwards[0], self.backwards[0])
-        wide = self.project is None and x.shape[1] > first[0].weight_ih_l0.shape[0]
+        wide = x.shape[1] > first[0].weight_ih_l0.shape[0]
         h = layout.pad(x[:, :0] if wide else x)
-        if self.project is not None:
-            h = self.project(h)
         place = torch.arange(h.shape[1], device=h.device)
-        # reading order of the backward direction: its own inverse; padding stays behind when packed
-        last = layout.lengths.unsqueeze(1) - 1 if self.packed else place[-1:].unsqueeze(0)
+        last = layout.lengths.unsqueeze(1) - 1  # reading order of the way back: its own inverse; padding stays behind
         mirror = torch.where(place <= last, last - place, place).expand(h.shape[:2]).unsqueeze(-1)
         for i, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
             inputs = [self.drop(h) if i else h] * 2

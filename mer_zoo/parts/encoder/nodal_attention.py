@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout
+from mer_zoo.batch.looking import looked
 
 
 class NodalAttention(nn.Module):
@@ -38,7 +39,7 @@ class NodalAttention(nn.Module):
         keys = layout.pad(x)
         scores = self.scores(layout.pad(self.map(x)), keys)
         lowest = torch.finfo(scores.dtype).min
-        weights = scores.masked_fill(~layout.is_utterance.unsqueeze(1), lowest).softmax(-1)
+        weights = looked(scores.masked_fill(~layout.is_utterance.unsqueeze(1), lowest).softmax(-1))
         return layout.unpad(weights @ keys)
 
     def scores(self, query: Tensor, key: Tensor) -> Tensor:

@@ -27,7 +27,6 @@ class PartyGRU(BiGRU):
         width: width of x (a fact).
         speakers: most speakers of a dialogue; any beyond share the last one's place (a fact).
         hidden, layers, dropout: as in `BiLSTM`.
-        packed: read padding as if it were not there; published code reads it, up to the longest dialogue of the batch.
 
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
@@ -44,14 +43,18 @@ class PartyGRU(BiGRU):
         hidden: int = 100,
         layers: int = 2,
         dropout: float = 0.4,
-        packed: bool = True,
     ) -> None:
-        super().__init__(width, hidden=hidden, layers=layers, dropout=dropout, packed=packed)
+        super().__init__(width, hidden=hidden, layers=layers, dropout=dropout)
         self.speakers = speakers
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        """Read each speaker's turns."""
-        return super().forward(x, by_speaker(layout, self.speakers))
+        """Read each speaker's turns; where padding is shown, and zeros behind them up to the longest dialogue."""
+        if layout.within is None:
+            return super().forward(x, by_speaker(layout, self.speakers))
+        whole, parted = layout.within, by_speaker(layout.within, self.speakers)
+        own = parted.pad(whole.unpad(x.unflatten(0, whole.rows.shape)))
+        y = super().forward(own.flatten(0, 1), parted.with_padding())
+        return whole.pad(parted.unpad(y.unflatten(0, own.shape[:2]))).flatten(0, 1)
 
 
 def by_speaker(layout: Layout, speakers: int) -> Layout:

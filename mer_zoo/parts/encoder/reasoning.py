@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout
+from mer_zoo.batch.looking import looked
 from mer_zoo.errors import MerZooError
 from mer_zoo.parts.ops.cells import LSTMCell
 
@@ -54,6 +55,6 @@ class Reasoning(nn.Module):
         for _ in range(self.steps):
             state = self.cell(query, state)
             scores = layout.pad(state[0]) @ keys.transpose(1, 2)
-            weights = scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(-1)
+            weights = looked(scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(-1))
             query = torch.cat([state[0], layout.unpad(weights @ keys)], -1)
         return query

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout
+from mer_zoo.batch.looking import looked
 from mer_zoo.parts.ops.dropout import Dropout, dropout
 
 
@@ -112,7 +113,7 @@ class TransformerLayer(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, shown: Tensor, probability: float) -> Tensor:
     """Scaled dot-product attention with dropout on its weights, `[..., L, d]`."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    weights = scores.masked_fill(~shown, torch.finfo(scores.dtype).min).softmax(-1)
+    weights = looked(scores.masked_fill(~shown, torch.finfo(scores.dtype).min).softmax(-1))
     return dropout(weights, probability) @ value
 
 

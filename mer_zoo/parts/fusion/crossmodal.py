@@ -57,7 +57,7 @@ class CrossModal(nn.Module):
         self.out_width = len(self.pairs) * hidden
         self.maps = nn.ModuleDict({m: nn.Linear(width, hidden) for m, width in widths.items()})
         self.towers = nn.ModuleList(
-            nn.ModuleList(CrossLayer(hidden, heads, dropout) for _ in range(layers)) for _ in self.pairs
+            nn.ModuleList(CrossLayer(hidden, heads, dropout, pair) for _ in range(layers)) for pair in self.pairs
         )
         self.drop = nn.Dropout(dropout)
 
@@ -87,9 +87,9 @@ class CrossLayer(nn.Module):
         float `[B, L, width]`.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, between: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.between = heads, between  # for those who are told of its attention
         self.norm, self.source_norm, self.feed_norm = (nn.LayerNorm(width) for _ in range(3))
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
         self.key = nn.Linear(width, width, bias=False)  # a bias would cancel in the softmax

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_zoo.batch.looking import looked
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.layer.gat import combine_heads
@@ -80,8 +81,9 @@ class DifferentialDot(nn.Module):
         key = self.key(x).unflatten(-1, (2 * self.heads // self.group, -1)).transpose(0, 1)
         value = self.value(x).unflatten(-1, (self.heads // self.group, -1)).transpose(0, 1)
         key, value = (y.repeat_interleave(self.group, 0) for y in (key, value))
-        both = edges.softmax(edges.dot(query * self.scale, key)).unflatten(0, (self.heads, 2))
+        both = edges.softmax(edges.dot(query * self.scale, key).unflatten(0, (self.heads, 2)))
         first, second = both.unbind(1)
         one, two, three, four = self.damping.unbind(0)
         damping = (one * two).sum().exp() - (three * four).sum().exp() + self.damping_start
-        return edges.aggregate(self.drop(first - damping * second), value)
+        difference = looked(first - damping * second, edges, "difference")
+        return edges.aggregate(self.drop(difference), value)

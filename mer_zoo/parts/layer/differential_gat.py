@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_zoo.batch.looking import looked
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.ops.dropout import Dropout
 
@@ -32,6 +33,9 @@ class DifferentialGAT(nn.Module):
         dropout: probability, on states and attention maps.
         embedding: width of the relation embedding.
         fixed_lambda: hold $\lambda$ at this value instead of learning it; 0 is graph attention without a difference.
+        depth: number l of the layer in its stack, sets $\lambda_0$; the published code has 1 everywhere.
+        second_gain: the second map's scores start at this times those published; at 0 it starts as the mean over all
+            neighbours, so that what they share is taken away from the first step on.
 
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
@@ -50,11 +54,13 @@ class DifferentialGAT(nn.Module):
         dropout: float = 0.2,
         embedding: int = 10,
         fixed_lambda: float | None = None,
+        depth: int = 1,
+        second_gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.out_width = width
         self.drop = Dropout(dropout)
-        rest = (len(relations), embedding, dropout, fixed_lambda)
+        rest = (len(relations), embedding, dropout, fixed_lambda, depth, second_gain)
         self.first = DifferentialAttention(width, width, heads, *rest)
         self.second = DifferentialAttention(heads * width, width, 1, *rest)
         self.map = nn.Linear(width, width)
@@ -73,7 +79,7 @@ class DifferentialAttention(nn.Module):
       e^\pm_{ij} = \mathrm{LeakyReLU}_{0.2}(a_L^\pm h^\pm_i + a_R^\pm h^\pm_j + r^\pm E_{\rho(ij)}),\quad
       A = \mathrm{softmax}_j(e^+) - \lambda\,\mathrm{softmax}_j(e^-)$$
     $$\lambda = e^{\lambda_1\cdot\lambda_2} - e^{\lambda_3\cdot\lambda_4} + \lambda_0,\quad
-      \lambda_0 = 0.8 - 0.6 e^{-0.3},\quad
+      \lambda_0 = 0.8 - 0.6 e^{-0.3\,l},\quad
       y = \mathrm{gelu}\big((1-\lambda_0)\,\mathrm{LN}(A[h^+;h^-])\big)$$
 
     All heads are one product. A relation's score is one number per head and sign; row 0 of its embedding stands for
@@ -93,7 +99,9 @@ class DifferentialAttention(nn.Module):
         relations: int,
         embedding: int,
         dropout: float,
-        fixed_lambda: float | None = None,
+        fixed_lambda: float | None,
+        depth: int,
+        second_gain: float,
     ) -> None:
         super().__init__()
         if out_width % 2:
@@ -110,12 +118,13 @@ class DifferentialAttention(nn.Module):
         self.register_buffer("fixed", torch.full((heads,), fixed_lambda or 0.0), persistent=False)
         self.norm_weight = nn.Parameter(torch.ones(heads, out_width))
         self.norm_bias = nn.Parameter(torch.zeros(heads, out_width))
-        self.damping_start = 0.8 - 0.6 * math.exp(-0.3)
+        self.damping_start = 0.8 - 0.6 * math.exp(-0.3 * depth)
         self.drop = Dropout(dropout)
         for head in self.weight.data.split(out_width, 1):
             nn.init.xavier_uniform_(head)
         for scores in (self.target_score, self.source_score, self.relation_score):
             nn.init.uniform_(scores, -(scores.shape[-1] ** -0.5), scores.shape[-1] ** -0.5)
+            scores.data[:, 1] *= second_gain
 
     def forward(self, x: Tensor, edges: Kernel) -> Tensor:
         """Attend twice, subtract, sum up."""
@@ -128,7 +137,7 @@ class DifferentialAttention(nn.Module):
         scores = edges.target(target) + edges.source(source) + edges.relation(relation)
         both = edges.softmax(F.leaky_relu(scores, 0.2))  # [heads, 2, *edges]
         damped = (self._damping() @ both.flatten(2)).view(self.heads, *both.shape[2:])
-        summed = edges.aggregate(self.drop(damped), values).transpose(0, 1)
+        summed = edges.aggregate(self.drop(looked(damped, edges, "difference")), values).transpose(0, 1)
         normed, kept = F.layer_norm(summed, (self.out_width,)), 1 - self.damping_start
         return F.gelu(torch.addcmul(self.norm_bias * kept, normed, self.norm_weight * kept)).flatten(-2)
 

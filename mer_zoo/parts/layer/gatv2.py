@@ -66,6 +66,10 @@ class GATv2(nn.Module):
         values = self.source_map(x).unflatten(-1, (self.heads, -1)).transpose(0, 1)  # [heads, nodes, inner]
         asked = self.target_map(x).unflatten(-1, (self.heads, -1)).transpose(0, 1)
         pair = edges.target(asked.transpose(1, 2)) + edges.source(values.transpose(1, 2))  # [heads, inner, *edges]
-        scores = torch.einsum("hk...,hk->h...", F.leaky_relu(pair, 0.2), self.score)
+        scores = torch.einsum("hk...,hk->h...", F.leaky_relu(self.beside(pair, edges), 0.2), self.score)
         summed = edges.aggregate(self.drop(edges.softmax(scores)), values)
         return combine_heads(summed, self.combine) + self.bias
+
+    def beside(self, pair: Tensor, edges: Kernel) -> Tensor:
+        """Add to the vectors `[heads, inner, *edges]` what else an edge is known by."""
+        return pair

@@ -1,0 +1,44 @@
+"""`mer-zoo report`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mer_zoo.commands import terminal
+
+if TYPE_CHECKING:
+    from mer_zoo.results.result import Result
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    command.add_argument("runs", metavar="RUNS", nargs="+", type=Path, help="result files, or folders that hold them")
+    command.add_argument("--output", metavar="FILE", type=Path, default=Path("report.html"), help="(report.html)")
+    command.add_argument(
+        "--data", action="append", default=[], help="dataset, so dialogues can be read; may be repeated"
+    )
+    command.add_argument("--control", metavar="MODEL", help="the model that the others are compared with")
+    command.add_argument("--all-pairs", action="store_true", help="compare every two models")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make a report of result files from anywhere."""
+    from mer_zoo.comparison.report import comparison_table, write_html
+    from mer_zoo.data.loading import load
+    from mer_zoo.errors import MerZooError
+    from mer_zoo.results.result import read_result, read_results
+
+    found: dict[str, Result] = {}
+    for path in options.runs:
+        read = read_results(path, lambda text: terminal.say(text, sys.stderr)) if path.is_dir() else [read_result(path)]
+        found |= {result.run: result for result in read}  # a run that is given twice counts once
+    if not found:
+        raise MerZooError(f"{options.runs[0]}: holds no result files. Give what `train` or `compare` wrote.")
+    results = list(found.values())
+    pairs = {"control": options.control, "all_pairs": options.all_pairs}
+    terminal.console().print(comparison_table(results, **pairs))
+    page = write_html(results, options.output, datasets=[load(name) for name in options.data], **pairs)
+    terminal.say(f"Report: {page}")

@@ -1,0 +1,143 @@
+"""`mer-zoo tune`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING, Any
+
+from mer_zoo.commands import running, terminal
+from mer_zoo.commands.progress import Bar
+from mer_zoo.errors import MerZooError
+
+if TYPE_CHECKING:
+    from mer_zoo.comparison.suite import Suite
+    from mer_zoo.tuning.trials import Search
+
+STOPPED = "finished trials and runs are kept; run it again to go on."
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    command.add_argument("what", metavar="RECIPE|SUITE", help="a recipe, or a suite whose models get the same budget")
+    command.add_argument("--data", action="append", help="dataset (a recipe's: synthetic); may be repeated")
+    command.add_argument("--trials", type=int, default=60, help="trials of every model that train (60)")
+    command.add_argument("--trial-seeds", type=int, default=1, help="seeds whose mean is a trial's score (1)")
+    command.add_argument("--seeds", type=int, help="seeds of the comparison at the end (5, or the suite's)")
+    command.add_argument(
+        "--keys", metavar="PATTERN", action="append", help="search only keys like this; may be repeated"
+    )
+    command.add_argument("--workers", type=int, help="processes (one per processor)")
+    running.arguments(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Search settings and parts on validation data, then compare the best with the recipe as it is."""
+    from mer_zoo.comparison import suite as suites
+    from mer_zoo.comparison.executing import Listener, execute
+    from mer_zoo.comparison.report import comparison_table
+    from mer_zoo.comparison.suite import Entry
+    from mer_zoo.comparison.summary import write_csv
+    from mer_zoo.results.writing import check_writable
+    from mer_zoo.tuning import summary, trials
+
+    suite, console = _suite(options), terminal.console()
+    for name, value in (("--trials", options.trials), ("--trial-seeds", options.trial_seeds)):
+        if value < 1:
+            raise MerZooError(f"{name} {value}: want at least 1.")
+    if options.workers is not None and options.workers < 1:
+        raise MerZooError(f"--workers {options.workers}: want at least 1.")
+    searches = _searches(options, suite)  # all of them before the first trial, so a mistake costs nothing
+    check_writable(options.output)
+    found = []
+    models: dict[str, dict[str, Any]] = {}
+    for search, data in searches:
+        with Bar(search.budget, search.name) as bar:
+            bar.start(search.budget, len(search.trained()))
+            trials.run(search, workers=options.workers, watch=lambda trial: bar.count(_noted(trial)))
+        one = summary.found(search, data)
+        found.append(one)
+        console.print(one.sentence())
+        file = re.sub(r"[^\w.]+", "_", f"{search.name}-{data}") + ".yaml"
+        tuned = summary.write_best(search, one, options.output / file)
+        console.print(f"Best recipe: {tuned}")
+        models.setdefault(data, {})[search.name] = suite.models[search.name]
+        models[data][f"{search.name}, tuned"] = Entry(recipe=str(tuned))
+    summary.write_found(found, options.output / "search.json")
+    how: dict[str, Any] = {"device": options.device, "options": running.compute_options(options)}
+    runs = []
+    for given in suite.data:
+        name = suites.data_name(given)
+        chosen = suites.changed(suite, {"data": [given], "models": {**suite.models, **models.get(name, {})}})
+        runs += [one for one in suites.experiments(chosen, changes=options.change, **how) if one.fold in (None, 0)]
+    with Bar(len(runs), "runs") as bar:
+        listener = Listener(bar.start, bar.run, bar.epoch_of_run, bar.say)
+        results, failures = execute(runs, options.output, workers=options.workers, listener=listener)
+    if results:
+        console.print(comparison_table(results, control=suite.control))
+        console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
+    return int(bool(failures))
+
+
+def _suite(options: argparse.Namespace) -> Suite:
+    """Return the suite whose models are searched; a recipe stands for a suite of one model."""
+    from mer_zoo.comparison import suite as suites
+    from mer_zoo.model import recipe
+    from mer_zoo.registry import document
+
+    if options.protocol not in (None, "validation"):
+        raise MerZooError(f"--protocol {options.protocol}: a search never sees test dialogues. Leave it out.")
+    is_file = options.what.endswith((".yaml", ".yml"))
+    page = document.read(recipe.find(options.what)).data if is_file else None
+    is_suite = "models" in page if isinstance(page, dict) else options.what in suites.names()
+    if is_suite:
+        suite = suites.read(options.what)
+    else:
+        title = recipe.read(options.what).name
+        data = options.data or ["synthetic"]
+        suite = suites.checked({"title": title, "data": data, "models": {title: options.what}, "seeds": 5})
+    changed: dict[str, Any] = {"data": options.data} if options.data else {}
+    if options.seeds is not None:
+        changed["seeds"] = options.seeds
+    if options.split:
+        changed["split"] = {**suite.split.plain(), **running.split_fields(options)}
+    return suites.changed(suite, changed)
+
+
+def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, str]]:
+    """Return a search per model and dataset, with the name of the dataset."""
+    from mer_zoo.comparison import suite as suites
+    from mer_zoo.model.changes import changes_from
+    from mer_zoo.training.experiment import folds_of, prepare
+    from mer_zoo.tuning.space import space_of
+    from mer_zoo.tuning.trials import FILE, Search
+
+    found = []
+    how: dict[str, Any] = {"device": options.device, "options": running.compute_options(options)}
+    for data in suite.data:
+        for name, entry in suite.models.items():
+            given = [] if suite.is_learner(name) else list(changes_from(options.change))
+            changes = (*suite.changes(name), *given)
+            fold = folds_of(data, suite.split)[0]  # the other folds test on dialogues that chose here
+            first = prepare(entry.recipe, data, name=name, changes=changes, fold=fold, split_rule=suite.split, **how)
+            first.rehearse()
+            space = space_of(first, entry.recipe, only=options.keys, fixed={change.key for change in changes})
+            if space.choices:
+                seeds = tuple(range(options.trial_seeds))
+                storage = options.output / FILE
+                found.append(
+                    (
+                        Search(name, entry.recipe, first, changes, space, seeds, options.trials, storage),
+                        suites.data_name(data),
+                    )
+                )
+    if not found:
+        raise MerZooError(f"{options.what}: nothing to search. Give the recipe a `search` block.")
+    return found
+
+
+def _noted(trial: Any) -> str:
+    """Return how a trial ended."""
+    if trial.state.name != "COMPLETE":
+        return f"trial {trial.number}: " + ("failed" if "failed" in trial.user_attrs else "stopped early")
+    return f"trial {trial.number}: validation {100 * trial.value:.1f}"

@@ -1,0 +1,1 @@
+"""Searching settings and parts of a recipe on validation dialogues; test dialogues are out of reach."""

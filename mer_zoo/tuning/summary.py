@@ -1,0 +1,134 @@
+"""What a search found: its best recipe, its history, and which settings mattered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pydantic
+import yaml
+
+from mer_zoo.model import recipe
+from mer_zoo.results.writing import write_atomically
+from mer_zoo.tuning.space import changed
+from mer_zoo.tuning.trials import Search
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Trial(pydantic.BaseModel):
+    """One trial: its changes of the recipe, and its validation score from 0 to 1; null: it was stopped early."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    number: int
+    changes: dict[str, pydantic.JsonValue]
+    score: float | None
+    seconds: float
+
+
+class Found(pydantic.BaseModel):
+    """What a search found, as plain data.
+
+    Attributes:
+        model: what tables call it.
+        data: name of the dataset.
+        metric: validation score that was searched for, the mean over `seeds`.
+        seeds: of every trial.
+        trials: those that trained, in their order.
+        refused: draws that did not fit together; they cost nothing.
+        importance: share of the variance of the score that each setting explains (fANOVA, Hutter et al., ICML 2014);
+            empty where fewer than ten trials ended.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model: str
+    data: str
+    metric: str
+    seeds: tuple[int, ...]
+    trials: tuple[Trial, ...]
+    refused: int
+    importance: dict[str, float]
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the highest score; the earlier one on a tie."""
+        return max(self.ended, key=lambda trial: (trial.score, -trial.number))
+
+    @property
+    def ended(self) -> list[Trial]:
+        """The trials that were not stopped early."""
+        return [trial for trial in self.trials if trial.score is not None]
+
+    @property
+    def default(self) -> Trial | None:
+        """The trial of the recipe as it is, unless that failed."""
+        return next((trial for trial in self.ended if not trial.changes), None)
+
+    def sentence(self) -> str:
+        """Return the search in words."""
+        text = f"{self.model} on {self.data}: {len(self.trials)} trials, {len(self.trials) - len(self.ended)} stopped "
+        text += f"early; best validation {self.metric} {100 * (self.best.score or 0):.1f}"
+        if self.default is not None:
+            text += f", the recipe as it is {100 * (self.default.score or 0):.1f}"
+        return f"{text} (mean of {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)})."
+
+
+def found(search: Search, data: str) -> Found:
+    """Return what a search found so far.
+
+    Args:
+        search: with at least one trial that ended.
+        data: name of the dataset.
+    """
+    study = search.study()
+    trials = [
+        Trial(
+            number=trial.number,
+            changes=trial.user_attrs.get("changes", {}),
+            score=trial.value if trial.state.name == "COMPLETE" else None,
+            seconds=trial.user_attrs.get("seconds", 0.0),
+        )
+        for trial in search.trained()
+    ]
+    return Found(
+        model=search.name,
+        data=data,
+        metric=search.experiment.plan.training.select.replace("_", " "),
+        seeds=search.seeds,
+        trials=tuple(trials),
+        refused=sum("refused" in trial.user_attrs for trial in study.trials),
+        importance=_importance(study),
+    )
+
+
+def write_best(search: Search, one: Found, path: Path) -> Path:
+    """Write the recipe of the best trial, whole: it extends no other."""
+    file = recipe.read(search.recipe, [*search.changes, *changed(one.best.changes)])
+    plain = file.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"published", "search"})
+    plain["title"] = f"{search.name}, tuned on {one.data}"
+    plain["notes"] = [*plain.get("notes", ()), f"Found by `mer-zoo tune`. {one.sentence()}"]
+    write_atomically(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110))
+    return path
+
+
+def write_found(all_found: Sequence[Found], path: Path) -> Path:
+    """Write what searches found, as JSON."""
+    write_atomically(path, json.dumps([one.model_dump() for one in all_found], indent=1) + "\n")
+    return path
+
+
+def _importance(study: optuna.Study) -> dict[str, float]:
+    import optuna
+
+    ended = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    drawn = [trial for trial in ended if trial.params]
+    shared = set.intersection(*(set(trial.params) for trial in drawn)) if drawn else set()
+    if len(drawn) < 10 or not shared or len({trial.value for trial in drawn}) < 2:
+        return {}
+    apart = optuna.create_study(direction="maximize")  # without the trial of the recipe, which has no parameters
+    apart.add_trials(drawn)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return optuna.importance.get_param_importances(apart, evaluator=evaluator, params=sorted(shared))

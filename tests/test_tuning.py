@@ -1,0 +1,233 @@
+"""Searches: what may be changed, that test dialogues are out of reach, and that a stopped search goes on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from test_cli import run
+
+from mer_zoo.data.loading import load
+from mer_zoo.errors import MerZooError
+from mer_zoo.model import recipe
+from mer_zoo.model.changes import changes_from
+from mer_zoo.training.experiment import prepare
+from mer_zoo.tuning import summary, trials
+from mer_zoo.tuning.space import space_of
+from mer_zoo.tuning.trials import Blind, Search
+
+optuna = pytest.importorskip("optuna", reason="needs the extra tune")
+
+SMALL = {"name": "synthetic", "dialogues": [6, 3, 4], "utterances": [3, 8]}
+FAST = ("training.epochs=2",)
+
+
+def search(folder, name="bilstm", only=("training.*",), budget=4, data=SMALL):
+    first = prepare(name, data, changes=FAST)
+    space = space_of(first, name, only=only)
+    return Search(name, name, first, changes_from(FAST), space, (0,), budget, folder / trials.FILE)
+
+
+def mine(tmp_path, block):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"extends: amb_dsgdn\ntitle: mine\nsearch:\n{block}")
+    return str(path)
+
+
+def test_a_search_block_says_what_may_be_changed(tmp_path):
+    block = "  training.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}\n"
+    block += "  model.context.encoder.heads: [2, 4]\n  balancing: [none, {name: modality_dropout, probability: 0.2}]\n"
+    block += "  graph.window: {low: 2, high: 8, step: 2}\n"
+    name = mine(tmp_path, block)
+    space = space_of(prepare(name, SMALL), name)
+    drawn = [space.draw(optuna.trial.FixedTrial(
+        {"training.learning_rate": 0.001, "model.context.encoder.heads": "4", "graph.window": 4, "balancing": value}
+    )) for value in ('"none"', '{"name": "modality_dropout", "probability": 0.2}')]  # fmt: skip
+    assert drawn[0] == {
+        "balancing": "none", "graph.window": 4, "model.context.encoder.heads": 4, "training.learning_rate": 0.001,
+    }  # fmt: skip
+    assert drawn[1]["balancing"] == {"name": "modality_dropout", "probability": 0.2}
+
+
+def test_without_a_block_types_and_parts_that_fit_are_the_space():
+    first = prepare("dialoguegcn", SMALL)
+    keys = {choice.key: choice.values for choice in space_of(first, "dialoguegcn").choices}
+    layers = next(values for key, values in keys.items() if key.endswith(".layer"))
+    assert len(layers) > 3
+    place = next(key for key in keys if key.endswith(".layer"))
+    for other in layers:  # what is offered can be assembled
+        prepare("dialoguegcn", SMALL, changes=[f"{place}={other}"]).rehearse()
+    assert "training.learning_rate" in keys
+    assert not any(key.startswith(("training.epochs", "training.select")) for key in keys)
+
+
+def test_a_part_that_was_replaced_has_none_of_the_old_settings():
+    first = prepare("amb_dsgdn", SMALL)
+    space = space_of(first, "amb_dsgdn", only=["balancing*"])
+    trial = optuna.trial.FixedTrial({"balancing": '"ogm_ge"'})  # which knows no setting of another
+    assert space.draw(trial) == {"balancing": "ogm_ge"}
+
+
+FAULTS = {
+    "an empty range": ("  training.learning_rate: {low: 2.0, high: 1.0}\n", "low 2.0 is above high 1.0"),
+    "a log of nothing": ("  training.learning_rate: {low: 0.0, high: 1.0, log: true}\n", "`log` needs a low above 0"),
+    "no values": ("  training.learning_rate: []\n", "at least 1"),
+    "an unknown word": ("  training.learning_rate: {low: 1, hihg: 2}\n", "Did you mean 'high'"),
+    "a fraction as a step": ("  graph.window: {low: 1, high: 4, step: 0.5}\n", "Use a whole step"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_faulty_block_is_refused_with_its_place(tmp_path, name):
+    block, message = FAULTS[name]
+    with pytest.raises(MerZooError, match=r"mine.yaml:4:\d+.*" + re.escape(message)):
+        recipe.read(mine(tmp_path, block))
+
+
+def test_no_trial_can_reach_a_test_dialogue(tmp_path):
+    first = prepare("bilstm", SMALL, changes=FAST)
+    blind = Blind(**vars(first))
+    task = blind.task()
+    test = set(first.task().split.test)
+    assert not test & {dialogue.id for dialogue in task.dataset}
+    assert task.split.test == task.split.validation
+    # poison: other test dialogues change no trial
+    scores = []
+    for poison in (0.0, 1e6):
+        data = load(SMALL)
+        spoilt = [
+            replace(d, features={m: x + np.float32(poison) for m, x in d.features.items()}) if d.id in test else d
+            for d in data
+        ]
+        made = search(tmp_path / str(poison), data=replace(data, conversations=tuple(spoilt)), budget=3)
+        made.storage.parent.mkdir()
+        trials.run(made, workers=1)
+        scores.append([trial.value for trial in made.trained()])
+    assert scores[0] == scores[1]
+
+
+def test_the_first_trial_is_the_recipe_as_it_is(tmp_path):
+    made = search(tmp_path, budget=3)
+    trials.run(made, workers=1)
+    found = summary.found(made, "synthetic")
+    alone = prepare("bilstm", SMALL, changes=FAST).run().result.metrics.validation.weighted_f1
+    assert found.trials[0].changes == {}
+    assert found.default.score == pytest.approx(alone)
+    assert found.best.score >= found.default.score
+    assert [trial.changes != {} for trial in found.trials] == [False, True, True]
+    path = summary.write_best(made, found, tmp_path / "best.yaml")
+    again = prepare(str(path), SMALL)
+    assert again.run().result.metrics.validation.weighted_f1 == pytest.approx(found.best.score)
+    assert "published" not in yaml.safe_load(path.read_text())
+
+
+def test_another_recipe_or_space_is_another_search(tmp_path):
+    one = search(tmp_path)
+    others = [search(tmp_path, only=["training.learning_rate"]), replace(one, seeds=(0, 1))]
+    assert len({each.study_name for each in (one, *others)}) == 3
+    trials.run(replace(one, budget=1), workers=1)
+    assert len(one.trained()) == 1
+    assert others[0].trained() == []
+
+
+def test_draws_that_do_not_fit_cost_no_trial(tmp_path):
+    # seven heads fit into no width of 64
+    name = mine(tmp_path, "  model.context.encoder.heads: [4, 7]\n")
+    made = search(tmp_path, name, None, 6)
+    trials.run(made, workers=1)
+    found = summary.found(made, "synthetic")
+    assert len(found.trials) == 6
+    assert all(trial.changes.get("model.context.encoder.heads") in (None, 4) for trial in found.trials)
+    assert found.refused > 0
+
+
+def test_a_space_where_nothing_fits_says_why(tmp_path):
+    name = mine(tmp_path, "  model.context.encoder.heads: [7]\n")
+    made = search(tmp_path, name, None, 3)
+    with pytest.raises(MerZooError, match=r"30 draws in a row do not fit together; the last: .*heads"):
+        trials.run(made, workers=1)
+
+
+def test_a_run_that_diverges_is_a_trial_that_failed(tmp_path):
+    name = mine(tmp_path, "  training.learning_rate: [1.0e+30]\n")
+    made = search(tmp_path, name, None, 2)
+    trials.run(made, workers=1)
+    found = summary.found(made, "synthetic")
+    assert [("failed" in trial.user_attrs) for trial in made.trained()] == [False, True]
+    assert [trial.score is None for trial in found.trials] == [False, True]
+    assert found.best.changes == {}
+
+
+def test_a_search_that_was_killed_goes_on(tmp_path):
+    command = [sys.executable, "-m", "mer_zoo", "tune", "bilstm", "--trials", "5", "--keys", "training.*"]
+    command += ["--seeds", "1", "--workers", "1", "--output", str(tmp_path), "-o", "training.epochs=3"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    storage = tmp_path / trials.FILE
+    for _ in range(600):
+        time.sleep(0.1)
+        if storage.exists() and _ended(storage) >= 2:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    before = _ended(storage)
+    assert 2 <= before < 5
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert _ended(storage) == 5
+    assert "bilstm on synthetic: 5 trials" in " ".join(done.stdout.split())
+
+
+def _ended(storage):
+    url = f"sqlite:///{storage}"
+    try:
+        names = optuna.get_all_study_names(storage=url)
+        studies = [optuna.load_study(study_name=name, storage=url) for name in names]
+        return sum(trial.state.is_finished() for study in studies for trial in study.trials)
+    except Exception:  # being made
+        return 0
+
+
+def test_tune_compares_the_best_with_the_recipe(capsys, small_folder, tmp_path):
+    command = ["tune", "bilstm", "--data", small_folder, "--trials", 3, "--seeds", 2, "--workers", 2]
+    command += ["--keys", "training.*", "--output", tmp_path, "-o", "training.epochs=2"]
+    code, out, err = run(capsys, *command)
+    assert code == 0, err
+    assert "bilstm, tuned" in out
+    assert "3 trials" in " ".join(out.split())
+    found = json.loads((tmp_path / "search.json").read_text())
+    assert len(found[0]["trials"]) == 3
+    again, out, _ = run(capsys, *command)
+    assert again == 0
+    assert json.loads((tmp_path / "search.json").read_text()) == found
+
+
+MISTAKES = {
+    "no such thing": (["tune", "bilsm"], "Did you mean 'bilstm'"),
+    "the oracle": (["tune", "bilstm", "--protocol", "test-oracle"], "a search never sees test dialogues"),
+    "no trials": (["tune", "bilstm", "--trials", "0"], "--trials 0: want at least 1"),
+    "a pattern that fits nothing": (["tune", "bilstm", "--keys", "trainig.*"], "--keys trainig.*: nothing"),
+    "nothing to search": (["tune", "majority"], "majority: nothing to search"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_get_one_message(capsys, tmp_path, name):
+    arguments, message = MISTAKES[name]
+    code, _, err = run(capsys, *arguments, "--output", tmp_path)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert message in err
+
+
+def test_a_file_that_is_no_search_is_named(tmp_path):
+    (tmp_path / trials.FILE).write_text("not a database at all, but long enough to look at")
+    with pytest.raises(MerZooError, match=r"search.db: cannot be used for a search"):
+        search(tmp_path).study()
