@@ -21,7 +21,7 @@ def _import() -> Any:
     try:
         version = importlib.metadata.version("dgl")
     except importlib.metadata.PackageNotFoundError:
-        raise MerZooError("dgl is not installed. Run `pip install dgl`; `mer-zoo doctor` says which version.") from None
+        raise MerZooError("dgl is not installed. `mer-zoo doctor` says which version to install, and how.") from None
     if version.startswith("2.1"):
         import packaging
         import packaging.version
