@@ -342,7 +342,7 @@ def test_a_graph_with_nodes_that_hear_and_tell_everyone_is_not_causal():
 
 def test_it_trains_saves_loads_and_predicts(tmp_path):
     few = ["training.epochs=1"]
-    outcome = mer_zoo.train("speaker_nodes", data={"name": "synthetic", "dialogues": [12, 6, 6]}, changes=few)
+    outcome = mer_zoo.train("speaker_nodes", data={"name": "synthetic", "dialogues": [12, 6, 6]}, change=few)
     assert 0 <= outcome.result.metrics.test.weighted_f1 <= 1
     data = mer_zoo.load_data({"name": "synthetic", "dialogues": [12, 6, 6]})
     model = outcome.model

@@ -366,11 +366,11 @@ def test_graphsmile_learns_the_sentiment_where_the_data_have_it(small):
 
     changes = ["training.epochs=2"]
     data = Dataset("d", tuple(map(with_sentiment, small)), small.label_names, small.splits)
-    losses = [h["train_loss"] for h in mer_zoo.train("graphsmile/sentiment", data, changes=changes).result.history]
+    losses = [h["train_loss"] for h in mer_zoo.train("graphsmile/sentiment", data, change=changes).result.history]
     assert losses[1] < losses[0]
     with pytest.raises(MerZooError, match=r"no label column 'sentiment'.*import it as a further column 'sentiment'"):
-        mer_zoo.train("graphsmile/sentiment", small, changes=changes)
-    mer_zoo.train("graphsmile", small, changes=["training.epochs=1"])  # the form without
+        mer_zoo.train("graphsmile/sentiment", small, change=changes)
+    mer_zoo.train("graphsmile", small, change=["training.epochs=1"])  # the form without
 
 
 @pytest.mark.parametrize("name", ["cogmen", "graphsmile/iemocap", "corect/iemocap", "mm_dfn/iemocap", "sdt", "dag_erc"])
