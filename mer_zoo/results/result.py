@@ -268,7 +268,10 @@ def read_result(path: str | Path) -> Result:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+        if "\\ud" in text.lower():  # perhaps half a character, which no report could be written with
+            json.dumps(data, ensure_ascii=False).encode()
         if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
             raise MerZooError(
                 f"{path}: result format {data['format']}; this mer_zoo reads format {FORMAT}. "
