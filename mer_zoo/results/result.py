@@ -99,13 +99,16 @@ class Prediction(_Record):
     @model_validator(mode="before")
     @classmethod
     def _round(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and "probability" in data:
+        if not isinstance(data, Mapping) or "probability" not in data:
+            return data
+        try:
             rows = [
                 [round(float(p), 6) if p is not None and math.isfinite(p) else None for p in row]
                 for row in data["probability"]
             ]
-            return {**data, "probability": rows}
-        return data
+        except (TypeError, OverflowError):
+            raise ValueError("probabilities are not rows of numbers") from None
+        return {**data, "probability": rows}
 
 
 class Seconds(_Record):
@@ -268,7 +271,10 @@ def read_result(path: str | Path) -> Result:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+        if "\\ud" in text.lower():  # perhaps half a character, which no report could be written with
+            json.dumps(data, ensure_ascii=False).encode()
         if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
             raise MerZooError(
                 f"{path}: result format {data['format']}; this mer_zoo reads format {FORMAT}. "
