@@ -227,8 +227,10 @@ def _named(models: Mapping[str, Recipe] | Sequence[Recipe]) -> dict[str, Recipe]
         return dict(models)
     if isinstance(models, str | os.PathLike):
         raise MerZooError(f"models: '{os.fspath(models)}' is one. Give a list: [{os.fspath(models)!r}].")
+    from mer_zoo.comparison.rows import expanded
     from mer_zoo.model.recipe import called
 
+    models = [name for one in models for name in (expanded(one, "models") if isinstance(one, str) else [one])]
     names = [called(one) for one in models]
     if twice := [name for name in names if names.count(name) > 1]:
         raise MerZooError(f"models: two are called '{twice[0]}'. Give a mapping from names to recipes.")

@@ -111,3 +111,10 @@ def test_what_cannot_be_compared_is_named(small, tmp_path):
         mer_zoo.compare([MINE, MINE], small)
     with pytest.raises(MerZooError, match="want a DataFrame of pandas or polars, not a int"):
         mer_zoo.train(MINE, 3)
+
+
+def test_wildcards_stand_for_the_recipes_that_fit(small, tmp_path):
+    found = mer_zoo.compare(["major*"], small, seeds=1, output=tmp_path, workers=1)
+    assert [result.recipe_name for result in found] == ["majority"]
+    with pytest.raises(MerZooError, match=r"models: nothing fits 'zzz\*'"):
+        mer_zoo.compare(["zzz*"], small, output=tmp_path)

@@ -424,5 +424,5 @@ def test_dialogues_travel_to_other_processes_whole():
 
 
 def test_no_corpus_without_end_is_drawn():
-    with pytest.raises(MerZooError, match=r"synthetic.dialogues: with 30 utterances each .* more than 2,000,000"):
+    with pytest.raises(MerZooError, match=r"synthetic.dialogues: with 30 utterances each .* more than 500,000"):
         synthetic(dialogues=(10**9, 1, 1))

@@ -72,7 +72,7 @@ def written_out(models: Any, place: Callable[..., str] | None = None) -> Rows:
         for number, name in enumerate(models):
             if not isinstance(name, str):
                 raise MerZooError(f"{where('models', number)}: want the name of a recipe, or a mapping of titles.")
-            for found in matching(name, recipe.names(), where("models", number)) if _is_wild(name) else [name]:
+            for found in expanded(name, where("models", number)):
                 _add(rows, found, found, ("models", number), where)
     elif isinstance(models, Mapping):
         for title, entry in models.items():
@@ -102,8 +102,9 @@ def matching(pattern: str, names: Iterable[str], place: str) -> list[str]:
     return found
 
 
-def _is_wild(name: str) -> bool:
-    return "*" in name or "?" in name
+def expanded(name: str, place: str) -> list[str]:
+    """Return the recipes that a name with wildcards stands for; a name without any stands for itself."""
+    return matching(name, recipe.names(), place) if "*" in name or "?" in name else [name]
 
 
 def _add(rows: Rows, title: Any, entry: Any, keys: tuple[Any, ...], where: Callable[..., str]) -> None:
