@@ -4,7 +4,7 @@ BIN := .venv/bin
 # the second environment of the tests: the same packages, but dgl 2.1.0
 DGL2 := .venv-dgl2/bin
 
-.PHONY: compare test lint docs clean
+.PHONY: compare test fuzz kill lint docs clean
 
 compare: .venv/ready
 	$(BIN)/mer-zoo compare --output runs
@@ -16,6 +16,17 @@ SPREAD := --numprocesses auto --dist loadfile
 test: lint .venv-dgl2/ready
 	$(TESTS) $(BIN)/python -m pytest $(SPREAD)
 	$(TESTS) $(DGL2)/python -m pytest $(SPREAD) tests/test_kernels.py tests/test_graphs.py tests/test_parity.py mer_zoo/graph mer_zoo/kernel
+
+# every file that a user may be handed, valid ones mutated: make fuzz CASES=10000, or SEED=7 to see the same again
+CASES ?= 1000
+SEED ?= $(shell date +%s)
+fuzz: .venv/ready
+	$(TESTS) PYTHONPATH=tests $(BIN)/python -W ignore -m fuzzing --cases $(CASES) --seed $(SEED) --kept tests/fuzzing/corpus
+
+# a suite whose processes are killed at random, started again until it is whole: make kill KILLS=20
+KILLS ?= 20
+kill: .venv/ready
+	$(TESTS) $(BIN)/python tests/killing.py --kills $(KILLS)
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --builder html docs site
@@ -40,4 +51,4 @@ lint: .venv/ready
 
 clean:
 	rm -rf .venv .venv-dgl2 site dist runs docs/api docs/catalogue docs/made docs/models \
-		docs/papers.md docs/reference/commands.md
+		docs/papers.md docs/reference/commands.md docs/reference/tested.md

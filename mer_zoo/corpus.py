@@ -35,6 +35,7 @@ class ConversationBatch:
         layout: who speaks where.
         views: edges that the stages of a model see, by view.
         targets: task -> int64 `[N]`, labels beside the emotion's; -1 where unlabelled.
+        own: node type of the graph builder's own -> where its nodes lie, as if they were utterances.
     """
 
     features: dict[str, Tensor]
@@ -43,6 +44,7 @@ class ConversationBatch:
     layout: Layout
     views: dict[ViewSpec, Kernel] = field(default_factory=dict)
     targets: dict[str, Tensor] = field(default_factory=dict)
+    own: dict[str, Layout] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.labels.shape[0]
@@ -96,6 +98,7 @@ class Corpus:
         self._length = self._upload(np.append(self.lengths, 1))
         self._kernels: dict[str, tuple[type[Kernel], View, dict[str, Tensor]]] = {}
         self._names: dict[ViewSpec, str] = {}
+        self._own: dict[str, tuple[int, Tensor]] = {}
         if builder is not None and views:
             self._lower(conversations, builder, views, kernels)
 
@@ -120,7 +123,11 @@ class Corpus:
             v if isinstance(v, ViewSpec) else ViewSpec(tuple(v[0]), select(v[1], builder.relations, "view"))
             for v in views
         ]
-        lowered = lower([builder(dialogue) for dialogue in conversations], specs, builder.relations)
+        graphs = [builder(dialogue) for dialogue in conversations]
+        lowered = lower(graphs, specs, builder.relations)
+        for node in builder.nodes:
+            counts = np.array([*(graph.num_nodes(node) for graph in graphs), 0], dtype=np.int64)
+            self._own[node] = (int(counts.max(initial=1)), self._upload(counts))
         names: dict[tuple[int, type[Kernel]], str] = {}
         for spec, view in lowered.items():
             kernel = kernels or (Segment if spec.listed else cheapest(view))
@@ -152,26 +159,23 @@ class Corpus:
         chosen = np.asarray(dialogues, dtype=np.int64)
         chosen = np.append(chosen, np.full(max(least.dialogues - len(chosen), 0), len(self)))
         lengths = np.append(self.lengths, 0)[chosen]
-        total = int(lengths.sum())
-        size, count = max(int(lengths.max(initial=1)), least.longest), max(total, least.utterances)
-        starts = np.cumsum(lengths) - lengths
-        dialogue = np.repeat(np.arange(len(chosen)), lengths)
-        place = np.arange(total) - starts[dialogue]
-        rows = np.full((len(chosen), size), count)
-        rows[dialogue, place] = np.arange(total)
-        pad = count - total
-        corpus_rows = np.append(self.starts[chosen][dialogue] + place, np.full(pad, self.starts[-1]))
-        cells = np.append(dialogue * size + place, np.full(pad, len(chosen) * size))
-        edges = {
-            name: {
-                key: self._upload(plan)
-                for key, plan in kernel.plan(view, chosen, starts, count, least.edges.get(name, 0)).items()
-            }
-            for name, (kernel, view, _) in self._kernels.items()
-        }
-        tensors = [self._upload(one) for one in (corpus_rows, chosen, rows, cells)]
+        size, count = max(int(lengths.max(initial=1)), least.longest), max(int(lengths.sum()), least.utterances)
+        starts, utterances, rows, cells = _laid(self.lengths, chosen, size, count)
+        edges: dict[str, dict[str, np.ndarray]] = {}
+        for name, (kernel, view, _) in self._kernels.items():
+            more, begin, total = {}, starts, count
+            if view.own.shape[1]:
+                extra = int((view.lengths - view.utterances).max(initial=0))
+                total = count + extra * len(chosen)
+                begin, *laid = _laid(view.lengths, chosen, size + extra, total)
+                more = dict(zip(("utterances", "rows", "cells"), laid, strict=True))
+                more["there"], more["back"] = _joined(view, chosen, starts, begin, count, total)
+            edges[name] = {**kernel.plan(view, chosen, begin, total, least.edges.get(name, 0)), **more}
+        uploaded = {name: {key: self._upload(plan) for key, plan in plans.items()} for name, plans in edges.items()}
+        tensors = [self._upload(one) for one in (utterances, chosen, rows, cells)]
+        place = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
         going = tuple(np.bincount(place, minlength=1).tolist())
-        return BatchIndex(tensors[0], tensors[1], tensors[2], tensors[3], edges, going)
+        return BatchIndex(tensors[0], tensors[1], tensors[2], tensors[3], uploaded, going)
 
     def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
         """Gather a batch: index operations on tensors that are already on the device."""
@@ -186,7 +190,7 @@ class Corpus:
             index.going,
         )
         bound = {
-            name: kernel(view, tables, index, index.edges[name])
+            name: kernel(view, tables, _of_nodes(index, index.edges[name]), index.edges[name])
             for name, (kernel, view, tables) in self._kernels.items()
         }
         return ConversationBatch(
@@ -196,4 +200,68 @@ class Corpus:
             structure,
             {spec: bound[name] for spec, name in self._names.items()},
             {task: labels[rows] for task, labels in self._targets.items()},
+            {node: _own_layout(most, counts[index.dialogues]) for node, (most, counts) in self._own.items()},
         )
+
+
+def _laid(lengths: np.ndarray, chosen: np.ndarray, size: int, count: int) -> tuple[np.ndarray, ...]:
+    """Lay dialogues end to end in `count` rows; returns where each starts, and rows, places and cells as `BatchIndex`.
+
+    Args:
+        lengths: of all dialogues of the corpus.
+        chosen: their numbers; beyond the last for a place holder.
+        size: places of a dialogue in the padded layout.
+        count: rows.
+    """
+    each = np.append(lengths, 0)[chosen]
+    begins, total = np.concatenate([[0], np.cumsum(lengths)]), int(each.sum())
+    starts = np.cumsum(each) - each
+    dialogue = np.repeat(np.arange(len(chosen)), each)
+    place = np.arange(total) - starts[dialogue]
+    rows = np.full((len(chosen), size), count)
+    rows[dialogue, place] = np.arange(total)
+    pad = count - total
+    corpus_rows = np.append(begins[chosen][dialogue] + place, np.full(pad, begins[-1]))
+    cells = np.append(dialogue * size + place, np.full(pad, len(chosen) * size))
+    return starts, corpus_rows, rows, cells
+
+
+def _joined(
+    view: View, chosen: np.ndarray, starts: np.ndarray, begin: np.ndarray, count: int, total: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each node's state comes from, and the inverse: see `Kernel.join`.
+
+    States come utterance by utterance, then type by type of the builder's own, with equal places for every dialogue.
+    """
+    each = view.nodes_per_utterance
+    lengths, own = np.append(view.utterances, 0)[chosen], np.pad(view.own, ((0, 1), (0, 0)))[chosen]
+    dialogue = np.repeat(np.arange(len(chosen)), lengths)
+    shift = np.repeat((begin - starts) * each, lengths * each)
+    states = [np.arange(len(dialogue) * each)]
+    nodes = [states[0] + shift]
+    most, place, first = view.own.max(0, initial=1), (begin + lengths) * each, count * each
+    for kind, places in enumerate(most):
+        whose = np.repeat(np.arange(len(chosen)), own[:, kind])
+        number = np.arange(len(whose)) - np.repeat(np.cumsum(own[:, kind]) - own[:, kind], own[:, kind])
+        states.append(first + whose * places + number)
+        nodes.append(place[whose] + number)
+        place, first = place + own[:, kind], first + len(chosen) * places
+    there, back = np.full(total * each, first), np.full(first, total * each)
+    there[np.concatenate(nodes)], back[np.concatenate(states)] = np.concatenate(states), np.concatenate(nodes)
+    return there, back
+
+
+def _of_nodes(index: BatchIndex, plan: dict[str, Tensor]) -> BatchIndex:
+    """Return the index with the places that nodes of the builder's own take."""
+    if "there" not in plan:
+        return index
+    return BatchIndex(plan["utterances"], index.dialogues, plan["rows"], plan["cells"], index.edges)
+
+
+def _own_layout(most: int, counts: Tensor) -> Layout:
+    """Lay nodes of a type out as utterances of a dialogue, `most` places for each."""
+    place = torch.arange(most, device=counts.device)
+    number = torch.arange(counts.shape[0] * most, device=counts.device).view(counts.shape[0], most)
+    rows = torch.where(place < counts.unsqueeze(-1), number, number.numel())
+    position = place.expand(counts.shape[0], most).flatten()
+    return Layout(position, position, counts.clamp(min=1), rows, rows.flatten())

@@ -5,6 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LINE, LINES = (
+    4000,
+    200,
+)  # characters of a line and lines of a message; whoever wrote a file may have filled it with more
+
 
 class MerZooError(Exception):
     """Something in the user's input cannot be used; the message says what, where, and how to fix it.
@@ -17,6 +22,12 @@ class MerZooError(Exception):
         ...
         mer_zoo.errors.MerZooError: mine.yaml:7:12 model.fuse: no fusion named 'gatd'.
     """
+
+    def __init__(self, message: object = "") -> None:
+        lines = [line if len(line) <= LINE else f"{line[:LINE]}…" for line in str(message).split("\n")]
+        if len(lines) > LINES:
+            lines[LINES:] = [f"… and {len(lines) - LINES:,} lines more."]
+        super().__init__("\n".join(lines))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -96,6 +96,7 @@ MISTAKES = {
 
 @pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.attack("B11", "C1", "C2", "C3", "C4", "C6", "C10", "C11", "C12", "C27", "C28", "D13", "D16")
 def test_a_mistake_gets_one_message(capsys, tmp_path, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)
     arguments, expected = MISTAKES[mistake]
@@ -138,6 +139,7 @@ SUITES = {
 
 @pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize("mistake", SUITES)
+@pytest.mark.attack("B10", "C1", "C13", "C14", "C28", "D12")
 def test_a_suite_that_cannot_be_used(capsys, tmp_path, mistake):
     text, expected = SUITES[mistake]
     (tmp_path / "s.yaml").write_text(text)
@@ -187,6 +189,7 @@ RECIPES = {
 
 @pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize("mistake", RECIPES)
+@pytest.mark.attack("C7", "C8")
 def test_a_recipe_that_cannot_be_used(capsys, tmp_path, mistake):
     text, expected = RECIPES[mistake]
     (tmp_path / "r.yaml").write_text(text)
@@ -206,6 +209,7 @@ def test_a_plan_is_as_strict_as_a_recipe(small):
         Plan.model_validate(plain)
 
 
+@pytest.mark.attack("C9")
 def test_recipes_that_extend_one_another_without_end(tmp_path):
     for number in range(1200):
         (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n")
@@ -213,6 +217,7 @@ def test_recipes_that_extend_one_another_without_end(tmp_path):
         recipe.read(f"{tmp_path}/0.yaml")
 
 
+@pytest.mark.attack("D14")
 def test_a_folder_is_no_recipe_and_no_suite(capsys, tmp_path):
     (tmp_path / "x.yaml").mkdir()
     for command in ("train", "compare"):
@@ -260,6 +265,7 @@ def sound(text):
     return all(c.isprintable() or c in "\n\t" for c in text)
 
 
+@pytest.mark.attack("C15", "D6")
 def test_names_are_shown_not_interpreted(capsys, hostile_folder, tmp_path):
     suite = {"title": "t[/x]", "data": [str(hostile_folder)], "models": {"m[/x]": "bilstm"}, "seeds": 1}
     (tmp_path / "s.yaml").write_text(json.dumps(suite | {"change": {"training.epochs": 1}}))
@@ -305,6 +311,7 @@ def test_the_callers_warnings_are_as_before(capsys):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.attack("C23")
 def test_any_terminal_shows_any_text(encoding, small, tmp_path):
     labels = tuple(f"{name}é→字" for name in small.label_names)
     folder = write_dataset(Dataset("日本→", small.conversations, labels, small.splits), tmp_path / "data")
@@ -327,6 +334,7 @@ def test_signs_of_our_own_have_stand_ins():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+@pytest.mark.attack("C24")
 def test_standard_output_on_a_full_device():
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "mer_zoo", "list"]
@@ -335,6 +343,7 @@ def test_standard_output_on_a_full_device():
     assert done.stderr == "mer-zoo list: standard output: No space left on device.\n"
 
 
+@pytest.mark.attack("B12")
 def test_predictions_do_not_replace_a_file(capsys, small_folder, tmp_path):
     train = ["train", "bilstm", "--data", small_folder, "--output", tmp_path / "runs", "-o", "training.epochs=1"]
     assert run(capsys, *train)[0] == 0
@@ -357,6 +366,7 @@ def test_predictions_do_not_replace_a_file(capsys, small_folder, tmp_path):
         (["validate", "synthetic"], "nothing is left half-written"),
     ],
 )
+@pytest.mark.attack("D11")
 def test_ctrl_c_says_what_is_true(capsys, monkeypatch, command, left):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
@@ -369,6 +379,7 @@ def test_ctrl_c_says_what_is_true(capsys, monkeypatch, command, left):
 
 
 @pytest.mark.parametrize("where", ["when imported", "when made", "when run"])
+@pytest.mark.attack("C26")
 def test_a_part_that_ends_the_program(capsys, tmp_path, small_folder, where):
     text = "import sys\nfrom torch import nn\n\nclass Mine(nn.Module):\n    def __init__(self, width: int) -> None:\n"
     text += "        super().__init__()\n        self.out_width = width\n"
@@ -409,6 +420,7 @@ def test_every_command_has_its_file():
         assert module.run.__doc__.splitlines()[0].endswith(".")
 
 
+@pytest.mark.attack("D20")
 def test_python_m_is_the_command():
     done = subprocess.run([sys.executable, "-m", "mer_zoo", "list", "fusion", "concat"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "fusion/concat  Modalities side by side.\n")

@@ -20,7 +20,8 @@ from mer_zoo.comparison.workers import Lost, spread
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import saving
-from mer_zoo.results.result import check_writable, read_results
+from mer_zoo.results.result import read_results
+from mer_zoo.results.writing import check_writable
 from mer_zoo.training import experiment as experiments
 from mer_zoo.training.experiment import prepare
 
@@ -47,6 +48,7 @@ def no_training(monkeypatch):
 # -- every promised file is there and sound
 
 
+@pytest.mark.attack("B1")
 def test_weights_that_are_missing_or_cut_short_are_made_again(small_folder, tmp_path):
     planned = runs(tmp_path, small_folder, seeds=2)
     execute(planned, tmp_path, workers=1, keep_weights=True)
@@ -71,16 +73,18 @@ def test_weights_of_another_run_do_not_count(small_folder, tmp_path):
     assert started == [(2, 1)]
 
 
+@pytest.mark.attack("B1")
 def test_no_result_vouches_for_weights_that_could_not_be_written(small_folder, tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr("mer_zoo.results.writing.os.fsync", full)
     _, (failure,) = execute(runs(tmp_path, small_folder), tmp_path, workers=1, keep_weights=True)
     assert "cannot be written" in failure.message
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.attack("D17")
 def test_damaged_results_are_set_aside_and_said_once(small_folder, tmp_path):
     planned = runs(tmp_path, small_folder)
     execute(planned, tmp_path, workers=1)
@@ -104,6 +108,7 @@ def test_results_of_another_version_are_left_alone(small_folder, tmp_path):
     assert (tmp_path / "new.result.json").exists()
 
 
+@pytest.mark.attack("B2")
 def test_why_a_run_failed_is_said_even_if_the_table_cannot_be_written(small_folder, tmp_path, capsys, monkeypatch):
     suite = tmp_path / "s.yaml"
     suite.write_text(
@@ -136,6 +141,7 @@ def test_two_names_of_one_model_are_one_run(small_folder, tmp_path):
 
 
 @pytest.mark.parametrize("rate", ["1.0e+38", "1.0e+30"])
+@pytest.mark.attack("B4")
 def test_a_diverged_run_keeps_nothing(small_folder, tmp_path, capsys, rate):
     arguments = ["train", "bilstm", "--data", str(small_folder), "--output", str(tmp_path)]
     assert main([*arguments, "-o", "training.epochs=2", "-o", f"training.learning_rate={rate}"]) == 2
@@ -143,6 +149,7 @@ def test_a_diverged_run_keeps_nothing(small_folder, tmp_path, capsys, rate):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.attack("B4")
 def test_weights_that_are_not_finite_are_refused(small_folder, tmp_path, capsys):
     arguments = ["--data", str(small_folder)]
     assert main(["train", "bilstm", *arguments, "--output", str(tmp_path), "-o", "training.epochs=1"]) == 0
@@ -160,6 +167,7 @@ def test_weights_that_are_not_finite_are_refused(small_folder, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.attack("B5")
 def test_a_split_without_labels_is_refused_first(small, part):
     hidden = [
         dataclasses.replace(one, labels=np.full(len(one), -1)) if one.id in small.splits[part] else one for one in small
@@ -171,6 +179,7 @@ def test_a_split_without_labels_is_refused_first(small, part):
 
 @pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize("where", ["a file", "below a file", "a long name"])
+@pytest.mark.attack("B6")
 def test_an_output_that_cannot_be_written_is_refused_first(small_folder, tmp_path, capsys, where):
     file = tmp_path / "file"
     file.write_text("mine")
@@ -194,12 +203,14 @@ def test_names_of_any_length_make_files_that_a_disk_can_hold(small_folder, tmp_p
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 2**70])
+@pytest.mark.attack("C1")
 def test_a_seed_out_of_range(small, seed):
     with pytest.raises(MerZooError, match="want a whole number from 0 to 4294967295"):
         prepare("bilstm", small, seed=seed)
 
 
 @pytest.mark.parametrize("device", ["meta", "mps", "xpu", "gpu", "cuda:99", "cuda:-1", "cpu:1"])
+@pytest.mark.attack("C3")
 def test_a_device_that_cannot_be_used(small, device):
     with pytest.raises(MerZooError, match=f"device '{device}'"):
         prepare("bilstm", small, device=device)
@@ -218,6 +229,7 @@ def test_the_first_fold_of_data_with_folds_is_the_default(small):
 
 @pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize("workers", [0, -1])
+@pytest.mark.attack("C28")
 def test_workers_that_are_none(small_folder, tmp_path, workers):
     with pytest.raises(MerZooError, match="want at least 1"):
         execute(runs(tmp_path, small_folder), tmp_path / "runs", workers=workers)
@@ -242,6 +254,7 @@ def always_killed(job):
 
 
 @POSIX
+@pytest.mark.attack("B8")
 def test_a_lost_worker_is_replaced_and_its_job_tried_again(tmp_path):
     assert list(spread(survives_at_second_try, [str(tmp_path)], 2)) == [(str(tmp_path), "done")]
 
@@ -271,6 +284,7 @@ class Killer(nn.Module):
 
 
 @POSIX
+@pytest.mark.attack("B8")
 def test_a_model_that_kills_its_worker_costs_its_run_alone(small_folder, tmp_path):
     (tmp_path / "killer.py").write_text(KILLER)
     deadly = {"recipe": "bilstm", "change": {"model.context.encoder": f"{tmp_path}/killer.py:Killer"}}
@@ -302,6 +316,7 @@ def sleep_long(folder):
 
 @POSIX
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "SIGINT"])
+@pytest.mark.attack("B7")
 def test_workers_end_with_their_parent(tmp_path, how):
     command = PARENT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     parent = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.DEVNULL)
@@ -353,6 +368,7 @@ def own(tmp_path):
     return f"model.context.encoder={tmp_path}/mine.py:Mine"
 
 
+@pytest.mark.attack("C25")
 def test_a_part_that_raises_in_training_is_named_with_file_and_line(small_folder, tmp_path, capsys, own):
     arguments = ["train", "bilstm", "--data", str(small_folder), "--output", str(tmp_path / "runs"), "-o", own]
     assert main(arguments) == 2
@@ -368,6 +384,7 @@ def test_a_part_that_raises_in_training_is_named_with_file_and_line(small_folder
     assert 'return {}["lost"]' in said
 
 
+@pytest.mark.attack("C25")
 def test_and_so_it_is_in_a_suite(small_folder, tmp_path, capsys, own):
     command = ["compare", "context", "--models", "BiLSTM", "--data", str(small_folder), "--workers", "1", "-o", own]
     command += ["--seeds", "1", "--output", str(tmp_path / "runs")]
@@ -436,6 +453,7 @@ def kept(small_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.attack("C16")
 def test_a_model_file_whose_description_is_damaged(kept, tmp_path, damage):
     from safetensors.torch import save_file
 
@@ -447,6 +465,7 @@ def test_a_model_file_whose_description_is_damaged(kept, tmp_path, damage):
         saving.load(tmp_path / "m.safetensors")
 
 
+@pytest.mark.attack("C22")
 def test_a_dgl_that_does_not_import_is_named(small_folder, tmp_path):
     (tmp_path / "dgl").mkdir()
     (tmp_path / "dgl/__init__.py").write_text("raise OSError('libtorch.so: cannot open')\n")
@@ -460,6 +479,7 @@ def test_a_dgl_that_does_not_import_is_named(small_folder, tmp_path):
 
 
 @pytest.mark.parametrize("other", [{"protocol": "test-oracle"}, {"split": {"validation": "last"}}])
+@pytest.mark.attack("B3")
 def test_a_folder_of_one_protocol_never_serves_another(small_folder, tmp_path, other):
     plan = {"title": "t", "data": [str(small_folder)], "models": {"a": "bilstm"}, "seeds": 1, "change": QUICK}
     there = []

@@ -60,6 +60,7 @@ YAML = {
 
 
 @pytest.mark.parametrize("case", YAML)
+@pytest.mark.attack("A4", "A5")
 def test_yaml(tmp_path, case):
     text, message = YAML[case]
     path = tmp_path / "mine.yaml"
@@ -114,6 +115,7 @@ RAW = {
 
 
 @pytest.mark.parametrize("case", PICKLES)
+@pytest.mark.attack("A7")
 def test_pickles(tmp_path, case):
     content, message = PICKLES[case]
     path = tmp_path / "features.pkl"
@@ -204,6 +206,7 @@ NPZ = {
 
 
 @pytest.mark.parametrize("case", NPZ)
+@pytest.mark.attack("C18", "C19")
 def test_npz(tmp_path, case):
     change, message = NPZ[case]
     path = npz(tmp_path / "dialogues.npz")
@@ -224,6 +227,10 @@ VALUES = {
     "a blank name": ({"label_names": ["sad", " "]}, "class 1 has no name"),
     "a dot in a modality": ({"a.b": np.zeros((2, 3))}, "modality 'a.b'"),
     "a modality of Python's": ({"__class__": np.zeros((2, 3))}, "modality '__class__'"),
+    "a number that is no letter": (
+        {"split": np.array([b"\xff" * 8] * 2, "S8").view("<U2")},
+        "a letter numbered 4,294,967,295, which is none",
+    ),
     "a surrogate in an id": ({"dialogue": ["\ud800", "b"]}, "holds half a character"),
     "a surrogate in a speaker": ({"speaker": ["a", "\udfff"]}, "holds half a character"),
     "a surrogate in a class": ({"label_names": ["sad", "\ud800"]}, "holds half a character"),
@@ -234,6 +241,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("case", VALUES)
+@pytest.mark.attack("A6", "B5", "B9", "C8", "C10", "C21")
 def test_values(tmp_path, case):
     columns, message = VALUES[case]
     path = npz(tmp_path / "dialogues.npz", **columns)
@@ -254,6 +262,7 @@ MANIFESTS = {
 
 
 @pytest.mark.parametrize("case", MANIFESTS)
+@pytest.mark.attack("C20")
 def test_manifests(tmp_path, case):
     from mer_zoo.data.container import write_dataset
     from mer_zoo.data.importing import import_dataset
@@ -325,6 +334,7 @@ def test_parquet_that_packs_well(tmp_path):
 
 
 @pytest.mark.parametrize("settings", ["out_width=0", "out_width=-3", "out_width=1000000000000", "words=0", "words=99"])
+@pytest.mark.attack("A3")
 def test_widths_of_an_extractor(settings):
     from mer_zoo import registry
     from mer_zoo.errors import MerZooError

@@ -68,6 +68,7 @@ def test_compare_resumes_and_reports(capsys, small_folder, tmp_path):
     assert {p: t for p, t in now.items() if p in files} == files
 
 
+@pytest.mark.attack("H5")
 def test_workers_compute_what_one_process_computes(capsys, small_folder, tmp_path):
     scores = []
     for workers in (1, 2):

@@ -136,6 +136,7 @@ def test_without_a_best_epoch_on_test_nothing_is_put_in_its_place():
 EVIL = "=HYPERLINK(1) [/x] [red]\x1b[31m<b>&|$_"
 
 
+@pytest.mark.attack("C15", "H2")
 def test_names_are_shown_and_never_obeyed(tmp_path):
     runs = [fabricate(name, seed=seed, names=("a", "b\x1b[2J", "c")) for name in (EVIL, "-1+1") for seed in range(2)]
     for text in (printed(runs, 200), printed(runs), write_html(runs, tmp_path / "r.html").read_text(), markdown(runs)):
@@ -147,6 +148,7 @@ def test_names_are_shown_and_never_obeyed(tmp_path):
     assert r"{[}/x{]} {[}red{]}\textbackslash{}x1b{[}31m$<$b$>$\&|\$\_" in latex(runs)
 
 
+@pytest.mark.attack("D5")
 def test_a_spreadsheet_runs_no_name_and_every_number_stays_one(tmp_path):
     runs = [fabricate(name) for name in (EVIL, "-1+1", "+a", "@b", "plain", "'quoted")]
     path = write_csv(runs, tmp_path / "summary.csv")

@@ -99,3 +99,9 @@ def test_faulty_datasets(fault):
     make, message = DATASET_FAULTS[fault]
     with pytest.raises(MerZooError, match=message):
         make()
+
+
+def test_two_halves_of_a_character_are_one_as_in_every_file():
+    features = {"text": np.zeros((2, 3))}
+    dialogue = Conversation("d", ("A", "B"), [0, 0], features, transcript=("\ud83d\ude00", "half \ud83d"))
+    assert dialogue.transcript == ("\U0001f600", "half \ud83d")

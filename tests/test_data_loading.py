@@ -92,6 +92,7 @@ def test_what_is_no_dataset_says_so(fault):
         mer_zoo.load_data(reference)
 
 
+@pytest.mark.attack("D3")
 def test_a_folder_with_a_colon_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_dataset(tiny(), "ds:x/good")
@@ -99,6 +100,7 @@ def test_a_folder_with_a_colon_is_a_folder(tmp_path, monkeypatch):
     assert mer_zoo.load_data("ds:x/good") == mer_zoo.load_data("json:JSONDecoder")
 
 
+@pytest.mark.attack("D2")
 def test_a_windows_path_is_no_class():
     with pytest.raises(MerZooError, match=r"no fusion named 'C:\\data'. To name a class, write"):
         registry.find("fusion", "C:\\data")

@@ -169,6 +169,7 @@ class Evil:
     (subprocess.Popen, "touch ran"), (builtins.getattr, "x"), (builtins.__import__, "os"), (pickle.loads, b"N."),
     (np.load, "x"), (np.frombuffer, b""), (io.open, "ran"), (type, "x"),
 ])  # fmt: skip
+@pytest.mark.attack("H1")
 def test_nothing_is_run(tmp_path, monkeypatch, protocol, function, argument):
     monkeypatch.chdir(tmp_path)
     wanted = "(open|eval|exec|getattr|__import__|loads|load|frombuffer|system|Popen|type)"
@@ -182,6 +183,7 @@ def test_nothing_is_run(tmp_path, monkeypatch, protocol, function, argument):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.attack("H1")
 def test_nothing_is_run_from_inside_an_object_array(tmp_path):
     bomb = np.array([Evil(os.system, "true")], dtype=object)
     for protocol in range(6):
@@ -269,6 +271,7 @@ def test_paths(tmp_path):
 
 @pytest.mark.parametrize("asked", PICKLE_LAYOUTS)
 @pytest.mark.parametrize("given", PICKLE_LAYOUTS)
+@pytest.mark.attack("D15")
 def test_the_wrong_layout_names_the_right_one(saved, asked, given):
     if asked != given:
         message = rf"not in the layout '{asked}': it has {LENGTHS[given]} parts, not {LENGTHS[asked]}.*layout '{given}'"

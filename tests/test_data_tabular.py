@@ -161,6 +161,7 @@ def test_a_column_of_sentences_is_no_column_of_labels(tmp_path):
         import_table(tmp_path / "t.npz")
 
 
+@pytest.mark.attack("D9")
 def test_objects_are_refused_unopened(tmp_path):
     class Bomb:
         def __reduce__(self):

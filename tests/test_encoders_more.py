@@ -229,6 +229,7 @@ def test_recurrent_cells_run_under_bfloat16_where_the_cpu_has_no_avx512():
 
 
 @pytest.mark.parametrize(("built", "given"), [(6, 10), (6, 16), (6, 99), (99, 6), (99, 16), (99, 98)])
+@pytest.mark.attack("A2")
 def test_a_recurrent_encoder_never_reads_beyond_an_input_of_another_width(built, given):
     part = registry.build(registry.find("encoder", "bilstm"), {"hidden": 4}, {"width": built})
     layout = Corpus(conversations((7, 1, 5))).batch([0, 1, 2]).layout

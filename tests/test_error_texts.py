@@ -25,10 +25,11 @@ from mer_zoo.checking.small_data import WIDTHS, conversations
 from mer_zoo.commands import new
 from mer_zoo.corpus import Corpus
 from mer_zoo.errors import MerZooError
-from mer_zoo.graph.base import GraphBuilder
+from mer_zoo.graph.base import GraphBuilder, Nodes
 from mer_zoo.graph.complete_multimodal import CompleteMultimodal
 from mer_zoo.graph.dag import Dag
 from mer_zoo.graph.lowering import select
+from mer_zoo.graph.speaker_nodes import SpeakerNodes
 from mer_zoo.kernel.dense import Dense
 from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
@@ -46,6 +47,9 @@ ELSEWHERE = {
     "total_loss",  # hooks called out of order
     "own",  # tests/test_balancing.py
     "explained",  # tests/test_training.py
+    "_convolutions",  # PyTorch Geometric is not installed
+    "_measured",  # tests/test_convolutions.py
+    "graph_of",  # tests/test_convolutions.py: needs a GPU
 }
 FACTS = Facts(WIDTHS, 3, 6, (1,) * 6)
 KNOWN = {"width": 6, "widths": WIDTHS, "relations": ("near",), "speakers": 2, "classes": 6, "class_counts": (1,) * 6}
@@ -84,6 +88,50 @@ class Speaking(GraphBuilder):
 
     def edges(self, conversation):
         return {("text", "says", "speaker"): (np.array([0]), np.array([0]))}
+
+
+class OneWay(SpeakerNodes):
+    """Nodes that hear and never speak."""
+
+    nodes = {"speaker": Nodes(per="speaker")}  # noqa: RUF012
+    relations = ("present", "says")  # type: ignore[assignment]
+
+    @property
+    def edge_types(self):
+        return [key for key in super().edge_types if key[1] in self.relations]
+
+    def edges(self, conversation):
+        count = len(conversation)
+        ends = {"present": (np.arange(count),) * 2, "says": (np.arange(count), conversation.speaker_index)}
+        return {key: ends[key[1]] for key in self.edge_types}
+
+
+class Misnamed(SpeakerNodes):
+    nodes = {**SpeakerNodes.nodes, "utterance": Nodes(per=1)}  # noqa: RUF012
+
+
+class Undefined(SpeakerNodes):
+    nodes = {**SpeakerNodes.nodes, "dialogue": "dialogue"}  # type: ignore[dict-item] # noqa: RUF012
+
+
+class Uncounted(SpeakerNodes):
+    nodes = {**SpeakerNodes.nodes, "dialogue": Nodes(per="camp")}  # noqa: RUF012
+
+
+class Beyond(SpeakerNodes):
+    def edges(self, conversation):
+        return {key: (u, v + 9 * (key[2] == "speaker")) for key, (u, v) in super().edges(conversation).items()}
+
+
+class Apart(SpeakerNodes):
+    """Speakers tell the dialogue, but here no utterance tells a speaker."""
+
+    relations = ("present", "told", "heard", "sums")  # type: ignore[assignment]
+
+    @property
+    def edge_types(self):
+        within = [(node, "present", node) for node in self.node_types]
+        return [*within, ("speaker", "sums", "dialogue"), ("dialogue", "heard", "speaker")]
 
 
 class NoModule:
@@ -284,6 +332,34 @@ loss: nil
         yield "edges that are not declared", built("undeclared", **project, hop=graph_conv, **end)
     with _registered("graph", Speaking):
         yield "nodes of a builder's own", built("speaking", **project, hop=graph_conv, **end)
+    alone = {"layer": "graph_conv", "relations": ["present"]}
+    yield "nodes that no stage sees", built("speaker_nodes", **project, hop=alone, **end)
+    two = {"name": "graph_conv", "out_width": 8}
+    pooling = {"join": {"fusion": "concat", "only": ["text", "speaker"]}, "judge": end["judge"]}
+    early = {"first": {"encoder": "norm", "only": ["speaker"]}}
+    yield "nodes named too early", built("speaker_nodes", **project, **early, hop={"layer": two}, **end)
+    judging = {**end, "judge": {"head": "linear", "only": ["speaker"]}}
+    yield "nodes to be judged", built("speaker_nodes", **project, hop={"layer": two}, **judging)
+    paired = {"pair": {"fusion": "concat", "per": "pair", "only": ["text", "speaker"]}}
+    yield "nodes in pairs", built("speaker_nodes", **project, hop={"layer": two}, **paired, **end)
+    yield "nodes with padding", built("speaker_nodes", **project, hop={"layer": two}, show={"padding": "shown"}, **end)
+    yield "nodes beside a walk", built("speaker_nodes", **project, hop={"layer": "dag_gru"}, **pooling)
+    numbered = {"layer": {"name": "bipartite_gcn", "numbered_edges": 100}}
+    yield "nodes beside numbered edges", built("speaker_nodes", **project, hop=numbered, **end)
+    for title, odd in (("that nobody hears", OneWay), ("called utterance", Misnamed), ("without a number", Uncounted)):
+        with _registered("graph", odd):
+            yield f"nodes {title}", built(registry.snake_case(odd.__name__), **project, hop=graph_conv, **end)
+    for title, odd in (("declared as text", Undefined), ("that are not there", Beyond)):
+        with _registered("graph", odd):
+            yield f"nodes {title}", built(registry.snake_case(odd.__name__), **project, hop=graph_conv, **end)
+    with _registered("graph", Apart):
+        yield "nodes apart", built("apart", **project, hop={**graph_conv, "relations": ["present", "sums"]}, **end)
+    yield "a convolution misspelt", lambda: make("layer", "pyg", conv="GATConf")
+    yield "a convolution over positions", lambda: make("layer", "pyg", conv="PointNetConv")
+    yield "a width that heads cannot share", lambda: make("layer", "pyg", conv="GATConv", heads=4, out_width=25)
+    yield "a convolution of labels", lambda: make("layer", "pyg", conv="DNAConv")
+    weighted = {"angle": {"edge_weight": "similarity"}, "hop": {"layer": {"name": "pyg", "conv": "SAGEConv"}}}
+    yield "weights that a convolution would lose", built(**project, **weighted, **end)
     with _registered("encoder", Shapeless):
         yield "a width that is none", built(**project, odd={"encoder": "shapeless"}, **end)
     late = {"fusion": "sum", "into": "late"}

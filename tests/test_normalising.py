@@ -149,7 +149,7 @@ def test_the_state_is_plain_arrays_and_makes_the_normaliser_again(data, tmp_path
     normaliser = Normaliser.fit(train_of(data), WAYS | {"audio": "none"})
     np.savez(tmp_path / "state.npz", **normaliser.state())
     with np.load(tmp_path / "state.npz", allow_pickle=False) as file:
-        again = Normaliser.from_state(json.loads(json.dumps(normaliser.ways)), dict(file))
+        again = Normaliser.from_state(json.loads(json.dumps(normaliser.ways)), dict(file), data.widths)
     for dialogue in data:
         one, other = normaliser.apply(dialogue), again.apply(dialogue)
         assert all(np.array_equal(one.features[m], other.features[m]) for m in data.widths)
@@ -169,9 +169,12 @@ def test_what_cannot_be_used_is_named(data):
         Normaliser.fit(train, {"text": "train"}).apply(narrow)
     state = Normaliser.fit(train, {"text": "train"}).state()
     with pytest.raises(MerZooError, match=r"audio.mean, audio.scale missing"):
-        Normaliser.from_state({"text": "train", "audio": "train"}, state)
+        Normaliser.from_state({"text": "train", "audio": "train"}, state, {"text": 32})
     with pytest.raises(MerZooError, match=r"text.mean, text.scale not used"):
-        Normaliser.from_state({"text": "none"}, state)
+        Normaliser.from_state({"text": "none"}, state, {"text": 32})
+    for damage in (state["text.mean"][:-1], state["text.mean"].astype(np.float32), np.float64(1)):
+        with pytest.raises(MerZooError, match=r"text.mean has shape"):
+            Normaliser.from_state({"text": "train"}, {**state, "text.mean": np.asarray(damage)}, {"text": 32})
 
 
 def test_validate_tells_of_extreme_and_constant_columns(data):

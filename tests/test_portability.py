@@ -77,6 +77,7 @@ def unix_only(text):
     return found
 
 
+@pytest.mark.attack("D1")
 def test_nothing_only_unix_has_is_used_unasked():
     found = {}
     for file in sorted((ROOT / "mer_zoo").rglob("*.py")):

@@ -134,12 +134,14 @@ def test_into_makes_states_beside_the_others(tmp_path):
     }
     made = built(tmp_path, model)
     flow = made.encode(Corpus(talks()).batch([0, 1]))
-    before = flow.saved["project"][0]
+    before = flow.states
+    for name in ("both", "meet"):
+        flow = made.stages[name](flow)
     assert list(flow.states) == ["text", "audio", "both"]
     torch.testing.assert_close(flow.states["audio"], before["audio"])
     torch.testing.assert_close(flow.states["both"], before["text"] + before["audio"])
     torch.testing.assert_close(flow.states["text"], torch.cat([before["text"], before["audio"]], -1))
-    assert wire(made.plan, 2).first_joint == "join"
+    assert wire(made.plan, 2).first_joint == "both"  # here it begins to mix, so balancing acts before
 
 
 def test_the_graph_has_nodes_for_what_is_made_later(tmp_path):
@@ -364,11 +366,11 @@ def test_graphsmile_learns_the_sentiment_where_the_data_have_it(small):
 
     changes = ["training.epochs=2"]
     data = Dataset("d", tuple(map(with_sentiment, small)), small.label_names, small.splits)
-    losses = [h["train_loss"] for h in mer_zoo.train("graphsmile/sentiment", data, changes=changes).result.history]
+    losses = [h["train_loss"] for h in mer_zoo.train("graphsmile/sentiment", data, change=changes).result.history]
     assert losses[1] < losses[0]
     with pytest.raises(MerZooError, match=r"no label column 'sentiment'.*import it as a further column 'sentiment'"):
-        mer_zoo.train("graphsmile/sentiment", small, changes=changes)
-    mer_zoo.train("graphsmile", small, changes=["training.epochs=1"])  # the form without
+        mer_zoo.train("graphsmile/sentiment", small, change=changes)
+    mer_zoo.train("graphsmile", small, change=["training.epochs=1"])  # the form without
 
 
 @pytest.mark.parametrize("name", ["cogmen", "graphsmile/iemocap", "corect/iemocap", "mm_dfn/iemocap", "sdt", "dag_erc"])

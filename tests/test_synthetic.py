@@ -421,3 +421,8 @@ def test_dialogues_travel_to_other_processes_whole():
     assert type(again) is type(data)
     assert again.fingerprint == data.fingerprint
     assert again.bayes().expected == data.bayes().expected
+
+
+def test_no_corpus_without_end_is_drawn():
+    with pytest.raises(MerZooError, match=r"synthetic.dialogues: with 30 utterances each .* more than 2,000,000"):
+        synthetic(dialogues=(10**9, 1, 1))

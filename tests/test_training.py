@@ -278,6 +278,7 @@ class Mine(torch.nn.Linear):
 """
 
 
+@pytest.mark.attack("A1")
 def test_a_model_file_runs_no_code_that_is_not_trusted(small, tmp_path):
     file, mark = tmp_path / "mine.py", tmp_path / "mine.ran"
     file.write_text(STRANGER)

@@ -211,3 +211,13 @@ def test_a_stacked_model_judges_as_it_does_alone(name):
         together = torch.func.vmap(one)(*torch.func.stack_module_state(models))
         for logits, model in zip(together, models, strict=True):
             torch.testing.assert_close(logits, model(batch).logits, atol=2e-5, rtol=2e-4)
+
+
+@pytest.mark.parametrize("strategy", ["adaptive_dropout", "modality_dropout", "ogm_ge"])
+def test_balancing_sees_modalities_alone_where_a_model_makes_states_beside_them(strategy):
+    model, others = made("graphcfc", changes=[f"balancing={strategy}"])
+    step = Step(model, *others)
+    total, output, _ = step(Corpus([talk(5)], model.builder, model.views).batch([0]))
+    assert total.isfinite()
+    assert set(output.features) == set(WIDTHS)
+    assert set(output.modality_logits) == {*WIDTHS, "common"}

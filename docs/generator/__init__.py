@@ -10,12 +10,24 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from docs.generator import commands, family, formats, measured, notebooks, papers, parts, recipes, sessions, sources
+from docs.generator import (
+    attacks,
+    commands,
+    family,
+    formats,
+    measured,
+    notebooks,
+    papers,
+    parts,
+    recipes,
+    sessions,
+    sources,
+)
 from docs.generator.pages import ROOT, Pages
 from mer_zoo import registry
 
 FOLDERS = ("api", "catalogue", "made", "models")
-FILES = ("papers.md", "reference/commands.md")
+FILES = ("papers.md", "reference/commands.md", "reference/tested.md")
 """What `write` makes below docs/; everything else there is written by hand."""
 
 
@@ -26,6 +38,7 @@ def faults() -> list[str]:
         *parts.faults(registry.cards()),
         *recipes.faults(),
         *sources.faults(),
+        *attacks.faults(),
     ]
 
 
@@ -43,6 +56,7 @@ def pages(kept: Path, examples: bool = True) -> Pages:
         **measured.pages(),
         **formats.pages(),
         **commands.pages(),
+        **attacks.pages(),
         **papers.pages(used),
     }
     return {**made, **sessions.pages(kept), **notebooks.pages(kept)} if examples else made

@@ -48,6 +48,9 @@ def relations(card: registry.Card) -> tuple[str, str]:
 def _within_one(edges: Edges) -> tuple[Edges, str]:
     """If a relation is the same within every modality, one of them stands for all."""
     inside = [pairs for (a, _, b), pairs in edges.items() if a == b]
+    if len({(a, b) for a, _, b in edges} & {(m, m) for m in MODALITIES}) == 0 and _is_to_own(edges):
+        first = next(iter(edges))
+        return {first: edges[first]}, "for every modality"
     same = all(np.array_equal(np.stack(inside[0]), np.stack(other)) for other in inside[1:]) if inside else False
     if len(inside) == len(edges) == len(MODALITIES) and same:
         first = next(iter(edges))
@@ -55,8 +58,23 @@ def _within_one(edges: Edges) -> tuple[Edges, str]:
     return edges, ""
 
 
+def _is_to_own(edges: Edges) -> bool:
+    """Whether a relation joins every modality alike to nodes of the builder's own."""
+    ends = [frozenset(key[::2]) - {*MODALITIES} for key in edges]
+    pairs = list(edges.values())
+    same = all(np.array_equal(np.stack(pairs[0]), np.stack(other)) for other in pairs[1:])
+    return same and len(edges) == len(MODALITIES) and len(set(ends)) == 1 and len(ends[0]) == 1
+
+
 def _figure(relation: str, edges: Edges, note: str) -> str:
-    rows = [m for m in MODALITIES if any(m in (a, b) for a, _, b in edges)]
+    ends = list(dict.fromkeys(node for a, _, b in edges for node in (a, b)))
+    rows = [*(m for m in MODALITIES if m in ends), *(node for node in ends if node not in MODALITIES)]
+    counts = {
+        own: 1
+        + max(int(x.max()) for key, pair in edges.items() for n, x in zip(key[::2], pair, strict=True) if n == own)
+        for own in rows
+        if own not in MODALITIES
+    }
     mark = "head-" + relation.replace(" ", "-").replace(">", "-")
     steps = [int(b - a) for (x, _, z), (u, v) in edges.items() if x == z for a, b in zip(u, v, strict=True)]
     above = max([22 * (0 in steps), *(10 + 5 * step for step in steps if step > 0)], default=0)
@@ -65,16 +83,24 @@ def _figure(relation: str, edges: Edges, note: str) -> str:
     y = {m: 14 + above + i * gap for i, m in enumerate(rows)}
     height = max(y.values()) + 14 + below
     left = MARGIN + (40 if len(rows) > 1 else 0)
+    step = {node: 5 * STEP / max(1, counts.get(node, 6) - 1) for node in rows}
     shapes = []
     for (source, _, target), (us, vs) in edges.items():
         for u, v in zip(us.tolist(), vs.tolist(), strict=True):
-            start, end = (left + u * STEP, y[source]), (left + v * STEP, y[target])
+            start, end = (left + u * step[source], y[source]), (left + v * step[target], y[target])
             shapes.append(_arc(start, end, mark) if source == target else _line(start, end, mark))
     nodes = [
         f'<circle class="speaker-{s}" cx="{left + i * STEP}" cy="{y[m]}" r="10"/>'
         f'<text x="{left + i * STEP}" y="{y[m] + 4}">{i + 1}</text>'
         for m in rows
+        if m in MODALITIES
         for i, s in enumerate(SPEAKERS)
+    ]
+    nodes += [
+        f'<circle class="own" cx="{left + i * step[own]:g}" cy="{y[own]}" r="10"/>'
+        f'<text x="{left + i * step[own]:g}" y="{y[own] + 4}">{i + 1}</text>'
+        for own, count in counts.items()
+        for i in range(count)
     ]
     names = [f'<text class="modality" x="4" y="{y[m] + 4}">{m}</text>' for m in rows] if len(rows) > 1 else []
     width = left + 5 * STEP + MARGIN
@@ -154,7 +180,8 @@ def stages(plan: Plan, model: Any, given: Mapping[str, Any], up: str) -> str:
                 width = getattr(stage.parts[key], "out_width", None)
                 text += f" <small>→ {width}</small>" if width else ""
                 places = [columns.index(node) for node in group if node in columns]
-                cells.append((min(places), len(places), text) if places else (0, len(columns), text))
+                cell = (min(places), len(places), text) if places else (0, len(columns), text)
+                cells += [] if cell in cells else [cell]
         rows.append(row(name, cells, stage.kind))
     rows.append(row("loss", [(0, len(columns), _part("loss", given["loss"], up))], "aside"))
     return f'<div class="stages" style="--columns: {len(columns)}">{"".join(rows)}</div>'

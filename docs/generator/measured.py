@@ -75,7 +75,7 @@ def _made(rows: Sequence[Row], models: Mapping[str, suite.Entry]) -> str:
         f"{one['cpu_count']} cores, {one['platform']}, Python {one['python']}, torch {one['torch']}, DGL {one['dgl']}"
     )
     said = [f"Not above the logistic regression, which sees one utterance alone: {', '.join(below)}."] if below else []
-    said += [f"{usual} seeds on {where}, {' to '.join(dict.fromkeys((days[0], days[-1])))}."]
+    said += [f"{usual} seed{'s' * (usual > 1)} on {where}, {' to '.join(dict.fromkeys((days[0], days[-1])))}."]
     said += [f"Fewer seeds: {', '.join(fewer)}."] if fewer else []
     said += [f"Not measured: {', '.join(missing)}."] if missing else []
     return " ".join(said)

@@ -73,6 +73,9 @@ def _page(card: registry.Card) -> str:
     if card.kind == "graph":
         caption, figures = drawings.relations(card)
         parts += ["## Relations", caption, raw(figures)]
+        if own := known.get("own nodes"):
+            rows = [(f"`{name}`", text) for name, text in own.items()]
+            parts += ["## Nodes of its own", table(["node type", "how many, and what they are at first"], rows)]
     parts += ["## Settings", _settings(card, known["settings"])]
     parts += ["## Shapes", _shapes(card, known), "## Promises", _promises(card)]
     if known["raises"]:

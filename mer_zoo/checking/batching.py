@@ -14,7 +14,6 @@ from mer_zoo.checking.examples import RAGGED
 from mer_zoo.checking.part import Skipped, Verdict, close, difference, first_line
 from mer_zoo.checking.subject import Subject, cast, gradients
 from mer_zoo.errors import MerZooError
-from mer_zoo.kernel.dense import Dense
 from mer_zoo.kernel.segment import Segment
 
 
@@ -40,7 +39,7 @@ def isolation(subject: Subject) -> Verdict:
 def padding(subject: Subject) -> Verdict:
     """Rows and place holders that belong to no dialogue change neither results nor gradients."""
     module = subject.build().double()
-    plain, padded = subject.exact(*RAGGED), cast(subject.world.padded(*RAGGED), Tensor.double)
+    plain, padded = subject.exact(*RAGGED), cast(subject.world.padded(*RAGGED, kernel=subject.listed), Tensor.double)
     wanted = subject.outputs(module, plain)
     real = {}
     for scenario, output in subject.outputs(module, padded).items():
@@ -103,7 +102,8 @@ def kernels(subject: Subject) -> Verdict:
 
 def stacking(subject: Subject) -> Verdict:
     """Stacked weights and batches under `torch.func.vmap` give what a loop gives, if no promise excepts the part."""
-    unstackable = "unstackable" in subject.part.promises
+    own = getattr(subject.build(), "stackable", None)  # where that depends on settings
+    unstackable = "unstackable" in subject.part.promises if own is None else not own
     try:
         fault = _stack(subject)
     except MerZooError:
@@ -118,12 +118,13 @@ def stacking(subject: Subject) -> Verdict:
             )
         )
     if unstackable and not fault:
-        return "the card says `unstackable`, but torch.func.vmap works. Take it off the card."
+        where = "the card says `unstackable`" if own is None else "`stackable` is False"
+        return f"{where}, but torch.func.vmap works. Take it {'off the card' if own is None else 'back'}."
     return None if unstackable else fault
 
 
 def _stack(subject: Subject) -> str | None:
-    whole = subject.world.corpus(Dense)
+    whole = subject.world.corpus(subject.fixed)
     orders = (("seven", "three", "eleven"), ("eleven", "seven", "three"))
     plans = [whole.index(subject.world.numbers(*names)) for names in orders]
     index = stacked([plan.tensors() for plan in plans])

@@ -193,11 +193,13 @@ class World:
         """Return a batch of named dialogues."""
         return self.corpus(kernel, device, mixed).batch(self.numbers(*names))
 
-    def padded(self, *names: str) -> ConversationBatch:
+    def padded(self, *names: str, kernel: type[Kernel] | None = None) -> ConversationBatch:
         """Return a batch with rows that belong to no dialogue, a place holder without utterances, and spare places."""
-        whole = self.corpus()
-        count = sum(len(self.pool[name]) for name in names)
-        return whole.batch(whole.index([*self.numbers(*names), len(whole)], Shape(utterances=count + 5, longest=13)))
+        whole = self.corpus(kernel)
+        need = whole.shape(self.numbers(*names))
+        edges = {view: count + 3 if count else 0 for view, count in need.edges.items()}
+        shape = Shape(need.dialogues, need.utterances + 5, 13, edges)
+        return whole.batch(whole.index([*self.numbers(*names), len(whole)], shape))
 
 
 def _backwards(dialogue: Conversation) -> list[str]:

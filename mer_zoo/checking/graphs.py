@@ -15,7 +15,7 @@ from mer_zoo.checking import examples
 from mer_zoo.checking.part import Checks, Part, Verdict, attempt
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
-from mer_zoo.graph.base import GraphBuilder
+from mer_zoo.graph.base import Edges, GraphBuilder
 from mer_zoo.graph.lowering import ViewSpec, lower
 
 THREE = ("text", "audio", "visual")
@@ -77,9 +77,16 @@ def construction(part: Part) -> Verdict:
         names = list(builder.relations)
         if not names or len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
             return f"`relations` must be names, each once; it is {names}."
+        known = {*node_types, *builder.nodes}
         for a, relation, b in builder.edge_types:
-            if a not in node_types or b not in node_types or relation not in names:
-                return f"edge type ({a}, {relation}, {b}) is not made of its node types and relations."
+            if a not in known or b not in known or relation not in names:
+                hint = " Nodes of its own are declared on the class, `nodes = {...: Nodes(...)}`."
+                return f"edge type ({a}, {relation}, {b}) is not made of its node types and relations.{hint}"
+        for node in builder.nodes:
+            if not any(a == node or b == node for a, _, b in builder.edge_types):
+                return f"no edge type leads to or from its own nodes, {node}."
+            if type(builder).nodes.get(node) != builder.nodes[node]:
+                return f"its own nodes, {node}, must be declared on the class."
     builder = _build(part)
     idle = set(builder.relations) - {relation for _, relation, _ in builder.edge_types}
     if idle:
@@ -100,7 +107,7 @@ def edges(part: Part) -> Verdict:
                     return f"dialogue '{name}', nodes {', '.join(node_types)}, {speakers} speakers: {fault}"
     builder, dialogue = _build(part), examples.FIRST.pool["eleven"]
     found = builder.edges(dialogue)
-    for node in THREE:
+    for node in (*THREE, *builder.nodes):
         ends = [pair for (a, _, b), pair in found.items() if node in (a, b)]
         if not sum(len(source) for source, _ in ends):
             return f"node type '{node}' has no edge at all in a dialogue of eleven utterances and three modalities."
@@ -119,17 +126,24 @@ def sound(builder: GraphBuilder, dialogue: Conversation) -> str | None:
         source, target = (np.asarray(x) for x in pair)
         if source.ndim != 1 or source.shape != target.shape or not np.issubdtype(source.dtype, np.integer):
             return f"{edge_type}: sources and targets must be two int64 arrays of one length."
-        bad = (source < 0) | (source >= len(dialogue)) | (target < 0) | (target >= len(dialogue))
+        before, after = (_count(builder, node, dialogue) for node in (edge_type[0], edge_type[2]))
+        bad = (source < 0) | (source >= before) | (target < 0) | (target >= after)
         if bad.any():
             i = int(bad.argmax())
-            return f"{edge_type}: edge {source[i]}→{target[i]} in a dialogue of {len(dialogue)} utterances."
-        if len(source) and np.unique(source * len(dialogue) + target).size != len(source):
+            own = [f"{_count(builder, node, dialogue)} nodes of type {node}" for node in builder.nodes]
+            there = ", ".join([f"{len(dialogue)} utterances", *own])
+            return f"{edge_type}: edge {source[i]}→{target[i]} in a dialogue of {there}."
+        if len(source) and np.unique(source * after + target).size != len(source):
             return f"{edge_type}: an edge occurs twice."
         total += len(source)
     bound = builder.count_edges(len(dialogue))
     if bound and total > bound:
         return f"`count_edges({len(dialogue)})` is {bound}, but there are {total} edges; it must be an upper bound."
     return None
+
+
+def _count(builder: GraphBuilder, node: str, dialogue: Conversation) -> int:
+    return builder.count_nodes(node, dialogue) if node in builder.nodes else len(dialogue)
 
 
 def determinism(part: Part) -> Verdict:
@@ -151,10 +165,10 @@ def lowering(part: Part) -> Verdict:
     dialogues = [examples.FIRST.pool[name] for name in ("seven", "lonely", "eleven")]
     graphs = [builder(dialogue) for dialogue in dialogues]
     for graph, dialogue in zip(graphs, dialogues, strict=True):
-        for node in builder.node_types:
-            if graph.num_nodes(node) != len(dialogue):
+        for node in (*builder.node_types, *builder.nodes):
+            if graph.num_nodes(node) != _count(builder, node, dialogue):
                 return f"{graph.num_nodes(node)} nodes of type {node} for {len(dialogue)} utterances."
-    spec = ViewSpec(THREE, builder.relations)
+    spec = ViewSpec(THREE, builder.relations, own=tuple(builder.nodes))
     view = lower(graphs, [spec], builder.relations)[spec]
     total = sum(len(source) for dialogue in dialogues for source, _ in builder.edges(dialogue).values())
     if len(view.source) != total:
@@ -195,7 +209,12 @@ def causal(part: Part) -> Verdict:
     builder, pool = _build(part), examples.FIRST.pool
     begun = len(pool["eleven begins"])
     whole, beginning = builder.edges(pool["eleven"]), builder.edges(pool["eleven begins"])
+    ends = {(a in builder.nodes, b in builder.nodes) for a, _, b in builder.edge_types}
+    if (False, True) in ends and (True, False) in ends:
+        return "promised `causal`, but nodes of its own hear the whole dialogue and tell it to every utterance."
     for edge_type, (source, target) in whole.items():
+        if edge_type[0] in builder.nodes or edge_type[2] in builder.nodes:
+            continue  # one way only
         if (late := source > target).any():
             i = int(late.argmax())
             return f"promised `causal`, but {edge_type} has the edge {source[i]}→{target[i]}, from the future."
@@ -220,9 +239,21 @@ def linear_size(part: Part) -> Verdict:
 def speaker_relabelling_invariant(part: Part) -> Verdict:
     """Other numbers for the same speakers, the same edges and relations."""
     builder, pool = _build(part, THREE, 30), examples.FIRST.pool
-    if not _equal(builder.edges(pool["eleven"]), builder.edges(pool["eleven renamed"])):
+    plain, renamed = pool["eleven"], pool["eleven renamed"]
+    if not _equal(_renumbered(builder, builder.edges(plain), plain, renamed), builder.edges(renamed)):
         return "promised `speaker_relabelling_invariant`, but other speaker numbers give other edges."
     return None
+
+
+def _renumbered(builder: GraphBuilder, edges: Edges, plain: Conversation, renamed: Conversation) -> Edges:
+    """Return the edges with nodes per speaker numbered as in the renamed dialogue."""
+    number = np.zeros(int(plain.speaker_index.max()) + 1, np.int64)
+    number[plain.speaker_index] = renamed.speaker_index
+
+    def those(node: str, ends: np.ndarray) -> np.ndarray:
+        return number[ends] if node in builder.nodes and builder.nodes[node].per == "speaker" else ends
+
+    return {key: (those(key[0], source), those(key[2], target)) for key, (source, target) in edges.items()}
 
 
 def modality_subset_safe(part: Part) -> Verdict:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mer_zoo import registry
+from mer_zoo.batch import fakes
 from mer_zoo.errors import MerZooError
 from mer_zoo.showing import Shown, Table, Words
 
@@ -94,7 +95,7 @@ def first_line(error: BaseException) -> str:
 
 def where(error: BaseException) -> str:
     """Return ` (file:line: source)` of the innermost line that is neither torch's nor this suite's."""
-    inside = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    inside = (str(Path(torch.__file__).parent), str(Path(__file__).parent), fakes.__file__)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(inside) and "<" not in frame.filename:
             return f" ({Path(frame.filename).name}:{frame.lineno}: {frame.line})"

@@ -12,7 +12,6 @@ from mer_zoo.checking.examples import ORDER, RAGGED, warm
 from mer_zoo.checking.part import Verdict, close, difference
 from mer_zoo.checking.subject import Subject
 from mer_zoo.errors import MerZooError
-from mer_zoo.kernel.dense import Dense
 
 
 @torch.no_grad()
@@ -95,7 +94,7 @@ def modality_subset_safe(subject: Subject) -> Verdict:
 
 def capturable(subject: Subject) -> Verdict:
     """Nothing is read back to the host."""
-    module, data = subject.build().train(), subject.batch("three", "lonely", kernel=Dense)
+    module, data = subject.build().train(), subject.batch("three", "lonely", kernel=subject.fixed)
     for edges in data.views.values():
         warm(edges)
     for _, arguments in subject.calls(data):

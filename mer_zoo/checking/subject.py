@@ -16,6 +16,8 @@ from mer_zoo.checking.part import Part
 from mer_zoo.corpus import ConversationBatch
 from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
+from mer_zoo.kernel.dense import Dense
+from mer_zoo.kernel.segment import Segment
 
 
 class Subject:
@@ -59,6 +61,16 @@ class Subject:
     def names(self) -> tuple[str, ...]:
         """Dialogues of unequal lengths, or beyond the first world a long one."""
         return RAGGED if self.world is FIRST else ("long", "five")
+
+    @property
+    def listed(self) -> type[Kernel] | None:
+        """The kernel of parts that want edges as a list; None for all others."""
+        return Segment if getattr(self.part.cls, "lists_edges", False) else None
+
+    @property
+    def fixed(self) -> type[Kernel]:
+        """A kernel whose shapes follow from the batch's."""
+        return self.listed or Dense
 
     def build(self, seed: int = 0, /, **settings: Any) -> nn.Module:
         """Make an instance, in evaluation mode."""

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from mer_zoo.comparison.table import latex, markdown
     from mer_zoo.comparison.workers import processors
     from mer_zoo.data.loading import load
-    from mer_zoo.results.result import write_atomically
+    from mer_zoo.results.writing import write_atomically
 
     suite, executor = _suite(options), _executor(options)
     # the machine that asks a cluster for runs may have no GPU

@@ -149,6 +149,8 @@ def _part(card: registry.Card) -> dict[str, Any]:
         "promises": {promise: registry.PROMISES[promise] for promise in card.promises},
     }
     try:
+        if nodes := getattr(registry.load(card), "nodes", None) if card.kind == "graph" else None:
+            data["own nodes"] = {name: f"per {of.per}, first {of.state}" for name, of in nodes.items()}
         return data | _signature(card, docstring.items("Args"))
     except MerZooError as fault:
         return data | {"fault": str(fault)}
@@ -237,7 +239,7 @@ def _recipe(name: str) -> dict[str, Any]:
 
 
 ROWS = (
-    *("contract", "equation", "paper", "tags", "dead", "modalities", "tasks", "normalise", "learner"),
+    *("contract", "own nodes", "equation", "paper", "tags", "dead", "modalities", "tasks", "normalise", "learner"),
     *("graph", "balancing", "loss", "training", "Inputs", "Outputs", "raises", "recipes", "source", "fault"),
 )
 """What a terminal shows in a line, in this order; `_tables` has the rest."""

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     """Predict emotions of dialogues."""
     from mer_zoo.data.loading import load
     from mer_zoo.model.saving import load as load_model
-    from mer_zoo.results.result import check_writable, write_atomically
+    from mer_zoo.results.writing import check_writable, write_atomically
     from mer_zoo.training.options import check_device
 
     check_device(options.device)

@@ -24,8 +24,9 @@ def run(options: argparse.Namespace) -> None:
     from mer_zoo.comparison.report import comparison_table
     from mer_zoo.data.splits import rule_of
     from mer_zoo.results.identity import protocol_of
-    from mer_zoo.results.result import SUFFIX, check_writable
-    from mer_zoo.training.experiment import keep, prepare
+    from mer_zoo.results.result import SUFFIX
+    from mer_zoo.results.writing import check_writable
+    from mer_zoo.training.experiment import check_room, keep, prepare
 
     how = {"seed": options.seed, "device": options.device, "options": running.compute_options(options)}
     how["split_rule"] = rule_of(running.split_fields(options), lambda *keys: "--split " + ".".join(map(str, keys)))
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace) -> None:
     experiment = prepare(options.recipe, options.data, changes=options.change, fold=options.fold, **how)
     experiment.rehearse()
     check_writable(options.output)
+    check_room([experiment], options.output, weights=True)
     with Bar(experiment.plan.training.epochs, experiment.name) as bar:
         outcome = experiment.run(bar.epoch)
     path = keep(experiment, outcome, options.output, weights=True)

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from mer_zoo.comparison.report import comparison_table
     from mer_zoo.comparison.suite import Entry
     from mer_zoo.comparison.summary import write_csv
-    from mer_zoo.results.result import check_writable
+    from mer_zoo.results.writing import check_writable
     from mer_zoo.tuning import summary, trials
 
     suite, console = _suite(options), terminal.console()

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mer_zoo.comparison.claims import claim, sweep
 from mer_zoo.comparison.workers import Lost, processors, spread
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import run_of
-from mer_zoo.results.result import SUFFIX, Damaged, Result, check_writable, read_result
-from mer_zoo.training.experiment import Experiment, keep, run_stack, weights_beside
+from mer_zoo.results.result import SUFFIX, Damaged, Result, read_result
+from mer_zoo.results.writing import check_writable
+from mer_zoo.training.experiment import Experiment, check_room, keep, run_stack, weights_beside
 
 Progress = Callable[[dict[str, Any]], None]
-Attempt = list[tuple[str, "Result | Failure"]]
+Attempt = list[tuple[str, "Result | Failure | None"]]
+"""What became of every run; None where another process is at it."""
 Stack = list[Experiment]
 Executor = Callable[[Callable[[Path, Stack], Attempt], Sequence[Stack], Path], Iterable[tuple[Stack, "Attempt | Lost"]]]
 """Does some work, which writes files into a folder, with every stack; yields a stack as soon as its files are there."""
@@ -66,6 +70,8 @@ def execute(
 ) -> tuple[list[Result], list[Failure]]:
     """Run what is not yet in the folder, and return the results of all experiments.
 
+    Several processes may do so at once in one folder: they share the work, and each run is done by one of them.
+
     Args:
         experiments: what to run.
         folder: where result files lie; one is written as soon as its run ends.
@@ -84,9 +90,11 @@ def execute(
         raise MerZooError(f"{workers} workers: want at least 1, or leave it out for one per processor.")
     listener = listener or Listener()
     check_writable(folder)
+    sweep(folder)
     done = _there(experiments, folder, keep_weights, listener)
     # two names of a suite may stand for one run
     missing = {one.identity.run: one for one in experiments if one.identity.run not in done}
+    check_room(list(missing.values()), folder, weights=keep_weights)
     listener.start(len(experiments), len(experiments) - len(missing))
     failures = []
     for run, outcome in _outcomes(list(missing.values()), folder, workers, keep_weights, listener, executor):
@@ -111,18 +119,31 @@ def _there(
             result = read_result(path)
         except Damaged as error:
             aside = path.with_name(f"{path.name}.damaged")
-            os.replace(path, aside)
+            with suppress(FileNotFoundError):  # another process was faster
+                os.replace(path, aside)
             listener.damaged(f"{error} It is now called {aside.name}.")
             continue
         except MerZooError as error:  # of another version, or unreadable: not ours to touch
             listener.damaged(str(error))
             continue
-        if result.run not in wanted:
-            continue
-        weighted = keep_weights and wanted[result.run].plan.learner is None
-        if not weighted or run_of(weights_beside(path)) == result.run:
+        if result.run in wanted and _whole(path, result, wanted[result.run], keep_weights):
             found[result.run] = result
     return found
+
+
+def _whole(path: Path, result: Result, experiment: Experiment, keep_weights: bool) -> bool:
+    """Whether the weights that a result vouches for are there, where they are wanted."""
+    weighted = keep_weights and experiment.plan.learner is None
+    return not weighted or run_of(weights_beside(path)) == result.run
+
+
+def _written(folder: Path, experiment: Experiment, keep_weights: bool) -> Result | None:
+    """Return the result of a run that another process has written meanwhile."""
+    for path in folder.glob(f"*-{experiment.identity.run}{SUFFIX}"):
+        with suppress(MerZooError):
+            if _whole(path, result := read_result(path), experiment, keep_weights):
+                return result
+    return None
 
 
 def _outcomes(
@@ -133,18 +154,35 @@ def _outcomes(
     listener: Listener,
     executor: Executor | None,
 ) -> Iterator[tuple[str, Result | Failure]]:
-    stacks = _stacks(experiments)
-    work = partial(_attempt, keep_weights, None)
+    busy: list[Experiment] = []
+    known = {one.identity.run: one for one in experiments}
+    for wait in (False, True):  # what other processes are at is looked for once there is nothing else to do
+        stacks = [[one] for one in busy] if wait else _stacks(experiments)
+        for run, outcome in _spread(stacks, partial(_attempt, keep_weights, wait), folder, workers, listener, executor):
+            if outcome is None:
+                busy.append(known[run])
+            else:
+                yield run, outcome
+
+
+def _spread(
+    stacks: list[Stack],
+    work: Callable[[Progress | None, Path, Stack], Attempt],
+    folder: Path,
+    workers: int | None,
+    listener: Listener,
+    executor: Executor | None,
+) -> Iterator[tuple[str, Result | Failure | None]]:
     if executor is not None:
-        found = executor(work, stacks, folder)
+        found = executor(partial(work, None), stacks, folder)
     else:
-        devices = _devices(experiments)
+        devices = _devices([one for stack in stacks for one in stack])
         count = min(len(devices) or workers or processors(), len(stacks))
         if count <= 1:
             for stack in stacks:
-                yield from _attempt(keep_weights, partial(listener.epoch, stack[0]), folder, stack)
+                yield from work(partial(listener.epoch, stack[0]), folder, stack)
             return
-        found = spread(partial(work, folder), stacks, count, devices)
+        found = spread(partial(work, None, folder), stacks, count, devices)
     for stack, outcomes in found:
         if isinstance(outcomes, Lost):
             yield from ((one.identity.run, Failure(one, outcomes.message)) for one in stack)
@@ -180,7 +218,23 @@ def _stacks(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
     return found
 
 
-def _attempt(keep_weights: bool, progress: Progress | None, folder: Path, stack: Stack) -> Attempt:
+def _attempt(keep_weights: bool, wait: bool, progress: Progress | None, folder: Path, stack: Stack) -> Attempt:
+    """Do what of a stack no other process is at, or has done; `wait` for those that are."""
+    with ExitStack() as claims:
+        found: Attempt = []
+        mine: Stack = []
+        for experiment in stack:
+            run = experiment.identity.run
+            if not claims.enter_context(claim(folder, run, wait)):
+                found.append((run, None))
+            elif (there := _written(folder, experiment, keep_weights)) is not None:
+                found.append((run, there))
+            else:
+                mine.append(experiment)
+        return found + (_trained(keep_weights, progress, folder, mine) if mine else [])
+
+
+def _trained(keep_weights: bool, progress: Progress | None, folder: Path, stack: Stack) -> Attempt:
     """Train a stack and write its files; one broken run does not take the others with it.
 
     A stack that fails together is tried again one by one: the fault may be that of a single seed, or memory.
@@ -191,7 +245,7 @@ def _attempt(keep_weights: bool, progress: Progress | None, folder: Path, stack:
             keep(experiment, outcome, folder, weights=keep_weights)
     except (Exception, SystemExit) as error:  # a part of the user's own may well call `sys.exit`
         if len(stack) > 1:
-            return [outcome for one in stack for outcome in _attempt(keep_weights, progress, folder, [one])]
+            return [outcome for one in stack for outcome in _trained(keep_weights, progress, folder, [one])]
         message = str(error)
         if not isinstance(error, MerZooError):
             message = f"unexpected {type(error).__name__}: {message}. See --traceback, and please report what it shows."

@@ -20,7 +20,8 @@ from mer_zoo.comparison.workers import TRIES, Lost
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.loading import load
 from mer_zoo.errors import MerZooError
-from mer_zoo.results.result import SUFFIX, write_atomically
+from mer_zoo.results.result import SUFFIX
+from mer_zoo.results.writing import write_atomically
 from mer_zoo.training.experiment import Experiment
 
 Work = Callable[[Path, Stack], Attempt]

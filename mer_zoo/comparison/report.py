@@ -16,7 +16,8 @@ from mer_zoo.comparison.statistics import Comparison, Model, compare_all
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.results import metrics
-from mer_zoo.results.result import Result, write_atomically
+from mer_zoo.results.result import Result
+from mer_zoo.results.writing import write_atomically
 from mer_zoo.showing import Shown, Table, Words
 
 

@@ -21,7 +21,8 @@ from mer_zoo.comparison.table import (
 )
 from mer_zoo.errors import MerZooError
 from mer_zoo.results.metrics import SCORES
-from mer_zoo.results.result import Result, write_atomically
+from mer_zoo.results.result import Result
+from mer_zoo.results.writing import write_atomically
 
 ORACLE = tuple(f"oracle_{score}" for score in SCORES)
 """The same runs at the epoch that is best on test; the gap is the difference in weighted F1."""

@@ -91,7 +91,8 @@ def fingerprint_of(dataset: Dataset) -> str:
     for modality in dataset.widths:
         for dialogue in dataset:
             digest.update(dialogue.features[modality].astype("<f4", copy=False).tobytes())
-            digest.update(dialogue.mask(modality).tobytes())
+            everywhere = modality not in dialogue.present
+            digest.update(b"\1" * len(dialogue) if everywhere else dialogue.present[modality].tobytes())
     return digest.hexdigest()
 
 
@@ -122,7 +123,7 @@ def write_dataset(dataset: Dataset, folder: str | os.PathLike[str], overwrite: b
         if not _is_container(target):
             raise MerZooError(f"{target}: exists and is not a mer_zoo dataset, so it is left alone. Name a new folder.")
         if not overwrite:
-            raise MerZooError(f"{target}: holds a dataset already. Name a new folder, or ask to overwrite it.")
+            raise MerZooError(f"{target}: holds a dataset already. Name a new folder, or remove the old one.")
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         draft.mkdir(parents=True)
@@ -190,9 +191,10 @@ def _fill(dataset: Dataset, folder: Path) -> None:
     tensors: dict[str, np.ndarray] = {}
     for modality in dataset.widths:
         tensors[f"features/{modality}"] = np.concatenate([dialogue.features[modality] for dialogue in dataset])
-        mask = np.concatenate([dialogue.mask(modality) for dialogue in dataset])
-        if not mask.all():
-            tensors[f"present/{modality}"] = mask
+        if any(modality in dialogue.present for dialogue in dataset):
+            mask = np.concatenate([dialogue.mask(modality) for dialogue in dataset])
+            if not mask.all():
+                tensors[f"present/{modality}"] = mask
     safetensors.numpy.save_file(tensors, folder / FEATURES)
     manifest = {
         "format": FORMAT,

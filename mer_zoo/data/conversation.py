@@ -74,7 +74,7 @@ class Conversation(_Frozen):
         targets = {task: _read_only(np.asarray(x, dtype=np.int64)) for task, x in self.targets.items()}
         put(self, "targets", MappingProxyType(targets))
         if self.transcript is not None:
-            put(self, "transcript", tuple(str(t) for t in self.transcript))
+            put(self, "transcript", tuple(_joined(str(t)) for t in self.transcript))
         self._check()
 
     def _check(self) -> None:
@@ -179,6 +179,15 @@ def _check_names(here: str, names: Sequence[str]) -> None:
         ) from None
     if (size := max(map(len, names))) > NAME:
         raise MerZooError(f"{here}: a name has {size:,} characters, more than {NAME:,}. Shorten it.")
+
+
+def _joined(text: str) -> str:
+    """Return a text in which the two halves of a character, as UTF-16 has them, are one, as in every file."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from mer_zoo import registry
 from mer_zoo.data.container import FEATURES, MANIFEST, read_dataset
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError, at, nearest
+from mer_zoo.registry.faults import short
 
 
 def load(reference: str | Mapping[str, Any], place: str = "") -> Dataset:
@@ -33,8 +34,10 @@ def load(reference: str | Mapping[str, Any], place: str = "") -> Dataset:
         settings = dict(reference)
         name = settings.pop("name", None)
         if not isinstance(name, str):
-            raise MerZooError(f"{lead}data {settings} has no name. Add one, such as `name: synthetic`.")
+            raise MerZooError(f"{lead}data {short(str(settings))} has no name. Add one, such as `name: synthetic`.")
         return _make(name, settings, place)
+    if not isinstance(reference, str):
+        raise MerZooError(f"{lead}data {short(repr(reference))} is neither a name, nor a folder, nor `{{name: ...}}`.")
     if reference in names:
         return _make(reference, {}, place)
     folder = Path(reference)
@@ -43,7 +46,7 @@ def load(reference: str | Mapping[str, Any], place: str = "") -> Dataset:
     if registry.names_class(reference):
         return _make(reference, {}, place)
     raise MerZooError(
-        f"{lead}no dataset or folder '{reference}'.{nearest(reference, names)} "
+        f"{lead}no dataset or folder '{short(reference)}'.{nearest(short(reference), names)} "
         "A folder is made by `mer-zoo import LAYOUT FILE --output FOLDER`."
     )
 

@@ -76,17 +76,27 @@ class Normaliser:
         return {f"{m}.mean": x for m, x in self.mean.items()} | {f"{m}.scale": x for m, x in self.scale.items()}
 
     @classmethod
-    def from_state(cls, ways: Mapping[str, Way], state: Mapping[str, np.ndarray]) -> Normaliser:
+    def from_state(
+        cls, ways: Mapping[str, Way], state: Mapping[str, np.ndarray], widths: Mapping[str, int]
+    ) -> Normaliser:
         """Make a normaliser of what `state` returned.
 
+        Args:
+            ways: modality -> how it is normalised.
+            state: what was measured.
+            widths: modality -> width of its features.
+
         Raises:
-            MerZooError: the names in the state are not those that the ways ask for.
+            MerZooError: the arrays in the state are not those that the ways ask for.
         """
         used = [modality for modality, way in ways.items() if way != "none"]
         wanted = {f"{modality}.{what}" for modality in used for what in ("mean", "scale")}
         if faults := sorted(wanted ^ set(state)):
             raise MerZooError(f"normaliser: {', '.join(faults)} {'missing' if wanted - set(state) else 'not used'}.")
-        mean, scale = ({m: np.asarray(state[f"{m}.{what}"], np.float64) for m in used} for what in ("mean", "scale"))
+        for name, array in state.items():
+            if array.shape != (widths.get(name.rpartition(".")[0]),) or array.dtype != np.float64:
+                raise MerZooError(f"normaliser: {name} has shape {array.shape} and type {array.dtype}.")
+        mean, scale = ({m: state[f"{m}.{what}"] for m in used} for what in ("mean", "scale"))
         return cls(dict(ways), mean, scale)
 
     def apply(self, conversation: Conversation) -> Conversation:

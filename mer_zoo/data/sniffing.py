@@ -63,7 +63,7 @@ def what_is(path: str | os.PathLike[str]) -> str:
             return what
     if start.startswith(b"PK"):
         return _archive(file)
-    if re.match(rb"\x80[\x02-\x05]", start):
+    if re.match(rb"\x80[\x02-\x05]|[(\]}]", start):  # nothing else begins as pickles of protocols 0 and 1 do
         return "a pickle"
     if re.match(rb".{7}\x00\{\"", start, re.DOTALL):
         return "a safetensors file"

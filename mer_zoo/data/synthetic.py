@@ -21,6 +21,7 @@ from mer_zoo.errors import MerZooError, nearest
 VERSION = 2  # goes up whenever the same settings give other dialogues
 SPLITS = ("train", "validation", "test")
 MAX_STATES = 100_000  # of the exact inference: emotions ** (speakers + 1)
+MAX_UTTERANCES = 2_000_000  # minutes of drawing
 
 # The settings that are real numbers from 0 to this.
 HIGHEST = {
@@ -286,6 +287,11 @@ def _check(settings: dict) -> None:
             _within(f"{name} ({part})", value, Integral, 1, math.inf)
     if settings["utterances"][0] > settings["utterances"][1]:
         raise MerZooError(f"synthetic.utterances: fewest and most are {settings['utterances']}. Swap them.")
+    if (most := sum(settings["dialogues"]) * settings["utterances"][1]) > MAX_UTTERANCES:
+        raise MerZooError(
+            f"synthetic.dialogues: with {settings['utterances'][1]:,} utterances each they may be {most:,} together, "
+            f"more than {MAX_UTTERANCES:,}. Take fewer, or shorter ones."
+        )
     if settings["inertia"] + settings["contagion"] > 1 + 1e-12:
         total = settings["inertia"] + settings["contagion"]
         raise MerZooError(f"synthetic.contagion: inertia + contagion is {total:g}, more than 1. Lower one of them.")

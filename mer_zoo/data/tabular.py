@@ -18,23 +18,18 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from mer_zoo.data.archive import read_arrays
 from mer_zoo.data.conversation import CLASSES, Conversation, Dataset
-from mer_zoo.data.sniffing import what_is
 from mer_zoo.data.table import SPLITS
 from mer_zoo.errors import MerZooError, nearest
 
 REQUIRED = {"dialogue": "Uiu", "turn": "iu", "split": "U", "label": "iu"}
 OPTIONAL = {"transcript": "U", "speaker": "U", "label_names": "U"}
-UNPACKED = 100  # features shrink by 10 when compressed, sparse ones by 50
-SPARE = 64 << 20  # bytes that a small file may unpack to anyway
 LABEL_WORDS = 100  # different texts of a column of labels, at most: more are sentences or names
 KINDS = {"U": "text", "i": "integers", "u": "integers", "f": "floats", "b": "true or false"}
 
@@ -62,7 +57,7 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
         [0, 1]
     """
     file = Path(path)
-    columns = load_arrays(file)
+    columns = read_arrays(file)
     modalities = _modalities(columns, file)
     _check_columns(columns, modalities, file)
     names = [str(value) for value in columns["dialogue"].tolist()]
@@ -125,69 +120,6 @@ def import_table(path: str | os.PathLike[str], name: str | None = None) -> Datas
         splits={split: tuple(splits[split]) for split in dict.fromkeys(SPLITS.values()) if split in splits},
         provenance={m: f"{file.name}, column '{m}' ({columns[m].dtype})" for m in modalities} | meanings,
     )
-
-
-def load_arrays(file: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an `.npz`; nothing in it may be a pickle, or declare more than the file holds.
-
-    Args:
-        file: the `.npz`.
-
-    Raises:
-        MerZooError: it is something else, or damaged.
-    """
-    found = what_is(file)
-    try:
-        loaded = np.load(file, mmap_mode="r", allow_pickle=False)  # of an .npz nothing is mapped or read yet
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = f"it is {found}" if "allow_pickle" in str(error) else error
-        raise MerZooError(f"{file}: is not a readable .npz ({reason}). Write it with numpy.savez.") from None
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise MerZooError(f"{file}: is a single array, not an .npz of columns. Write it with numpy.savez.")
-    columns = {}
-    with loaded, zipfile.ZipFile(file) as archive:
-        _check_size(archive, file)
-        for key in loaded.files:
-            try:
-                _check_declaration(archive, key, file)
-                columns[key] = loaded[key]
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-                if "allow_pickle" in str(error):
-                    raise MerZooError(
-                        f"{file}, column '{key}': holds Python objects, which are pickles and are not read. "
-                        "Store text as a numpy string array and numbers as a numeric one."
-                    ) from None
-                raise MerZooError(f"{file}, column '{key}': cannot be read ({error}). The file is damaged.") from None
-            if not isinstance(columns[key], np.ndarray):
-                raise MerZooError(f"{file}, '{key}': is not a numpy array. Write the file with numpy.savez.")
-    return columns
-
-
-def _check_size(archive: zipfile.ZipFile, file: Path) -> None:
-    size = sum(member.file_size for member in archive.infolist())
-    if size > UNPACKED * file.stat().st_size + SPARE:
-        raise MerZooError(
-            f"{file}: unpacks to {size:,} bytes, more than {UNPACKED} times its size. If it is right, write it with "
-            "numpy.savez instead of savez_compressed."
-        )
-
-
-def _check_declaration(archive: zipfile.ZipFile, key: str, file: Path) -> None:
-    """Compare the shape that an array declares with the bytes there are, before room is made for it."""
-    name = next((n for n in (f"{key}.npy", key) if n in archive.NameToInfo), key)
-    with archive.open(name) as member:
-        if not name.endswith(".npy"):
-            return  # no array, as will be said
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
-        there = archive.getinfo(name).file_size - member.tell()
-    want = math.prod(shape) * dtype.itemsize
-    if not dtype.hasobject and (want != there or min(shape, default=0) < 0):
-        raise MerZooError(
-            f"{file}, column '{key}': declares shape {shape} of {dtype}, {want:,} bytes, and holds {there:,}. "
-            "The file is damaged."
-        )
 
 
 def _whole(columns: dict[str, np.ndarray], key: str, file: Path) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mer_zoo.data.archive import check_letters
 from mer_zoo.errors import MerZooError
 
 COPIES = 4  # bytes that calls may make of one byte of the file: text to bytes to array is two
@@ -195,6 +196,7 @@ class _Array(np.ndarray, metaclass=_Sealed):
             raise pickle.UnpicklingError(f"holds an array whose data does not fill its shape {shape}")
         type(self).spend(count * dtype.dtype.itemsize)
         super().__setstate__((1, shape, dtype.dtype, bool(fortran), raw))  # type: ignore[arg-type]
+        check_letters(np.asarray(self))
 
 
 class _Reconstruct(metaclass=_Sealed):
@@ -213,6 +215,7 @@ class _FromBuffer(metaclass=_Sealed):
         if dtype.dtype.kind == "O":
             raise pickle.UnpicklingError("holds raw bytes for an array of objects")
         flat = np.frombuffer(_bytes(raw, cls), dtype.dtype)
+        check_letters(flat)
         return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
@@ -223,7 +226,9 @@ class _Scalar(metaclass=_Sealed):
         if dtype.dtype.kind == "O":
             raise pickle.UnpicklingError("holds an object scalar")
         cls.spend(dtype.dtype.itemsize)
-        return np.frombuffer(_bytes(raw, cls), dtype.dtype, count=1)[0]
+        one = np.frombuffer(_bytes(raw, cls), dtype.dtype, count=1)
+        check_letters(one)
+        return one[0]
 
 
 class _Encode(metaclass=_Sealed):

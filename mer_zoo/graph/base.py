@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,15 +17,38 @@ EdgeType = tuple[str, str, str]
 Edges = dict[EdgeType, tuple[np.ndarray, np.ndarray]]
 
 
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes that a graph has beside its utterances: how many in a dialogue, and what they are at first.
+
+    Attributes:
+        per: `dialogue` (one), `speaker` (one for each speaker of the dialogue), a number (so many in every dialogue),
+            or a word of your own: then the builder's `count_nodes` says how many.
+        state: `mean` of the utterances with an edge to the node, `learned` (one vector for all nodes of the type; for a
+            number, one for each), or `zeros`.
+
+    Example:
+        >>> Nodes(per="speaker")
+        Nodes(per='speaker', state='mean')
+    """
+
+    per: str | int
+    state: Literal["mean", "learned", "zeros"] = "mean"
+
+
 class GraphBuilder(abc.ABC):
     """Base of all graph builders; subclasses say which relations there are and which edges each has.
 
-    An edge u→v lets v see u. Every node type has one node per utterance, in order. A relation is the middle word of a
-    canonical edge type `(source node type, relation, target node type)`.
+    An edge u→v lets v see u. Every node type has one node per utterance, in order; beside them there may be `nodes` of
+    the builder's own. A relation is the middle word of a canonical edge type `(source node type, relation, target node
+    type)`.
 
     Args:
         node_types: modalities that are still apart, or `("utterance",)` after an early fusion (a fact).
     """
+
+    nodes: ClassVar[Mapping[str, Nodes]] = {}
+    """Node types beside the utterances, by name; nodes `per: speaker` are numbered as `speaker_index`."""
 
     max_edges = 50_000_000  # a dialogue beyond this would not fit in memory; windowed builders stay far below
 
@@ -43,6 +68,15 @@ class GraphBuilder(abc.ABC):
     @abc.abstractmethod
     def edges(self, conversation: Conversation) -> Edges:
         """Return, for every canonical edge type, sources and targets as int64 arrays of utterance numbers."""
+
+    def count_nodes(self, node_type: str, conversation: Conversation) -> int:
+        """Return how many nodes of a type of its own a conversation has; override it for a `per` of your own."""
+        per = self.nodes[node_type].per
+        if isinstance(per, int):
+            return per
+        if per not in ("dialogue", "speaker"):
+            raise MerZooError(f"nodes: '{node_type}' is per {per}. Say how many these are: override `count_nodes`.")
+        return 1 if per == "dialogue" else int(conversation.speaker_index.max()) + 1
 
     def count_edges(self, length: int) -> int:
         """Upper bound of the number of edges for a dialogue of this length; complete graphs override it."""
@@ -72,7 +106,16 @@ class GraphBuilder(abc.ABC):
                 f"dialogue '{conversation.id}': {type(self).__name__} makes edges of {undeclared[0]}, which are not "
                 f"among its `edge_types` (relations: {declared}), so that no layer would see them. Declare them."
             )
-        return dgl.heterograph(edges, num_nodes_dict=dict.fromkeys(self.node_types, length))
+        counts = dict.fromkeys(self.node_types, length)
+        counts |= {node: self.count_nodes(node, conversation) for node in self.nodes}
+        for (a, relation, b), ends in edges.items():
+            for node, numbers in zip((a, b), ends, strict=True):
+                if len(numbers) and not 0 <= np.min(numbers) <= np.max(numbers) < counts[node]:
+                    raise MerZooError(
+                        f"dialogue '{conversation.id}': {type(self).__name__} makes an edge of {relation} at a node of "
+                        f"type {node} that is not there: there are {counts[node]}, numbered from 0."
+                    )
+        return dgl.heterograph(edges, num_nodes_dict=counts)
 
 
 def speaker_numbers(conversation: Conversation, known: int) -> np.ndarray:

@@ -21,7 +21,7 @@ def _import() -> Any:
     try:
         version = importlib.metadata.version("dgl")
     except importlib.metadata.PackageNotFoundError:
-        raise MerZooError("dgl is not installed. Run `pip install dgl`; `mer-zoo doctor` says which version.") from None
+        raise MerZooError("dgl is not installed. `mer-zoo doctor` says which version to install, and how.") from None
     if version.startswith("2.1"):
         import packaging
         import packaging.version
@@ -44,12 +44,12 @@ def _import() -> Any:
 dgl = _import()
 
 
-def graph_of(edge_index: Any, nodes: int, **edge_data: Any) -> Any:
-    """Return a homogeneous `dgl.DGLGraph` on the device of its edges.
+def graph_of(edge_index: Any, dialogue: Any, **edge_data: Any) -> Any:
+    """Return a batch of homogeneous `dgl.DGLGraph`s, one per dialogue, on the device of the edges.
 
     Args:
-        edge_index: int64 `[2, edges]`, sources and targets.
-        nodes: how many.
+        edge_index: int64 `[2, edges]`, sources and targets, dialogue by dialogue.
+        dialogue: int64 `[nodes]`, which each node belongs to.
         edge_data: a tensor `[edges, ...]` by name.
 
     Raises:
@@ -57,8 +57,9 @@ def graph_of(edge_index: Any, nodes: int, **edge_data: Any) -> Any:
 
     Example:
         >>> import torch
-        >>> graph_of(torch.tensor([[0, 1], [1, 1]]), 2).in_degrees().tolist()
-        [0, 2]
+        >>> graph = graph_of(torch.tensor([[0, 1], [1, 1]]), torch.tensor([0, 0, 1]))
+        >>> graph.in_degrees().tolist(), graph.batch_num_nodes().tolist()
+        ([0, 2, 0], [2, 1])
     """
     device = edge_index.device
     if device.type == "cuda" and not is_for_cuda():
@@ -66,7 +67,10 @@ def graph_of(edge_index: Any, nodes: int, **edge_data: Any) -> Any:
             f"this DGL ({dgl.__version__}) is built for CPUs alone and cannot hold a graph on {device}. Use "
             "`--device cpu`, a CUDA build of DGL, or the layer `pyg`, which has a convolution for most of DGL's."
         )
-    graph = dgl.graph((edge_index[0], edge_index[1]), num_nodes=nodes, device=device)
+    graph = dgl.graph((edge_index[0], edge_index[1]), num_nodes=len(dialogue), device=device)
+    sizes = dialogue.bincount()
+    graph.set_batch_num_nodes(sizes)
+    graph.set_batch_num_edges(dialogue[edge_index[1]].bincount(minlength=len(sizes)))
     graph.edata.update(edge_data)
     return graph
 

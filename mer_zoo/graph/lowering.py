@@ -2,7 +2,8 @@
 
 A *view* is what one stage of a model sees of the graph: some node types, some relations. Nodes of a view are numbered
 utterance by utterance (`utterance * node types + node type`), so a dialogue stays one contiguous run of nodes and a
-window over utterances stays a window over nodes.
+window over utterances stays a window over nodes. Nodes of a builder's own follow behind a dialogue's utterances, in
+places that kernels take for further utterances.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ class ViewSpec:
     """Which part of a heterograph a stage sees.
 
     Attributes:
-        node_types: of its nodes.
+        node_types: of its nodes, one per utterance.
         relations: names of the selected relations.
+        own: node types of the builder's own.
         listed: whether it asks for the edges as a list (`Kernel.edge_index`).
     """
 
     node_types: tuple[str, ...]
     relations: tuple[str, ...]
     listed: bool = False
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,15 @@ class View:
     """The edges of all dialogues as seen through one `ViewSpec`, sorted by dialogue and target.
 
     Attributes:
-        nodes_per_utterance: M, the number of node types.
-        lengths: int64 `[dialogue]`, utterances of each.
+        nodes_per_utterance: M, the number of node types with a node per utterance.
+        lengths: int64 `[dialogue]`, places of each: utterances, and what nodes of the builder's own take.
         source, target: int32 `[edge]`, node numbers within the dialogue, below `M * length`.
         relation: int16 `[edge]`, index into all relations of the builder.
         pointer: int64 `[dialogue + 1]`, where the edges of each dialogue begin.
         relations: names of all relations of the builder.
         selected: ids of the relations that this view selects.
+        utterances: int64 `[dialogue]`, utterances of each.
+        own: int64 `[dialogue, types]`, nodes of each of the builder's own types.
     """
 
     nodes_per_utterance: int
@@ -55,6 +60,8 @@ class View:
     pointer: np.ndarray
     relations: tuple[str, ...]
     selected: tuple[int, ...]
+    utterances: np.ndarray
+    own: np.ndarray
 
     @cached_property
     def reach(self) -> int:
@@ -115,17 +122,24 @@ def lower(graphs: Sequence[Any], specs: Sequence[ViewSpec], relations: Sequence[
     Equal views (as of modalities whose subgraphs are alike) are one object, so they are stored and uploaded once.
     """
     pieces: dict[ViewSpec, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {spec: [] for spec in specs}
-    lengths = np.array([graph.num_nodes(graph.ntypes[0]) for graph in graphs], dtype=np.int64)
+    owns: dict[ViewSpec, np.ndarray] = {}
+    for spec in specs:
+        counts = [[graph.num_nodes(node) for node in spec.own] for graph in graphs]
+        owns[spec] = np.array(counts, dtype=np.int64).reshape(len(graphs), len(spec.own))
     number = {name: i for i, name in enumerate(relations)}
-    for graph in graphs:
+    lengths = np.zeros(len(graphs), np.int64)
+    for dialogue, graph in enumerate(graphs):
         edges = {etype: tuple(x.numpy() for x in graph.edges(etype=etype)) for etype in graph.canonical_etypes}
         for spec in specs:
-            slot = {node: i for i, node in enumerate(spec.node_types)}
-            count = len(slot)
+            lengths[dialogue] = length = graph.num_nodes(spec.node_types[0])
+            count = len(spec.node_types)
+            place = {node: (count, i) for i, node in enumerate(spec.node_types)}
+            before = np.cumsum([count * length, *owns[spec][dialogue]])
+            place |= {node: (1, int(start)) for node, start in zip(spec.own, before, strict=False)}
             chosen = [
-                (u * count + slot[a], v * count + slot[b], np.full(len(u), number[r], np.int16))
+                (u * place[a][0] + place[a][1], v * place[b][0] + place[b][1], np.full(len(u), number[r], np.int16))
                 for (a, r, b), (u, v) in edges.items()
-                if a in slot and b in slot and r in spec.relations and len(u)
+                if a in place and b in place and r in spec.relations and len(u)
             ]
             if chosen:
                 source, target, relation = (np.concatenate(x) for x in zip(*chosen, strict=True))
@@ -136,20 +150,14 @@ def lower(graphs: Sequence[Any], specs: Sequence[ViewSpec], relations: Sequence[
     views: dict[ViewSpec, View] = {}
     seen: dict[tuple[Any, ...], View] = {}
     for spec, parts in pieces.items():
+        count, own = len(spec.node_types), owns[spec]
+        places = lengths + -(-own.sum(1) // count)
         source, target, relation = (np.concatenate(x) for x in zip(*parts, strict=True))
         pointer = np.concatenate([[0], np.cumsum([len(p[0]) for p in parts])]).astype(np.int64)
         selected = tuple(number[r] for r in spec.relations)
-        key = (
-            len(spec.node_types),
-            selected,
-            source.tobytes(),
-            target.tobytes(),
-            relation.tobytes(),
-            pointer.tobytes(),
-        )
+        arrays = (places, source, target, relation, pointer)
+        key = (count, selected, spec.own, own.tobytes(), *(array.tobytes() for array in arrays))
         if key not in seen:
-            seen[key] = View(
-                len(spec.node_types), lengths, source, target, relation, pointer, tuple(relations), selected
-            )
+            seen[key] = View(count, *arrays, tuple(relations), selected, lengths, own)
         views[spec] = seen[key]
     return views

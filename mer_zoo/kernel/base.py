@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,8 @@ class Kernel(abc.ABC):
         self.nodes = index.utterances.shape[0] * view.nodes_per_utterance
         self.reach = view.reach
         self.index = index
+        self.own = tuple(view.own.max(0, initial=1).tolist())  # places for nodes of each type, in every dialogue
+        self._joins, self._parts = plan.get("there"), plan.get("back")
 
     @classmethod
     @abc.abstractmethod
@@ -185,6 +187,37 @@ class Kernel(abc.ABC):
         """Weighted sum, each relation apart: masked `[*edges]`, `[nodes, d]` → `[selected relations, nodes, d]`."""
         return self.aggregate(weights * self.one_hot.to(weights.dtype), values.unsqueeze(0))
 
+    def join(self, states: Sequence[Tensor]) -> Tensor:
+        """Lay the states of its node types out as nodes: `[N, d]` each, those of its own last → `[nodes, d]`."""
+        count = self.nodes_per_utterance
+        x = states[0] if count == 1 else torch.stack(list(states[:count]), 1).flatten(0, 1)
+        if self._joins is None or self._parts is None:
+            return x
+        return rearranged(torch.cat([x, *states[count:]]), self._joins, self._parts)
+
+    def part(self, x: Tensor) -> Sequence[Tensor]:
+        """The inverse of `join`."""
+        count, own = self.nodes_per_utterance, []
+        if self._joins is not None and self._parts is not None:
+            sizes = [self.index.dialogues.shape[0] * places for places in self.own]
+            x, *own = rearranged(x, self._parts, self._joins).split([self._parts.shape[0] - sum(sizes), *sizes])
+        return [*([x] if count == 1 else x.unflatten(0, (-1, count)).unbind(1)), *own]
+
+    @cached_property
+    def is_node(self) -> Tensor:
+        """Whether there is a node, bool `[nodes]`: not in rows that belong to no dialogue."""
+        if self._joins is not None and self._parts is not None:
+            return self._joins < self._parts.shape[0]
+        real = self.index.cells < self.index.rows.numel()
+        return real if self.nodes_per_utterance == 1 else real.repeat_interleave(self.nodes_per_utterance)
+
+    @cached_property
+    def is_own(self) -> Tensor:
+        """Whether a node is one of the builder's own, bool `[nodes]`."""
+        if self._joins is None or self._parts is None:
+            return torch.zeros_like(self.is_node)
+        return self.is_node & (self._joins >= self._parts.shape[0] - self.index.dialogues.shape[0] * sum(self.own))
+
     @cached_property
     def edge_index(self) -> Tensor:
         """Sources and targets as PyTorch Geometric has them, int64 `[2, edges]`, in the order of `edge_values`.
@@ -208,10 +241,9 @@ class Kernel(abc.ABC):
         return cells if self.nodes_per_utterance == 1 else cells.repeat_interleave(self.nodes_per_utterance)
 
     def dgl_graph(self) -> Any:
-        """Return the edges as a `dgl.DGLGraph`, without padding edges.
+        """Return the edges as a `dgl.DGLGraph`, a batch of dialogues, without padding edges.
 
-        `edata["relation"]` is `edge_type`, `edata["number"]` the place in `edge_index`, and so in
-        `edge_values(weights)`.
+        `edata["relation"]` is `edge_type`, `edata["number"]` the place in `edge_index` and in `edge_values(weights)`.
 
         Raises:
             MerZooError: the batch is on a GPU, and this DGL is built for CPUs.
@@ -221,7 +253,7 @@ class Kernel(abc.ABC):
 
             number = (self.edge_index[0] < self.nodes).nonzero().squeeze(-1)
             edges, relation = self.edge_index[:, number], self.edge_type[number]
-            self._dgl_graph = graph_of(edges, self.nodes, relation=relation, number=number)
+            self._dgl_graph = graph_of(edges, self.dialogue, relation=relation, number=number)
         return self._dgl_graph
 
     @cached_property

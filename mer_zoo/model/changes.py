@@ -37,9 +37,9 @@ class Change:
         if not all(path):
             raise MerZooError(f"{place} '{short(str(key))}': want a key such as training.epochs.")
         try:
-            json.dumps(value)
+            f"{key}{json.dumps(value, ensure_ascii=False)}".encode()  # bytes that are no text come from terminals
         except (TypeError, ValueError, RecursionError):
-            raise MerZooError(f"{place} {short(key)}: the value must be plain data: words, numbers, lists.") from None
+            raise MerZooError(f"{place} {short(key)}: want plain data: words, numbers, lists.") from None
         return cls(path, value, place)
 
     @classmethod

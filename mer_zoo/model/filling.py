@@ -15,6 +15,7 @@ from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model import optimising
 from mer_zoo.model.plan import PartChoice, Plan, StageChoice, Training
 from mer_zoo.model.recipe import RecipeFile
+from mer_zoo.model.wiring import own_nodes
 from mer_zoo.parts.loss.base import seen_by
 from mer_zoo.results.identity import COMPUTES
 
@@ -47,6 +48,7 @@ def fill(file: RecipeFile, widths: Mapping[str, int], data_name: str = "the data
     apart = {*MODALITIES, *modalities}
     made = {stage.into for stage in recipe.model.values() if stage.into is not None}
     nodes = {*apart, *made, "utterance", *(f"{a}<{b}" for a in apart for b in apart)}
+    nodes |= set() if filling.faults else {*own_nodes(graph)}
     stages: dict[str, StageChoice] = {}
     for name, stage in recipe.model.items():
         filled = filling.stage(name, stage, tuple(stages), nodes)

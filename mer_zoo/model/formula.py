@@ -10,10 +10,15 @@ from typing import Any
 
 from mer_zoo.errors import MerZooError, nearest
 
+
+def _refuse(*values: Any) -> Any:
+    raise TypeError(f"{' and '.join(type(value).__name__ for value in values)} are not multiplied")
+
+
 OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
+    ast.Mult: lambda a, b: a * b if isinstance(a, (int, float)) and isinstance(b, (int, float)) else _refuse(a, b),
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
     ast.Eq: operator.eq,
@@ -70,7 +75,7 @@ def evaluate(formula: str, names: Mapping[str, Any]) -> Any:
     """
     try:
         return _value(ast.parse(formula.strip(), mode="eval").body, names)
-    except (SyntaxError, TypeError, IndexError, ZeroDivisionError) as error:
+    except (SyntaxError, TypeError, LookupError, ValueError, ArithmeticError) as error:
         raise MerZooError(f"'{{{formula}}}' has no value: {error}.") from None
 
 

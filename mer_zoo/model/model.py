@@ -12,6 +12,7 @@ from torch import nn
 from mer_zoo import registry
 from mer_zoo.batch.output import UTTERANCE, Output, States
 from mer_zoo.errors import MerZooError
+from mer_zoo.model.own_nodes import FirstStates
 from mer_zoo.model.plan import Plan, StageChoice
 from mer_zoo.model.stages import STAGES, Flow, Group, HeadStage, Stage
 from mer_zoo.model.wiring import Wire, wire
@@ -131,6 +132,7 @@ class Model(nn.Module):
                 replace(
                     flow,
                     states=alone(flow.states, m),
+                    own={node: torch.zeros_like(x) for node, x in flow.own.items()},
                     saved={name: (alone(states, m), layout) for name, (states, layout) in flow.saved.items()},
                 )
             ).logits
@@ -164,7 +166,7 @@ def _make(
     if stage.part is None:
         result = dict(after[stage.sources[0]] if stage.kind == "start" else widths)
         for source in stage.sources if stage.kind == "skip" else ():
-            result = {node: width + after[source][node] for node, width in result.items()}
+            result = {node: width + after[source].get(node, 0) for node, width in result.items()}
         for source in stage.sources if stage.kind == "add" else ():
             _refuse_other_widths(source, after[source], widths, f"model.{name}")
         return made(name, stage, wire, None, {}), result
@@ -174,7 +176,11 @@ def _make(
     parts: dict[Group, nn.Module] = {}
     result = {node: widths.get(node, 0) for node in wire.after}
     classes = plan.tasks[stage.task] if stage.task else facts.classes
+    first: dict[Group, FirstStates] = {}
     for group in wire.groups:
+        if begin := {node: wire.begins[node] for node in group if node in wire.begins}:
+            widths = {**widths, **dict.fromkeys(begin, widths[group[0]])}
+            first[group] = FirstStates(begin, widths[group[0]])
         inside = {widths[node] for node in group}
         if stage.kind != "fusion" and len(inside) > 1:
             raise MerZooError(
@@ -196,6 +202,7 @@ def _make(
         if hasattr(part, "targets") and not stage.task:
             raise MerZooError(f"{place}: {card.id} judges what follows from a label column. Name it: `task: ...`.")
         if stage.kind == "edge_weight" or stage.task:
+            result.update({node: widths[node] for node in wire.begins if node in group})
             continue
         width = classes if stage.kind == "head" else getattr(part, "out_width", None)
         if isinstance(width, bool) or not isinstance(width, int) or width < 1:
@@ -204,13 +211,13 @@ def _make(
                 "`self.out_width`."
             )
         result.update(dict.fromkeys([wire.outputs[group]] if stage.kind == "fusion" else group, width))
-    return made(name, stage, wire, card, parts), result
+    return made(name, stage, wire, card, parts, first), result
 
 
 def _refuse_other_widths(source: str, theirs: Mapping[str, int], ours: Mapping[str, int], place: str) -> None:
     """Refuse to add states of different widths."""
     for node, width in ours.items():
-        if theirs[node] != width:
+        if theirs.get(node, width) != width:
             raise MerZooError(
                 f"{place}: {node} has width {width} here, but {theirs[node]} behind stage '{source}'. Project "
                 "one of them."

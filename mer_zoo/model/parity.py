@@ -11,25 +11,35 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import pydantic
 import torch
 from torch import Tensor, nn
 
 from mer_zoo.corpus import ConversationBatch, Corpus
-from mer_zoo.data.conversation import MODALITIES, Conversation
-from mer_zoo.errors import MerZooError
+from mer_zoo.data.archive import read_arrays
+from mer_zoo.data.conversation import CLASSES, MODALITIES, Conversation
+from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.model import filling, parity_mapping, recipe
 from mer_zoo.model.assembly import assemble
+from mer_zoo.model.budget import sketch
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.parity_mapping import ParityMapping
 from mer_zoo.model.plan import PartChoice, Plan
 from mer_zoo.model.step import companions
+from mer_zoo.registry.faults import described, short
 
 LOGITS, GRADIENT, LOSS = 1e-5, (1e-6, 1e-4), 1e-5
 """Tolerances: absolute on logits; absolute plus relative on gradients; absolute on the loss of each step."""
+
+STEPS = 100
+"""Optimiser steps at most."""
+
+NUMBERS = [np.dtype(name) for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64")]
+"""What an array of a parity file may hold; texts and others are remarks."""
 
 TRAINED = 100 * LOGITS
 """Tolerance behind five steps of Adam, which divide by the root of tiny gradients: rounding may grow a hundredfold."""
@@ -49,6 +59,13 @@ class Difference:
         return self.share <= 1
 
 
+class _Arrays(dict[str, Tensor]):
+    """Arrays by name; one that is not there is named."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise MerZooError(f"parity file: it has no array of numbers '{short(name)}'.{nearest(name, self)}")
+
+
 @dataclass(frozen=True)
 class Numbers:
     """What a parity file holds.
@@ -61,10 +78,10 @@ class Numbers:
     arrays: Mapping[str, Tensor]
     meta: Mapping[str, Any]
 
-    def under(self, prefix: str, suffix: str = "") -> dict[str, Tensor]:
+    def under(self, prefix: str, suffix: str = "") -> Mapping[str, Tensor]:
         """Return the arrays of names with a prefix and a suffix, by the name between the two."""
         names = [name for name in self.arrays if name.startswith(prefix) and name.endswith(suffix)]
-        return {name[len(prefix) : len(name) - len(suffix)]: self.arrays[name] for name in names}
+        return _Arrays({name[len(prefix) : len(name) - len(suffix)]: self.arrays[name] for name in names})
 
     @property
     def dead(self) -> set[str]:
@@ -83,6 +100,10 @@ class _Findings:
 
     def compare(self, quantity: str, ours: Tensor, theirs: Tensor, absolute: float, relative: float = 0.0) -> None:
         """Add one."""
+        if ours.shape != theirs.shape:
+            raise MerZooError(
+                f"parity file: {quantity} has shape {list(theirs.shape)}, but ours has {list(ours.shape)}."
+            )
         gap = (ours.detach() - theirs).abs()
         share = gap / (absolute + relative * theirs.abs())
         share = torch.where(share.isnan(), torch.inf, share)  # what is not a number is not within tolerance
@@ -137,46 +158,81 @@ def plan(mapping: ParityMapping, meta: Mapping[str, Any], widths: Mapping[str, i
     return filled.model_copy(update={"loss": PartChoice.model_validate(weighted)})
 
 
+class _Meta(pydantic.BaseModel):
+    """What every parity file tells; all else is for the formulas of its mapping."""
+
+    model_config = pydantic.ConfigDict(extra="allow", strict=True)
+    n_speakers: Annotated[int, pydantic.Field(ge=1, le=1000)]
+    n_classes: Annotated[int, pydantic.Field(ge=1, le=CLASSES)]
+    lengths: Annotated[list[Annotated[int, pydantic.Field(ge=1)]], pydantic.Field(min_length=1)]
+    class_weights: list[float] | None = None
+    dead_parameters_no_gradient: list[str] = []
+    frozen_parameters: list[str] = []
+    n_live_parameters_this_file: int | None = None
+
+
 def _read(path: Path) -> tuple[Numbers, ParityMapping]:
-    if not path.is_file():
-        raise MerZooError(f"{path}: no such file.")
     mapping = parity_mapping.find(path)
+    arrays = read_arrays(path, "array")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
         meta = json.loads(str(arrays.pop("meta")))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        _Meta.model_validate(meta)
+    except pydantic.ValidationError as error:
         raise MerZooError(
-            f"{path}: not a parity file ({error}). It must be an .npz with a JSON entry 'meta'."
+            described(error, _Meta, meta, lambda *keys: ".".join(map(str, (path, "meta", *keys))))
         ) from None
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind in "fi"}
-    numbers = Numbers(tensors, meta)
+    except (ValueError, KeyError, RecursionError) as error:
+        raise MerZooError(
+            f"{path}: not a parity file ({short(str(error))}). It must be an .npz with a JSON entry 'meta'."
+        ) from None
+    native = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(array) for name, array in native.items() if array.dtype in NUMBERS}
+    numbers = Numbers(_Arrays(tensors), meta)
     shapes = {name: list(array.shape) for name, array in numbers.under("weight.").items()}
     return numbers, parity_mapping.read(mapping, {**meta, "shape": shapes})
 
 
 def _conversations(numbers: Numbers, mapping: ParityMapping) -> list[Conversation]:
-    roles = tuple(str(i) for i in range(numbers.meta["n_speakers"]))
+    speakers = numbers.meta["n_speakers"]
+    roles = tuple(str(i) for i in range(speakers))
     inputs = {modality: [modality] for modality in MODALITIES} | dict(mapping.inputs)
     dialogues = []
-    for i in range(len(numbers.meta["lengths"])):
+    for i, length in enumerate(numbers.meta["lengths"]):
         here = numbers.under(f"dialogue{i}.")
+        names = {modality: arrays for modality, arrays in inputs.items() if arrays[0] in here}
+        for name in [name for arrays in names.values() for name in arrays]:
+            _refuse_other(here[name].dim() == 2 and len(here[name]) == length, f"dialogue{i}.{name}", here[name])
         features = {
-            modality: torch.cat([here[name] for name in names], 1).numpy()
-            for modality, names in inputs.items()
-            if names[0] in here
+            modality: torch.cat([here[name] for name in arrays], 1).numpy() for modality, arrays in names.items()
         }
-        speakers = tuple(str(s) for s in here["speaker"].tolist())
+        for name in ("speaker", "label", *mapping.tasks.values()):
+            whole = not here[name].is_floating_point() and here[name].shape == (length,)
+            _refuse_other(whole, f"dialogue{i}.{name}", here[name])
+        for name, count in (("speaker", speakers), ("label", numbers.meta["n_classes"])):
+            if not 0 <= int(here[name].min()) <= int(here[name].max()) < count:
+                raise MerZooError(f"parity file: dialogue{i}.{name} must be from 0 to {count - 1}.")
+        names_of_speakers = tuple(str(s) for s in here["speaker"].tolist())
         targets = {task: here[name].numpy() for task, name in mapping.tasks.items()}
         labels = here["label"].numpy()
-        dialogues.append(Conversation(f"dialogue{i}", speakers, labels, features, roles=roles, targets=targets))
+        dialogues.append(
+            Conversation(f"dialogue{i}", names_of_speakers, labels, features, roles=roles, targets=targets)
+        )
     return dialogues
+
+
+def _refuse_other(fits: bool, name: str, array: Tensor) -> None:
+    if not fits:
+        raise MerZooError(
+            f"parity file: {name} has shape {list(array.shape)} and type {array.dtype}, unlike its dialogue."
+        )
 
 
 def _build(mapping: ParityMapping, numbers: Numbers, dialogues: list[Conversation]) -> tuple[Model, nn.Module]:
     widths, classes = dialogues[0].widths, numbers.meta["n_classes"]
     filled = plan(mapping, numbers.meta, widths)
     facts = Facts(widths, numbers.meta["n_speakers"], classes, (1,) * classes)
+    weights = numbers.under("weight.")
+    sketch(filled, facts, sum(array.numel() for array in weights.values()), len(weights))
     return assemble(filled, facts), companions(filled, facts)[1]
 
 
@@ -224,7 +280,12 @@ def _train(
     """Compare gradients, the loss of every step, and what is left in the buffers."""
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=5e-5)
-    for step, theirs in enumerate(numbers.arrays["training.total_loss_per_step"]):
+    losses = numbers.arrays["training.total_loss_per_step"]
+    if losses.dim() != 1 or len(losses) > STEPS:
+        raise MerZooError(
+            f"parity file: losses have shape {list(losses.shape)}; want one for each of {STEPS} steps at most."
+        )
+    for step, theirs in enumerate(losses):
         optimizer.zero_grad()
         total = loss(model(batch), batch.labels)
         total.backward()

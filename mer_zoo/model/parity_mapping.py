@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model.formula import fill
 from mer_zoo.registry import document, resources
+
+ROUNDS = 10_000  # of a loop; no model has as many layers
 
 
 @dataclass(frozen=True)
@@ -157,10 +160,12 @@ def _each(group: Mapping[str, Any], key: str, names: Mapping[str, Any]) -> Itera
     loops = group.get("for", [{}])
     if isinstance(loops, list):
         loops = {"": loops}
-    rounds = []
+    rounds: list[list[Any]] = []
     for variable, values in loops.items():
         values = fill(values, names)
         values = range(values) if isinstance(values, int) else values
+        if not isinstance(values, (list, range)) or len(values) * math.prod(map(len, rounds)) > ROUNDS:
+            raise MerZooError(f"`for: {variable}` is no list, or goes round more than {ROUNDS:,} times.")
         rounds.append([value if isinstance(value, Mapping) else {variable: value} for value in values])
     for chosen in itertools.product(*rounds):
         yield fill(group[key], {**names, **{k: v for values in chosen for k, v in values.items()}})
@@ -202,13 +207,13 @@ def evaluate(expression: Any, arrays: Mapping[str, Tensor], whose: str) -> Tenso
             return torch.stack([evaluate(item, arrays, whose) for item in expression])
         if "cut" in expression:
             dim = int("columns" in expression)
-            first, behind = expression["columns" if dim else "rows"]
+            first, behind = (int(place) for place in expression["columns" if dim else "rows"])
             return evaluate(expression["cut"], arrays, whose).narrow(dim, first, behind - first)
         for key, dim in (("rows", 0), ("columns", 1)):
             if key in expression:
                 return torch.cat([evaluate(item, arrays, whose) for item in expression[key]], dim)
         return evaluate(expression["transpose"], arrays, whose).t()
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
         shapes = ", ".join(f"{name} {list(arrays[name].shape)}" for name in sources(expression))
         raise MerZooError(f"parity mapping: {whose} cannot be made of {shapes}: {error}.") from None
 

@@ -85,7 +85,8 @@ class StageChoice(Strict):
         add: stages whose outputs are added to the current states, each times its weight, or times one per modality.
         padding: `shown`: until `hidden`, every dialogue is filled up to the longest of its batch with utterances of the
             first speaker, zeros at first, and the stages between take them for real, as much published code does.
-        only: node types the stage applies to; the others pass by untouched. Types the data lacks are ignored.
+        only: node types the stage applies to; the others pass by untouched. Types the data lacks are ignored. A fusion
+            hands nodes of the graph's own that it names to every utterance: its speaker's, or its dialogue's mean.
         relations: wildcard patterns of the relations that a layer or edge weight sees.
         shared: one instance for all node types instead of one for each.
         per: what a fusion mixes instead of everything into the utterance. `pair`: each ordered pair of modalities,

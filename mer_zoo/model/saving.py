@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +19,12 @@ from mer_zoo.data.conversation import CLASSES, Conversation
 from mer_zoo.data.normalising import Normaliser
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.assembly import assemble
+from mer_zoo.model.budget import refuse_other_weights
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import Plan, Strict
 from mer_zoo.registry import plugins
+from mer_zoo.registry.faults import short
+from mer_zoo.results.writing import write_atomically
 
 FORMAT = "2"
 NORMALISER = "normaliser:"
@@ -115,8 +116,7 @@ class _Header(Strict):
 
 def save(saved: Saved, path: Path) -> None:
     """Write a model atomically: a crash leaves no half-written file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialised
 
     described = {
         "name": saved.name,
@@ -128,19 +128,20 @@ def save(saved: Saved, path: Path) -> None:
         "fold": saved.fold,
         "packages": _packages(saved.plan),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    os.close(handle)
-    try:
-        weights = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
-        weights |= {NORMALISER + name: torch.from_numpy(x) for name, x in saved.normaliser.state().items()}
-        save_file(weights, temporary, metadata={"mer_zoo": FORMAT, "model": json.dumps(described)})
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise MerZooError(f"{path}: cannot be written ({error}). Is the disk full?") from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in saved.model.state_dict().items()}
+    weights |= {NORMALISER + name: torch.from_numpy(x) for name, x in saved.normaliser.state().items()}
+    content = serialised(weights, metadata={"mer_zoo": FORMAT, "model": json.dumps(described)})
+    write_atomically(path, _ordered(content))
+
+
+def _ordered(content: bytes) -> bytes:
+    """Put the metadata, which the library writes in any order, in order: equal models are equal files."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # where the numbers begin, as the library has it
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def run_of(path: Path) -> str | None:
@@ -182,7 +183,7 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
             metadata = archive.metadata() or {}
             weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise MerZooError(f"{path}: not a readable safetensors file ({error}).") from None
+        raise MerZooError(f"{path}: not a readable safetensors file ({short(str(error))}).") from None
     broken = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise MerZooError(f"{path}: the weights of {broken[0]} are not finite: its training diverged. Train it anew.")
@@ -197,14 +198,19 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
     plan = header.filled
     _refuse_missing(plan, header.packages, path)
     refuse_strangers(plan, trust, path)
-    model = assemble(plan, header.facts).to(device)
     measured = {name: weights.pop(name).cpu().numpy() for name in list(weights) if name.startswith(NORMALISER)}
     state = {name.removeprefix(NORMALISER): x for name, x in measured.items()}
     try:
+        refuse_other_weights(plan, header.facts, {name: value.shape for name, value in weights.items()})
+        normaliser = Normaliser.from_state(plan.normalise, state, plan.modalities)
+    except MerZooError as error:
+        raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {error} Train it anew.") from None
+    model = assemble(plan, replace(header.facts, longest=3)).to(device)  # nothing is as long as a file may claim
+    model.facts = header.facts
+    try:
         model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {error}") from None
-    normaliser = Normaliser.from_state(plan.normalise, state)
+    except RuntimeError as error:  # where a part of someone's own could not be sketched
+        raise MerZooError(f"{path}: the weights do not fit the recipe in the file: {short(str(error))}") from None
     return Saved(model.eval(), header.name, plan, header.label_names, header.run, normaliser, header.seed, header.fold)
 
 

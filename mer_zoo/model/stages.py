@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mer_zoo.batch.output import UTTERANCE, States
 from mer_zoo.graph.lowering import ViewSpec
+from mer_zoo.model.own_nodes import FirstStates, pooled
 from mer_zoo.model.vmapped import Call, can_be_mapped, run
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Flow:
     Attributes:
         batch: the utterances, who speaks where, and the edges.
         states: node type -> float `[N, width]`.
+        own: node type of the graph builder's own -> float `[its nodes, width]`.
         layout: who speaks where among the rows of the states; the batch's, or, where padding is shown, with it.
         weights: the edge weights that the last edge-weight stage made, by the group of node types they lie between.
         saved: stage -> the states and the layout after it.
@@ -49,11 +51,17 @@ class Flow:
     modality_logits: States = field(default_factory=dict)
     tasks: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     notes: States = field(default_factory=dict)
+    own: States = field(default_factory=dict)
     judged: Tensor | None = None
 
     def with_states(self, states: States, **notes: Tensor) -> Flow:
         """Return the flow with other states, and with further notes."""
         return replace(self, states=states, notes={**self.notes, **notes})
+
+    def changed(self, states: States) -> Flow:
+        """Return the flow with these states of utterances and of the graph's own nodes."""
+        own = {node: x for node, x in states.items() if node in self.batch.own}
+        return replace(self, states={node: x for node, x in states.items() if node not in own}, own=own)
 
 
 class Stage(nn.Module, abc.ABC):
@@ -65,6 +73,7 @@ class Stage(nn.Module, abc.ABC):
         wire: where it stands.
         card: that of its part; None for stages without one.
         parts: an instance per group of node types.
+        first: for each group, what nodes of the graph's own that begin here are at first.
     """
 
     kind: ClassVar[str]
@@ -74,7 +83,13 @@ class Stage(nn.Module, abc.ABC):
     """Whether it computes the same in a batch that is padded to a fixed shape."""
 
     def __init__(
-        self, name: str, choice: StageChoice, wire: Wire, card: Card | None, parts: Mapping[Group, nn.Module]
+        self,
+        name: str,
+        choice: StageChoice,
+        wire: Wire,
+        card: Card | None,
+        parts: Mapping[Group, nn.Module],
+        first: Mapping[Group, FirstStates] | None = None,
     ) -> None:
         super().__init__()
         self.name, self.choice, self.card = name, choice, card
@@ -83,11 +98,21 @@ class Stage(nn.Module, abc.ABC):
         self.capturable = self.capturable_itself and _promised("capturable", card, parts)
         self.groups = {"+".join(group): group for group in parts}
         self.parts = nn.ModuleDict({"+".join(group): part for group, part in parts.items()})
+        self.pooled = dict(wire.pooled)
+        if first:
+            self.first = nn.ModuleDict({"+".join(group): states for group, states in first.items()})
 
     def forward(self, flow: Flow) -> Flow:
         """Return the flow after this stage."""
         after = self.act(flow)
-        return replace(after, saved={**flow.saved, self.name: (after.states, after.layout)})
+        return replace(after, saved={**flow.saved, self.name: ({**after.states, **after.own}, after.layout)})
+
+    def joined(self, flow: Flow, key: str) -> States:
+        """Return the states of a group, those that begin here among them."""
+        group, states = self.groups[key], {**flow.states, **flow.own}
+        if key not in getattr(self, "first", ()):
+            return {node: states[node] for node in group}
+        return self.first[key](group, states, flow.batch.views[self.views[group]], flow.batch.own)
 
     @abc.abstractmethod
     def act(self, flow: Flow) -> Flow:
@@ -102,8 +127,9 @@ class EncoderStage(Stage):
     def act(self, flow: Flow) -> Flow:
         """Encode the states; node types that the stage leaves out stay as they are."""
         nodes = {node: self.parts[key] for key, group in self.groups.items() for node in group}
-        calls = [Call(part, flow.states[node], (flow.layout,)) for node, part in nodes.items()]
-        return flow.with_states({**flow.states, **dict(zip(nodes, run(calls, self.stackable), strict=True))})
+        states, layouts = {**flow.states, **flow.own}, flow.batch.own
+        calls = [Call(part, states[node], (layouts.get(node, flow.layout),)) for node, part in nodes.items()]
+        return flow.changed({**states, **dict(zip(nodes, run(calls, self.stackable), strict=True))})
 
 
 class HeadStage(EncoderStage):
@@ -117,6 +143,7 @@ class HeadStage(EncoderStage):
             return flow
         after = super().act(flow)
         if self.choice.task is None:
+            after = replace(after, own={})
             if UTTERANCE in flow.states:
                 return replace(after, judged=flow.states[UTTERANCE])
             return replace(after, modality_logits=after.states)
@@ -133,15 +160,15 @@ class LayerStage(Stage):
 
     def act(self, flow: Flow) -> Flow:
         """Pass messages; edge weights that were made for the same edges go with them."""
-        states, calls = dict(flow.states), []
+        states, calls = {**flow.states, **flow.own}, []
         for key, group in self.groups.items():
             view = self.views[group]
             made_for, weights = flow.weights.get(group, (None, None))
             beside = (flow.batch.views[view], weights if made_for == view else None)
-            calls.append(Call(self.parts[key], _interleaved([flow.states[node] for node in group]), beside))
+            calls.append(Call(self.parts[key], beside[0].join([*self.joined(flow, key).values()]), beside))
         for group, y in zip(self.groups.values(), run(calls, self.stackable), strict=True):
-            states.update(zip(group, _parted(y, len(group)), strict=True))
-        return flow.with_states(states)
+            states.update(zip(group, flow.batch.views[self.views[group]].part(y), strict=True))
+        return flow.changed(states)
 
 
 class EdgeWeightStage(Stage):
@@ -151,12 +178,13 @@ class EdgeWeightStage(Stage):
 
     def act(self, flow: Flow) -> Flow:
         """Weigh the edges."""
-        weights = dict(flow.weights)
+        weights, states = dict(flow.weights), {**flow.states, **flow.own}
         for key, group in self.groups.items():
             view = self.views[group]
-            x = _interleaved([flow.states[node] for node in group])
-            weights[group] = (view, self.parts[key](x, flow.batch.views[view], flow.layout))
-        return replace(flow, weights=weights)
+            edges, inside = flow.batch.views[view], self.joined(flow, key)
+            weights[group] = (view, self.parts[key](edges.join([*inside.values()]), edges, flow.layout))
+            states |= inside
+        return replace(flow.changed(states), weights=weights)
 
 
 class FusionStage(Stage):
@@ -165,13 +193,16 @@ class FusionStage(Stage):
     kind = "fusion"
 
     def act(self, flow: Flow) -> Flow:
-        """Mix, group by group."""
-        kept = flow.states if self.choice.into is not None else {}
+        """Mix, group by group, the states of utterances and what they get of the graph's own nodes."""
+        states = dict(flow.states)
+        for node, of in self.pooled.items():
+            states[node] = pooled(flow.own[node], of, flow.batch.own[node], flow.layout)
+        kept = {**flow.states, **flow.own} if self.choice.into is not None else {}
         made = {
-            self.outputs[group]: self.parts[key]({node: flow.states[node] for node in group}, flow.layout)
+            self.outputs[group]: self.parts[key]({node: states[node] for node in group}, flow.layout)
             for key, group in self.groups.items()
         }
-        return flow.with_states({**kept, **made})
+        return flow.changed({**kept, **made})
 
 
 class SkipStage(Stage):
@@ -182,8 +213,11 @@ class SkipStage(Stage):
     def act(self, flow: Flow) -> Flow:
         """Concatenate."""
         earlier = [flow.saved[name][0] for name in self.sources]
-        return flow.with_states(
-            {node: torch.cat([*(states[node] for states in earlier), x], -1) for node, x in flow.states.items()}
+        return flow.changed(
+            {
+                node: torch.cat([*(states[node] for states in earlier if node in states), x], -1)
+                for node, x in {**flow.states, **flow.own}.items()
+            }
         )
 
 
@@ -194,12 +228,13 @@ class AddStage(Stage):
 
     def act(self, flow: Flow) -> Flow:
         """Add up."""
-        states = dict(flow.states)
+        states = {**flow.states, **flow.own}
         for name, given in (self.choice.add or {}).items():
-            for node, x in states.items():
+            earlier = flow.saved[name][0]
+            for node in [node for node in states if node in earlier]:
                 weight = given.get(node, 0.0) if isinstance(given, Mapping) else given
-                states[node] = x + weight * flow.saved[name][0][node]
-        return flow.with_states(states)
+                states[node] = states[node] + weight * earlier[node]
+        return flow.changed(states)
 
 
 class StartStage(Stage):
@@ -210,7 +245,7 @@ class StartStage(Stage):
     def act(self, flow: Flow) -> Flow:
         """Go back."""
         states, layout = flow.saved[self.sources[0]]
-        return replace(flow, states=states, layout=layout)
+        return replace(flow.changed(states), layout=layout)
 
 
 class PaddingStage(Stage):
@@ -241,13 +276,3 @@ STAGES: dict[str, type[Stage]] = {
 def _promised(quality: str, card: Card | None, parts: Mapping[Group, nn.Module]) -> bool:
     """Whether all parts have a quality: as the card says, or the part itself where that depends on its settings."""
     return card is None or all(getattr(part, quality, getattr(card, quality)) for part in parts.values())
-
-
-def _interleaved(states: Sequence[Tensor]) -> Tensor:
-    """`[N, d]` each → nodes `[N * M, d]`, utterance by utterance."""
-    return states[0] if len(states) == 1 else torch.stack(list(states), 1).flatten(0, 1)
-
-
-def _parted(x: Tensor, count: int) -> Sequence[Tensor]:
-    """The inverse of `_interleaved`."""
-    return [x] if count == 1 else x.unflatten(0, (-1, count)).unbind(1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from mer_zoo import registry
 from mer_zoo.batch.output import UTTERANCE
 from mer_zoo.errors import MerZooError
-from mer_zoo.graph.base import GraphBuilder
+from mer_zoo.graph.base import GraphBuilder, Nodes
 from mer_zoo.graph.lowering import ViewSpec, groups, select
 from mer_zoo.model.plan import PartChoice, Plan, StageChoice
 
@@ -24,6 +24,8 @@ class Wire:
         groups: node types that one instance of its part runs on.
         views: what each group sees of the graph, for layers and edge weights.
         outputs: the node type that each group's result belongs to, for fusions.
+        begins: nodes of the builder's own that have states from this stage on.
+        pooled: those that a fusion hands to every utterance.
         padded: whether padding is among the states after it.
     """
 
@@ -32,6 +34,8 @@ class Wire:
     groups: tuple[Group, ...] = ()
     views: Mapping[Group, ViewSpec] = field(default_factory=dict)
     outputs: Mapping[Group, str] = field(default_factory=dict)
+    begins: Mapping[str, Nodes] = field(default_factory=dict)
+    pooled: Mapping[str, Nodes] = field(default_factory=dict)
     padded: bool = False
 
 
@@ -88,12 +92,14 @@ def wire(plan: Plan, speakers: int) -> Wiring:
         if plan.graph is not None and builder is None and stage.kind in ("layer", "edge_weight"):
             later = [s.into for s in plan.model.values() if s.into is not None]
             builder = _builder(plan.graph, tuple(dict.fromkeys((*nodes, *later))), speakers)
+        own = builder.nodes if builder is not None else {}
+        _check_only(stage, nodes, own, own_nodes(plan.graph), place)
         wires[name] = wired = _wire(stage, nodes, wires, padded, builder, place)
-        if stage.task is not None and nodes != (UTTERANCE,):
+        if stage.task is not None and _shared(nodes, own) != (UTTERANCE,):
             raise MerZooError(
                 f"{place}: a task is judged of the utterance, but here are {', '.join(nodes)}. Fuse first."
             )
-        if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None and stage.into is None):
+        if stage.kind == "head" or (stage.kind == "fusion" and stage.per is None):
             _check_joint(stage, nodes, padded, place)
             first_joint = first_joint or name
         nodes, padded, last = wired.after, wired.padded, name
@@ -101,7 +107,59 @@ def wire(plan: Plan, speakers: int) -> Wiring:
         raise MerZooError(
             f"graph: no stage uses the graph '{plan.graph.name}'. Add a `layer` stage, or leave `graph` out."
         )
+    if builder is not None:
+        _check_heard(builder, wires)
     return Wiring(builder, _listed(wires), first_joint)
+
+
+def own_nodes(graph: PartChoice | None) -> Mapping[str, Nodes]:
+    """Return the nodes that a graph builder declares beside the utterances, by name, before it is made."""
+    if graph is None:
+        return {}
+    declared = getattr(registry.load(registry.find("graph", graph.name, "graph"), "graph"), "nodes", {})
+    return declared if isinstance(declared, Mapping) else {}
+
+
+def _shared(nodes: Group, own: Mapping[str, Nodes]) -> Group:
+    """The node types that have one node per utterance."""
+    return tuple(node for node in nodes if node not in own)
+
+
+def _check_only(
+    stage: StageChoice, nodes: Group, own: Mapping[str, Nodes], declared: Mapping[str, Nodes], place: str
+) -> None:
+    """Refuse to name nodes of the builder's own where they are not, or cannot be used."""
+    named = [node for node in stage.only or () if node in declared]
+    if stage.kind == "head" and named:
+        raise MerZooError(f"{place}.only: a head judges utterances, not {', '.join(named)}. Pool them in a fusion.")
+    if stage.kind == "fusion" and stage.per is not None and named:
+        raise MerZooError(f"{place}.only: `per: {stage.per}` pairs modalities, not {', '.join(named)}.")
+    if stage.kind not in ("layer", "edge_weight") and (absent := [node for node in named if node not in nodes]):
+        raise MerZooError(
+            f"{place}.only: {', '.join(absent)} has no states here: nodes of the graph's own have them from their "
+            "first layer on, up to the next fusion or head."
+        )
+    if stage.kind == "padding" and (alive := [node for node in nodes if node in own]):
+        raise MerZooError(f"{place}: {', '.join(alive)} cannot be padded. Put a fusion before, which leaves them out.")
+
+
+def _check_heard(builder: GraphBuilder, wires: Mapping[str, Wire]) -> None:
+    """Refuse nodes of the builder's own that no stage sees, or whose states nobody reads."""
+    seen, heard = set[str](), {node for wire in wires.values() for node in wire.pooled}
+    for wire in wires.values():
+        for view in wire.views.values():
+            seen |= {*view.own}
+            heard |= {a for a, r, b in builder.edge_types if a in view.own and r in view.relations and b != a}
+    for node in builder.nodes:
+        if node not in seen:
+            raise MerZooError(
+                f"graph: no stage uses the {node} nodes. Give a layer the relations that lead there and back."
+            )
+        if node not in heard:
+            raise MerZooError(
+                f"graph: nobody hears the {node} nodes: no edge leads from them to others in any layer, and no fusion "
+                f"pools them. Give a layer such relations, or a fusion `only: [..., {node}]`."
+            )
 
 
 def _check_joint(stage: StageChoice, nodes: Group, padded: bool, place: str) -> None:
@@ -123,6 +181,8 @@ def _wire(
     place: str,
 ) -> Wire:
     kind = stage.kind
+    own = builder.nodes if builder is not None else {}
+    shared = _shared(nodes, own)
     if kind == "start":
         begun = wires[stage.sources[0]]
         return Wire(nodes, begun.after, padded=begun.padded)
@@ -132,10 +192,11 @@ def _wire(
         return Wire(nodes, nodes, padded=not padded)
     if kind in ("skip", "add"):
         for source in stage.sources:
-            if set(wires[source].after) != set(nodes):
+            before = _shared(wires[source].after, own)
+            if set(before) != set(shared):
                 raise MerZooError(
-                    f"{place}: stage '{source}' gives {', '.join(wires[source].after)}, but here the states are "
-                    f"{', '.join(nodes)}. {kind.capitalize()} from a stage on the same side of the fusion."
+                    f"{place}: stage '{source}' gives {', '.join(before)}, but here the states are "
+                    f"{', '.join(shared)}. {kind.capitalize()} from a stage on the same side of the fusion."
                 )
             if wires[source].padded != padded:
                 raise MerZooError(
@@ -145,26 +206,32 @@ def _wire(
         return Wire(nodes, nodes, padded=padded)
     chosen = tuple(node for node in nodes if stage.only is None or node in stage.only)
     if kind == "fusion":
+        pooled = {node: own[node] for node in stage.only or () if node in own}
+        chosen = (*(node for node in chosen if node not in own), *pooled)
         if stage.into is not None:
-            if nodes == (UTTERANCE,):
+            if shared == (UTTERANCE,):
                 raise MerZooError(
                     f"{place}: `into: {stage.into}` stands beside modalities, but all are fused here. Leave it out."
                 )
             after = dict.fromkeys((*nodes, stage.into)) if chosen else nodes
             outputs = {chosen: stage.into} if chosen else {}
-            return Wire(nodes, tuple(after), tuple(outputs), outputs=outputs, padded=padded)
+            return Wire(nodes, tuple(after), tuple(outputs), outputs=outputs, pooled=pooled, padded=padded)
         if not chosen:
             raise MerZooError(f"{place}: nothing to fuse: `only` names none of {', '.join(nodes)}.")
         outputs = _mixed(chosen, stage.per, place)
-        return Wire(nodes, tuple(outputs.values()), tuple(outputs), outputs=outputs, padded=padded)
+        return Wire(nodes, tuple(outputs.values()), tuple(outputs), outputs=outputs, pooled=pooled, padded=padded)
+    if kind == "head":
+        chosen, after = _shared(chosen, own), nodes if stage.task is not None else shared
+        return Wire(nodes, after, (chosen,) if stage.shared and chosen else tuple((n,) for n in chosen), padded=padded)
     if kind in ("layer", "edge_weight"):
         if padded:
             raise MerZooError(
                 f"{place}: the graph has no edges to padding. Put `padding: hidden` before this "
                 f"{kind.replace('_', ' ')}."
             )
-        views = _views(stage, chosen, builder, place)
-        return Wire(nodes, nodes, tuple(views), views)
+        views = _views(stage, _shared(chosen, own), builder, place)
+        begins = {node: own[node] for view in views.values() for node in view.own if node not in nodes}
+        return Wire(nodes, (*nodes, *begins), tuple(views), views, begins=begins)
     return Wire(nodes, nodes, (chosen,) if stage.shared and chosen else tuple((n,) for n in chosen), padded=padded)
 
 
@@ -205,15 +272,26 @@ def _views(stage: StageChoice, nodes: Group, builder: GraphBuilder | None, place
             f"{place}: the graph's nodes are {', '.join(builder.node_types)}, but here the states are "
             f"{', '.join(strangers)}. Put every {word} on the same side of the fusion."
         )
-    chosen = [edge_type for edge_type in builder.edge_types if edge_type[1] in names]
-    if nodes and not any(a in nodes and b in nodes for a, _, b in chosen):
+    open_to = {*nodes, *(node for node in builder.nodes if stage.only is None or node in stage.only)}
+    chosen = [(a, r, b) for a, r, b in builder.edge_types if r in names and {a, b} <= open_to]
+    if nodes and not chosen:
         raise MerZooError(
             f"{place}: the graph has no edges of {', '.join(names)} among {', '.join(nodes)}, so this {word} would see "
             "nothing. Choose other relations, another graph, or more modalities."
         )
+    met = {node for a, _, b in chosen for node in (a, b)}
+    own = tuple(node for node in builder.nodes if node in met)
     part = stage.part
     listed = part is not None and getattr(registry.load(registry.find(stage.kind, part.name)), "lists_edges", False)
-    return {group: ViewSpec(group, names, listed) for group in groups(nodes, chosen)}
+    views: dict[Group, ViewSpec] = {}
+    for group in groups((*nodes, *own), chosen):
+        inside = tuple(node for node in group if node not in own)
+        if not inside:
+            raise MerZooError(
+                f"{place}: the edges of {', '.join(names)} join {', '.join(group)} to no utterance. Add a relation."
+            )
+        views[group] = ViewSpec(inside, names, listed, tuple(node for node in group if node in own))
+    return views
 
 
 def _listed(wires: Mapping[str, Wire]) -> dict[str, Wire]:
@@ -233,15 +311,21 @@ def _builder(graph: PartChoice, nodes: Group, speakers: int) -> GraphBuilder:
     builder = registry.build(card, graph.settings, {"node_types": nodes, "speakers": speakers}, "graph")
     if not isinstance(builder, GraphBuilder):
         raise MerZooError(f"graph: {card.id} makes a {type(builder).__name__}, not a GraphBuilder.")
-    _refuse_strangers(builder, nodes, card.id)
+    _check_nodes(builder, nodes, own_nodes(graph), card.id)
     return builder
 
 
-def _refuse_strangers(builder: GraphBuilder, node_types: Group, name: str) -> None:
-    """Refuse node types of the builder's own: nothing would carry states to them."""
+def _check_nodes(builder: GraphBuilder, node_types: Group, declared: Mapping[str, Nodes], name: str) -> None:
+    """Refuse node types that the builder does not declare, so that nothing would carry states to them."""
     met = {node for source, _, target in builder.edge_types for node in (source, target)} | set(builder.node_types)
-    if strangers := sorted(met - set(node_types)):
+    if strangers := sorted(met - set(node_types) - set(declared)):
         raise MerZooError(
-            f"graph: {name} has nodes of its own, {', '.join(strangers)}, which a model does not use: here the nodes "
-            f"are {', '.join(node_types)}. Connect these only."
+            f"graph: {name} has edges at {', '.join(strangers)}, but here the nodes are "
+            f"{', '.join((*node_types, *declared))}. Declare nodes of its own on the class: "
+            f'`nodes = {{"{strangers[0]}": Nodes(per="dialogue")}}`.'
         )
+    for node in {*builder.nodes, *declared}:
+        if node not in declared or not isinstance(declared[node], Nodes):
+            raise MerZooError(f"graph: {name}: declare the {node} nodes on the class, `nodes = {{...: Nodes(...)}}`.")
+        if node in node_types or node == UTTERANCE or not node.isidentifier():
+            raise MerZooError(f"graph: {name}: nodes of its own cannot be called '{node}'. Rename them.")

@@ -128,7 +128,7 @@ def _path(location: tuple[Any, ...], data: Any, missing: bool) -> tuple[Any, ...
     """Of pydantic's location, the steps that are in the data; the others name types of its own."""
     path: list[Any] = []
     for number, step in enumerate(location):
-        listed = isinstance(data, (list, tuple)) and isinstance(step, int)
+        listed = isinstance(data, (list, tuple)) and isinstance(step, int) and step < len(data)
         inside = listed or (isinstance(data, Mapping) and step in data)
         # a key that the data lacks: it is missing, or its default does not fit
         if inside or (number == len(location) - 1 and (missing or (not path and number == 0))):

@@ -67,7 +67,7 @@ KINDS: dict[str, Kind] = {
     ),
     "graph": Kind(
         title="Graph builders",
-        contract="`edges(conversation)` → edge type -> (sources, targets); has `relations` and `edge_types`",
+        contract="`edges(conversation)` → edge type -> (sources, targets); has `relations`, `edge_types`, `nodes`",
         checks="mer_zoo.checking.graphs:checks",
         facts=("node_types", "speakers"),
         promises=("causal", "linear_size", "modality_subset_safe", "speaker_relabelling_invariant"),

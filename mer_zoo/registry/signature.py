@@ -19,6 +19,11 @@ from mer_zoo.registry.kinds import KINDS, a
 LARGEST = 2**31 - 1
 """The largest whole number that a setting may be: native code takes no more."""
 
+MOST = 10**7
+"""The largest that one of a model's parts may be: there are so many of nothing that it counts."""
+
+COUNTING = ("encoder", "layer", "edge_weight", "fusion", "head", "graph")
+
 
 def facts(kind: str, cls: type) -> tuple[str, ...]:
     """Return the facts that a part's `__init__` asks for: its positional arguments."""
@@ -145,7 +150,7 @@ def validate(
     except (TypeError, ValueError) as error:
         raise MerZooError(f"{at(place)}settings of {owner} must be plain data: {error}.") from None
     for path, number in _numbers(given):
-        if abs(number) > LARGEST:
+        if abs(number) > (MOST if kind in COUNTING else LARGEST):
             name = ".".join(map(str, path))
             raise MerZooError(f"{at(locate(*path))}setting '{name}' of {owner}: {short(str(number))} is out of range.")
     try:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -19,6 +16,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.results.environment import Environment
 from mer_zoo.results.identity import Identity, Precision, Protocol
 from mer_zoo.results.metrics import SCORES, confusion_matrix
+from mer_zoo.results.writing import write_atomically
 from mer_zoo.showing import Shown, Table, Words
 
 FORMAT: Literal[2] = 2
@@ -50,7 +48,7 @@ class Metrics(_Record):
     accuracy: float
     unweighted_recall: float
     per_class: dict[str, ClassMetrics]
-    confusion: list[list[int]]
+    confusion: list[list[Annotated[int, Field(ge=0, le=2**53)]]]
     others: dict[str, float] = {}
 
 
@@ -101,13 +99,16 @@ class Prediction(_Record):
     @model_validator(mode="before")
     @classmethod
     def _round(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and "probability" in data:
+        if not isinstance(data, Mapping) or "probability" not in data:
+            return data
+        try:
             rows = [
                 [round(float(p), 6) if p is not None and math.isfinite(p) else None for p in row]
                 for row in data["probability"]
             ]
-            return {**data, "probability": rows}
-        return data
+        except (TypeError, OverflowError):
+            raise ValueError("probabilities are not rows of numbers") from None
+        return {**data, "probability": rows}
 
 
 class Seconds(_Record):
@@ -179,7 +180,13 @@ class Result(Shown, _Record):
             raise ValueError(f"run is {self.run}, but what decides it hashes to {want}")
         if set(self.predictions) != set(self.split.test):
             raise ValueError("predictions are not of the dialogues of the test split")
-        classes = len(self.dataset.label_names)
+        names = self.dataset.label_names
+        classes = len(names)
+        for what in (self.metrics.test, self.metrics.validation, self.oracle_metrics):
+            if what is not None and [len(row) for row in what.confusion] != [classes] * classes:
+                raise ValueError(f"a confusion matrix is not of {classes} classes")
+            if what is not None and (set(what.per_class) != set(names) or len(set(names)) < classes):
+                raise ValueError("metrics are not of the classes of the dataset")
         total = np.zeros((classes, classes), dtype=np.int64)
         for name, one in self.predictions.items():
             if len(one.label) != len(one.probability) or any(len(row) != classes for row in one.probability):
@@ -243,54 +250,6 @@ class Result(Shown, _Record):
         return "-".join(plain) + f"-{self.run}{SUFFIX}"  # short enough for any disk, whatever the names
 
 
-def check_writable(folder: Path) -> None:
-    """Make a folder and write a file into it, which is removed again, so that nothing is computed in vain.
-
-    Raises:
-        MerZooError: that is not possible.
-
-    Example:
-        >>> import tempfile
-        >>> check_writable(Path(tempfile.mkdtemp()) / "runs")
-    """
-    probe = folder / f".{uuid.uuid4().hex}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("x", encoding="utf-8")
-        probe.unlink()
-    except OSError as error:
-        raise MerZooError(
-            f"{str(folder)[:200]}: cannot be written ({error.strerror}). Choose a folder that you may write."
-        ) from None
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8, so that others see all of it or none.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> write_atomically(folder / "a.txt", "all of it")
-        >>> [(file.name, file.read_text()) for file in folder.iterdir()]
-        [('a.txt', 'all of it')]
-    """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MerZooError(
-            f"{path}: cannot be written ({error.strerror}). Choose a folder that you may write."
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
 def write_result(result: Result, folder: str | Path) -> Path:
     """Write one result file into a folder, atomically, and return its path; the same run overwrites its file.
 
@@ -312,7 +271,10 @@ def read_result(path: str | Path) -> Result:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+        if "\\ud" in text.lower():  # perhaps half a character, which no report could be written with
+            json.dumps(data, ensure_ascii=False).encode()
         if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
             raise MerZooError(
                 f"{path}: result format {data['format']}; this mer_zoo reads format {FORMAT}. "

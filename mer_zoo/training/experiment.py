@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from mer_zoo.data.splits import SplitRule, fold_count, is_folded, split_dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
+from mer_zoo.model.budget import size
 from mer_zoo.model.changes import Change
 from mer_zoo.model.plan import Plan
 from mer_zoo.model.saving import save
@@ -26,6 +29,9 @@ from mer_zoo.training.task import Task, identity
 
 Data = str | Mapping[str, Any] | Dataset
 """A dataset, its name, `{name: ..., settings}`, or the folder of a container."""
+
+RESULT = 1 << 20
+"""Bytes that a result file takes, generously."""
 
 SEEDS = 2**32
 """Seeds lie below it: all generators take them."""
@@ -182,6 +188,32 @@ def keep(experiment: Experiment, outcome: loop.Outcome, folder: Path, *, weights
     if weights and outcome.model is not None:
         save(outcome.saved, weights_beside(path))
     return write_result(outcome.result, folder)
+
+
+def check_room(experiments: Sequence[Experiment], folder: Path, *, weights: bool) -> None:
+    """Warn before training if the disk has no room for what it will write.
+
+    Args:
+        experiments: what will run.
+        folder: where their files are written.
+        weights: whether trained models are kept.
+    """
+    sizes: dict[str, int] = {}
+    need = RESULT * len(experiments)
+    for one in experiments if weights else ():
+        if one.plan.learner is None:
+            key = repr((one.plan, one.fingerprint))
+            sizes[key] = sizes.get(key) or size(one.plan, one.task().facts)
+            need += sizes[key]
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there)[2]
+    if need > free:
+        count = f"the {len(experiments)} runs" if len(experiments) > 1 else "the run"
+        warnings.warn(
+            f"{folder}: {count} will write about {need // 10**6 + 1:,} MB, and {free // 10**6:,} MB are free. Make "
+            "room, or choose another folder.",
+            stacklevel=2,
+        )
 
 
 def weights_beside(path: Path) -> Path:

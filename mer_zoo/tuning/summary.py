@@ -11,7 +11,7 @@ import pydantic
 import yaml
 
 from mer_zoo.model import recipe
-from mer_zoo.results.result import write_atomically
+from mer_zoo.results.writing import write_atomically
 from mer_zoo.tuning.space import changed
 from mer_zoo.tuning.trials import Search
 

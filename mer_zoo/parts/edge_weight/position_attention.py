@@ -40,7 +40,7 @@ class PositionAttention(nn.Module):
 
     def forward(self, x: Tensor, edges: Kernel, layout: Layout) -> Tensor:
         """Weigh all edges."""
-        if edges.nodes_per_utterance != 1:
+        if edges.nodes_per_utterance != 1 or edges.own:
             raise MerZooError(
                 "edge_weight/position_attention: works on one node type at a time. Fuse modalities first."
             )

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mer_zoo.data.archive import read_arrays
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.table import Naming, dataset_of
-from mer_zoo.data.tabular import load_arrays
 from mer_zoo.errors import MerZooError
 
 Parts = tuple[dict[str, np.ndarray], dict[str, Sequence[Any]]]
@@ -80,7 +80,7 @@ class TableImporter(abc.ABC):
         beside = path.with_suffix(".npz") if self.features is None else path.parent / self.features
         sources = {modality: f"{path.name}, '{modality}'" for modality in features}
         if self.features is not None or beside.is_file():
-            for name, values in load_arrays(beside).items():
+            for name, values in read_arrays(beside).items():
                 if name in features or (name in columns and name != self.naming.text):
                     raise MerZooError(f"{beside}: '{name}' is also a column of {path.name}. Keep one of them.")
                 if values.ndim == 2:

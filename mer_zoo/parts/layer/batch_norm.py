@@ -35,5 +35,4 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Normalise."""
-        real = edges.index.cells < edges.index.rows.numel()
-        return self.norm(x, real.repeat_interleave(edges.nodes_per_utterance).to(x.dtype))
+        return self.norm(x, edges.is_node.to(x.dtype))

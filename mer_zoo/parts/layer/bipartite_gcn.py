@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.layer.gcnii import symmetric_normalisation
 from mer_zoo.parts.ops.dropout import Dropout
@@ -28,6 +29,9 @@ class BipartiteGCN(nn.Module):
         depth: number of hops.
         dropout: probability, on what is read of every hop.
         numbered_edges: how many edges of a batch have a weight of their own, published 500,000; null: all weigh 1.
+
+    Raises:
+        MerZooError: `numbered_edges` on a graph with nodes beside the utterances.
 
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
@@ -54,6 +58,8 @@ class BipartiteGCN(nn.Module):
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Hop."""
         if self.edge_weight is not None:
+            if edges.own:
+                raise MerZooError("numbered_edges: numbers edges between utterances alone. Leave it out.")
             weights = _looked_up(self.edge_weight, edges)
         weights = symmetric_normalisation(edges, edges.ones.to(x.dtype) if weights is None else weights)
         total = x

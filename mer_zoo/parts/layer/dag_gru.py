@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mer_zoo.batch import launch_cost
 from mer_zoo.batch.index import Turns
 from mer_zoo.batch.looking import LISTENER, looked
+from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.ops import gru
 from mer_zoo.parts.ops.cells import GRUCell
@@ -39,6 +40,9 @@ class DagGRU(nn.Module):
         relations: names of all relations of the graph (a fact).
         depth: levels.
 
+    Raises:
+        MerZooError: there are nodes beside the utterances.
+
     Example:
         >>> from mer_zoo.checking.small_data import tiny_batch
         >>> batch = tiny_batch()
@@ -54,6 +58,8 @@ class DagGRU(nn.Module):
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Walk along the dialogues."""
+        if edges.own:
+            raise MerZooError("layer/dag_gru: walks along utterances alone. Leave the graph's own nodes out by `only`.")
         with torch.autocast(
             x.device.type, enabled=False
         ):  # a walk computes its gradient in the precision of its states

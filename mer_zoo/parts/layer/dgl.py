@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mer_zoo.kernel.base import Kernel
@@ -90,7 +92,7 @@ class DGL(Convolution):
         """Return a `dgl.DGLGraph`."""
         from mer_zoo.graph.dgl_import import graph_of
 
-        return graph_of(edge_index, nodes)
+        return graph_of(edge_index, torch.zeros(nodes, dtype=torch.int64))
 
     def convolve(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Convolve without padding edges."""
@@ -102,8 +104,7 @@ class DGL(Convolution):
 
 @functools.cache
 def _convolutions() -> dict[str, type]:
-    from dgl.nn.pytorch import conv
+    from mer_zoo.graph.dgl_import import dgl
 
-    from mer_zoo.graph import dgl_import  # noqa: F401 (mends the import of dgl)
-
+    conv = importlib.import_module(f"{dgl.__name__}.nn.pytorch.conv")
     return {n: c for n, c in vars(conv).items() if inspect.isclass(c) and issubclass(c, nn.Module)}

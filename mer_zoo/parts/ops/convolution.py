@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import inspect
 import json
 import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -79,15 +80,11 @@ class Convolution(nn.Module, abc.ABC):
     ) -> None:
         super().__init__()
         self.conv, self.relations = conv, len(relations)
-        self._given = given(self, conv)
+        self.takes = given(self, conv)
         self.inner, self.out_width = self._fitting(width, out_width, settings)
-        key = json.dumps([type(self).__qualname__, conv, width, self.relations, self.out_width, settings])
+        key = json.dumps([self.library, conv, settings])
         found = _trials.get(key) or _trials.setdefault(key, self._trial(width))
         self.capturable, self.stackable = found.capturable, found.stackable
-
-    @property
-    def _takes_weights(self) -> bool:
-        return bool({"weight", "attributes"} & set(self._given.values()))
 
     @classmethod
     @abc.abstractmethod
@@ -121,15 +118,15 @@ class Convolution(nn.Module, abc.ABC):
             given: settings as written, `conv` among them.
         """
         default = inspect.signature(cls.__init__).parameters["conv"].default
-        target = find(cls, str(given.get("conv", default)))
+        target = named(cls, str(given.get("conv", default)))
         return {s.name: s for s in _settings(cls, target)}
 
     def forward(self, x: Tensor, edges: Kernel, weights: Tensor | None) -> Tensor:
         """Convolve once."""
-        if weights is not None and not self._takes_weights:
+        if weights is not None and not self.takes_weights:
             raise MerZooError(
-                f"{self.library}'s {self.conv} takes no edge weights, so they would be lost. Take the `edge_weight` "
-                "stage away, or a convolution that takes them."
+                f"{self.library}'s {self.conv} takes no edge weights with these settings, so they would be lost. Take "
+                "the `edge_weight` stage away, or a convolution that takes them."
             )
         return self.convolve(x, edges, None if weights is None else edges.edge_values(weights))
 
@@ -137,14 +134,14 @@ class Convolution(nn.Module, abc.ABC):
         """Call the convolution with what its forward asks for."""
         known: dict[Give, Any] = {"x": x, "edges": structure, "type": kind, "weight": weights}
         known["dialogue"] = dialogue
-        wanted = self._given.values()
+        wanted = self.takes.values()
         if "node_type" in wanted:
             known["node_type"] = torch.zeros_like(dialogue)
         if "attributes" in wanted:
             numbers = torch.arange(self.relations, device=x.device)
             one_hot = (kind.unsqueeze(-1) == numbers).to(x.dtype)
             known["attributes"] = one_hot if weights is None else one_hot * weights.unsqueeze(-1)
-        y = self.inner(**{name: known[give] for name, give in self._given.items()})
+        y = self.inner(**{name: known[give] for name, give in self.takes.items()})
         y = y[0] if isinstance(y, tuple) else y
         return y.flatten(1)
 
@@ -162,7 +159,7 @@ class Convolution(nn.Module, abc.ABC):
         return inner, found
 
     def _made(self, width: int, out: int, settings: Mapping[str, Any]) -> nn.Module:
-        target = find(type(self), self.conv)
+        target = named(type(self), self.conv)
         fill = {"width": width, "out": out, "relations": self.relations, "one": 1, "yes": True}
         filled = {
             name: self.network(width, out) if self.fills[name] == "network" else fill[self.fills[name]]
@@ -172,42 +169,46 @@ class Convolution(nn.Module, abc.ABC):
         return target(**filled, **settings)
 
     def _measured(self, inner: nn.Module, width: int) -> int:
-        """Run it on three nodes; return its width."""
-        before, self.inner = getattr(self, "inner", None), inner.eval()
-        try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                output, alone = self._tried(width, True), self._tried(width, False)
-        finally:
-            self.inner = before  # type: ignore[assignment]
-            inner.train()
-        if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != 4 or not output.is_floating_point():
-            shown = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        """Run it on a few nodes; return its width, and note whether it takes weights."""
+        self.inner = inner.eval()
+        x, edges, kind, dialogue = self._example(width)
+
+        def output(weights: Tensor | None) -> Tensor:
+            return self.convolved(x, self.structure(edges, 4), kind, weights, dialogue)
+
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            y = output(None)
+            self.takes_weights = False
+            if {"weight", "attributes"} & set(self.takes.values()):
+                with contextlib.suppress(Exception):  # some take weights with other settings only
+                    output(torch.linspace(0.1, 1, 10))
+                    self.takes_weights = True
+        inner.train()
+        if not isinstance(y, Tensor) or y.dim() != 2 or len(y) != 4 or not y.is_floating_point():
+            shown = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise MerZooError(f"{self.conv} gives {shown} for four nodes, not a row of numbers for each.")
-        if torch.equal(output, alone):
-            raise MerZooError(f"{self.conv} passes no messages with these settings: its edges change nothing.")
-        return int(output.shape[1])
+        return int(y.shape[1])
 
-    def _example(self, width: int, messages: bool = True) -> tuple[Tensor, ...]:
+    def _example(self, width: int) -> tuple[Tensor, ...]:
         """Return the states of three nodes and one that nothing reaches, edges, their types, and dialogues."""
-        targets = torch.tensor([0, 1, 2, 1, 2, 0, 3])
-        sources = torch.tensor([0, 1, 2, 0, 1, 2, 3]) if messages else targets
+        edges = torch.tensor([[0, 1, 2, 0, 1, 2, 0, 1, 2, 3], [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]])
         x = torch.linspace(-1, 2, 4 * width).sin().view(4, width)
-        return x, torch.stack([sources, targets]), torch.arange(7) % self.relations, torch.tensor([0, 0, 0, 1])
-
-    def _tried(self, width: int, messages: bool) -> Tensor:
-        x, edges, kind, dialogue = self._example(width, messages)
-        return self.convolved(x, self.structure(edges, 4), kind, None, dialogue)
+        return x, edges, torch.arange(10) % self.relations, torch.tensor([0, 0, 0, 1])
 
     def _trial(self, width: int) -> Found:
         """Find out what the convolution can do, leaving it and the random generator as they are."""
         if not self.mappable or any(isinstance(module, _BatchNorm) for module in self.inner.modules()):
             return Found(False, False)
         x, edges, kind, dialogue = self._example(width)
-        weights = torch.linspace(0.1, 1, 7) if self._takes_weights else None
-        plain, arguments = _Plain(self), (x, edges, kind, weights, dialogue)
+        plain = _Plain(self)
+        calls: list[tuple[Any, ...]] = [(x, edges, kind, None, dialogue)]
+        if self.takes_weights:
+            calls.append((x, edges, kind, torch.linspace(0.1, 1, 10), dialogue))
         with torch.random.fork_rng(devices=[]):
-            captured = _succeeds(lambda: fakes.run(plain, arguments))
-            return Found(captured, _succeeds(lambda: _map(plain, arguments)))
+            return Found(
+                all(_succeeds(fakes.run, plain, call) for call in calls),
+                all(_succeeds(_map, plain, call) for call in calls),
+            )
 
 
 class _Plain(nn.Module):
@@ -233,9 +234,9 @@ NETWORKS: dict[str, Any] = {
 """Widths before and after the network that a convolution wants."""
 
 
-def _succeeds(act: Any) -> bool:
+def _succeeds(act: Callable[..., object], *arguments: Any) -> bool:
     try:
-        act()
+        act(*arguments)
     except Exception:  # whatever it is that this convolution cannot do
         return False
     return True
@@ -266,7 +267,7 @@ def _map(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         module.train(training)
 
 
-def find(layer: type[Convolution], name: str) -> type:
+def named(layer: type[Convolution], name: str) -> type:
     """Return a convolution by its name.
 
     Raises:
@@ -299,7 +300,7 @@ def why_not(layer: type[Convolution], target: type) -> str:
 
 def given(layer: Convolution, name: str) -> dict[str, Give]:
     """Return what every argument of a convolution's forward is given."""
-    forward = inspect.signature(find(type(layer), name).forward).parameters  # type: ignore[attr-defined]
+    forward = inspect.signature(named(type(layer), name).forward).parameters  # type: ignore[attr-defined]
     return {argument: layer.gives[argument] for argument in forward if argument in layer.gives}
 
 
@@ -321,7 +322,9 @@ def _settings(layer: type[Convolution], target: type) -> list[Setting]:
         kind = _plain(hint)
         if kind is None or not _is_plain(default, parameter):
             continue
-        found.append(Setting(name, kind if default is not None or kind is Any else kind | None, default))
+        if default is not parameter.empty and kind is not Any:
+            kind = kind | type(default)  # not every annotation tells the truth
+        found.append(Setting(name, kind, default))
     return found
 
 
