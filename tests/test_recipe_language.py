@@ -385,11 +385,11 @@ def test_a_recipe_of_the_zoo_is_described(name):
 
 
 @pytest.mark.parametrize("encoder", ["bilstm", "bigru", "party_gru"])
-@pytest.mark.parametrize("setting, value", [("packed", False), ("project", 200)])
+@pytest.mark.parametrize(("setting", "value"), [("packed", False), ("project", 200)])
 def test_what_replaced_a_removed_setting_is_named(tmp_path, encoder, setting, value):
     text = refusal(tmp_path, {"context": {"encoder": {"name": encoder, setting: value}}, **END})
     assert re.match(rf"\S*mine.yaml:\d+:\d+ model.context.*has no setting '{setting}' any more\.", text)
-    assert "{padding: shown}" in text and "{padding: hidden}" in text
-    built(
-        tmp_path, {"a": {"padding": "shown"}, **PROJECT, "c": {"encoder": encoder}, "b": {"padding": "hidden"}, **END}
-    )
+    assert "{padding: shown}" in text
+    assert "{padding: hidden}" in text
+    around = {"a": {"padding": "shown"}, **PROJECT, "c": {"encoder": encoder}, "b": {"padding": "hidden"}}
+    built(tmp_path, {**around, **END})
