@@ -27,8 +27,9 @@ class DagGRU(nn.Module):
 
     The sums run over edges from earlier utterances; other edges are ignored, so the layer is causal. The query's half
     of the published attention cancels in the softmax and is left out. With a `depth`, x of a level is h of the level
-    below, and h of all levels comes out side by side. All dialogues, and all nodes of an utterance, advance together,
-    and the levels as a wave: each is one turn behind the level below.
+    below, and h of all levels comes out side by side. All dialogues, and all nodes of an utterance, advance together.
+    Where launches cost more than the work, so do the levels, as a wave: each is one turn behind the level below.
+    Elsewhere a level walks when the one below is done, so that what it makes of its inputs is one product.
 
     Inputs:
         x: float `[nodes, width]`; edges: kernel; weights: ignored.
