@@ -1,4 +1,7 @@
-"""Draw the plots of `docs/performance.md` from committed results: `python benchmarks/draw.py [RESULT.json]`."""
+"""Draw the plots of `docs/performance.md` from committed results: `python benchmarks/draw.py [RESULT.json]`.
+
+A question is drawn from the first result file that answers it.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,8 @@ def draw(found: dict[str, Any]) -> None:
     }
     PLOTS.mkdir(parents=True, exist_ok=True)
     for name, (across, up, lines) in curves.items():
+        if not any(lines.values()):
+            continue
         figure, axes = plt.subplots(figsize=(5, 3.2))
         for label, points in lines.items():
             if points:
@@ -86,6 +91,19 @@ def tables(found: dict[str, Any]) -> None:
         for r in found.get("models", [])
     ]
     _write("models", where, ["recipe", "shape", *common, "plain, s", "ratio"], rows)
+    rows = [
+        [
+            f"`{r['recipe']}`",
+            r["shape"],
+            r["ours"]["cpu_seconds"],
+            r["plain"]["cpu_seconds"],
+            f"{r['times_faster_than_plain']:.1f}×",
+            r["load"],
+        ]
+        for r in found.get("sequential", [])
+    ]
+    heads = ["recipe", "shape", "step, s of processor time", "plain, s of processor time", "ratio", "load"]
+    _write("sequential", where, heads, rows)
     rows = [[f"`{r['recipe']}`", *numbers(r)] for r in found.get("recipes", [])]
     _write("recipes", where, ["recipe", *common], rows)
     heads = ["utterances in a dialogue", "kernel", "µs per utterance", "peak memory of the process, MB"]
@@ -98,6 +116,9 @@ def tables(found: dict[str, Any]) -> None:
 
 
 def _write(name: str, where: str, heads: list[str], rows: list[list[Any]]) -> None:
+    if not rows:
+        return
+
     def text(value: Any) -> str:
         return (
             f"{value:.3g}"
@@ -115,6 +136,6 @@ def _running(values: list[float]) -> list[tuple[int, float]]:
 
 
 if __name__ == "__main__":
-    chosen = Path(sys.argv[1]) if len(sys.argv) > 1 else sorted((ROOT / "results").glob("*.json"))[0]
-    draw(json.loads(chosen.read_text()))
-    tables(json.loads(chosen.read_text()))
+    for chosen in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted((ROOT / "results").glob("*.json"), reverse=True):
+        draw(json.loads(chosen.read_text()))
+        tables(json.loads(chosen.read_text()))

@@ -2,7 +2,8 @@
 
 Every batch is padded to its longest dialogue; each direction and each level is a Python loop of its own; states are
 appended to a tensor of all earlier ones; autograd makes the gradient. What the published layers compute and need not is
-kept: DialogueRNN makes a candidate for every party, whoever speaks.
+kept: DialogueRNN makes a candidate for every party, whoever speaks, and DAG-ERC sums mapped states, so that every turn
+maps all earlier ones by both matrices. The query's half of DAG-ERC's scores, which cancels, is left out here too.
 """
 
 from __future__ import annotations
@@ -89,10 +90,10 @@ def dag_gru(part: DagGRU, x: Tensor, speakers: list[list[int]], turns: int) -> T
         for turn, now in enumerate(h.unbind(1)):
             message = torch.zeros_like(now)
             if turn:
-                shown, alike = seen[:, turn, :turn], same[:, turn, :turn].to(h.dtype)
+                shown, alike = seen[:, turn, :turn], same[:, turn, :turn].to(h.dtype).unsqueeze(2)
                 weights = level.score(made).squeeze(-1).masked_fill(~shown, -1e30).softmax(1) * shown
-                for share, matrix in zip((alike, 1 - alike), level.maps, strict=True):
-                    message = message + ((weights * share).unsqueeze(1) @ made).squeeze(1) @ matrix
+                own, other = (made @ matrix for matrix in level.maps)
+                message = (weights.unsqueeze(1) @ (own * alike + other * (1 - alike))).squeeze(1)
             new = _gru(level.context, now, message) + _gru(level.message, message, now)
             made = torch.cat([made, new.unsqueeze(1)], 1)
         h = made

@@ -24,7 +24,6 @@ from mer_zoo.checking import check_part, losses
 from mer_zoo.checking.small_data import WIDTHS, conversations
 from mer_zoo.commands import new
 from mer_zoo.corpus import Corpus
-from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
 from mer_zoo.graph.base import GraphBuilder, Nodes
 from mer_zoo.graph.complete_multimodal import CompleteMultimodal
@@ -444,9 +443,6 @@ loss: nil
     yield "a graph too large", lambda: type("Full", (CompleteMultimodal,), {"max_edges": 2})(("text",))(DIALOGUE)
     yield "k_nearest: k", lambda: make("graph", "k_nearest", k=0)
     yield "k_nearest: a modality", lambda: make("graph", "k_nearest", modality="audoi")(DIALOGUE)
-    many = Conversation("d7", tuple("abcd"), [0] * 4, {"text": np.zeros((4, 2))})
-    for name in ("speaker_window", "temporal_speaker", "speaker_pairs"):
-        yield f"{name}: too many speakers", lambda name=name: make("graph", name)(many)
     yield "a relation", lambda: select("same_spekaer", ["same_speaker"], "mine.yaml:3:1 model.hop.relations")
     yield "differential_dot: width", lambda: make("layer", "differential_dot", heads=4)
     yield "differential_dot: key heads", lambda: make("layer", "differential_dot", heads=3, key_heads=2)

@@ -138,8 +138,13 @@ def test_temporal_speaker_has_every_pair_twice():
     assert pairs(builder, dialogue("ABB"), "time_future") == {(1, 0), (2, 1)}
     assert pairs(builder, dialogue("ABB"), "speaker_1_to_1") == {(1, 1), (2, 2), (1, 2), (2, 1)}
     assert pairs(builder, dialogue("ABB"), "speaker_0_to_1") == {(0, 1)}
-    with pytest.raises(MerZooError, match="3 speakers, but there are relations for 2"):
-        builder(dialogue("ABC"))
+
+
+@pytest.mark.parametrize("kind", [SpeakerWindow, TemporalSpeaker, SpeakerPairs])
+def test_further_speakers_share_the_last_ones_place(kind):
+    builder = kind(MODALITIES, 2, past=2, future=2)
+    assert edge_list(builder, dialogue("ABCADC")) == edge_list(builder, dialogue("ABBABB"))
+    assert edge_list(builder, dialogue("ABCADC")) != edge_list(builder, dialogue("ABAABA"))
 
 
 def test_speaker_pairs_do_not_ask_who_of_the_two_speaks():

@@ -382,3 +382,14 @@ def test_a_recipe_of_the_zoo_is_described(name):
     told = console.export_text()
     assert recipe.read(name).recipe.title in told
     assert all(stage in told for stage in recipe.read(name).recipe.model)
+
+
+@pytest.mark.parametrize("encoder", ["bilstm", "bigru", "party_gru"])
+@pytest.mark.parametrize(("setting", "value"), [("packed", False), ("project", 200)])
+def test_what_replaced_a_removed_setting_is_named(tmp_path, encoder, setting, value):
+    text = refusal(tmp_path, {"context": {"encoder": {"name": encoder, setting: value}}, **END})
+    assert re.match(rf"\S*mine.yaml:\d+:\d+ model.context.*has no setting '{setting}' any more\.", text)
+    assert "{padding: shown}" in text
+    assert "{padding: hidden}" in text
+    around = {"a": {"padding": "shown"}, **PROJECT, "c": {"encoder": encoder}, "b": {"padding": "hidden"}}
+    built(tmp_path, {**around, **END})

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.step import Step, companions
+from mer_zoo.parts.encoder.dialogue_rnn import DialogueRNN
+from mer_zoo.parts.encoder.party_gru import PartyGRU
+from mer_zoo.parts.encoder.speaker_embedding import SpeakerEmbedding
 from mer_zoo.training.engines import why_not_stacked
 from mer_zoo.training.loop import train
 from mer_zoo.training.task import Task
@@ -121,6 +125,33 @@ def test_long_dialogues_and_thirty_speakers(name):
     logits = judged(model, [talk(130, 30), talk(1, seed=1)])
     assert logits.shape == (131, 6)
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_more_speakers_than_the_model_was_made_for(name):
+    model, _ = made(name)
+    crowd, pair = talk(11, 5), talk(9, 2, seed=1)
+    together = judged(model, [crowd, pair])
+    assert together.isfinite().all()
+    torch.testing.assert_close(together[11:], judged(model, [pair]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "made_for",
+    [
+        partial(SpeakerEmbedding, 12),
+        partial(SpeakerEmbedding, 12, padding_row=True),
+        partial(DialogueRNN, 12),
+        partial(DialogueRNN, 12, listener=True),
+        partial(PartyGRU, 12),
+    ],
+)
+def test_further_speakers_share_the_last_ones_place(made_for):
+    part = made_for(2).eval()
+    many = Conversation("many", tuple("ABCADC"), [0] * 6, talk(6).features)
+    batches = [Corpus([each]).batch([0]) for each in (many, replace(many, speakers=tuple("ABBABB")))]
+    one, other = (part(batch.features["text"], batch.layout) for batch in batches)
+    assert one.equal(other)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -121,16 +121,14 @@ class GraphBuilder(abc.ABC):
 def speaker_numbers(conversation: Conversation, known: int) -> np.ndarray:
     """Return who says each utterance, numbered by first appearance, for builders with relations by speaker.
 
-    Raises:
-        MerZooError: more speakers than the builder has relations for.
+    Any beyond the known number share the last one's place.
+
+    Example:
+        >>> dialogue = Conversation("d", ("A", "B", "C"), [0] * 3, {"text": np.zeros((3, 2))})
+        >>> speaker_numbers(dialogue, 2).tolist()
+        [0, 1, 1]
     """
-    count = int(conversation.speaker_index.max()) + 1
-    if count > known:
-        raise MerZooError(
-            f"dialogue '{conversation.id}': {count} speakers, but there are relations for {known}. Train on data with "
-            "as many speakers, or use a graph that does not number them."
-        )
-    return conversation.speaker_index
+    return np.minimum(conversation.speaker_index, known - 1)
 
 
 def window_pairs(length: int, past: int, future: int) -> tuple[np.ndarray, np.ndarray]:

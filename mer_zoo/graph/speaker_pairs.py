@@ -22,12 +22,9 @@ class SpeakerPairs(GraphBuilder):
 
     Args:
         node_types: modalities (a fact).
-        speakers: number of speakers to name relations for (a fact).
+        speakers: number of speakers to name relations for; any beyond share the last one's place (a fact).
         past: turns to look back, at least 0.
         future: turns to look ahead, at least 0.
-
-    Raises:
-        MerZooError: a dialogue has more speakers.
 
     Example:
         >>> features = {"text": np.zeros((3, 2)), "audio": np.zeros((3, 2))}

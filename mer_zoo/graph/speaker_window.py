@@ -21,12 +21,9 @@ class SpeakerWindow(GraphBuilder):
 
     Args:
         node_types: usually `("utterance",)` (a fact).
-        speakers: number of speakers S to name relations for (a fact).
+        speakers: number of speakers S to name relations for; any beyond share the last one's place (a fact).
         past: turns before the centre, at least 0.
         future: turns after the centre, at least 0.
-
-    Raises:
-        MerZooError: a dialogue has more than S speakers.
 
     Example:
         >>> import numpy as np

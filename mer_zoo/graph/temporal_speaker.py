@@ -21,12 +21,9 @@ class TemporalSpeaker(GraphBuilder):
 
     Args:
         node_types: usually `("utterance",)` (a fact).
-        speakers: number of speakers to name relations for (a fact).
+        speakers: number of speakers to name relations for; any beyond share the last one's place (a fact).
         past: turns to look back, at least 0.
         future: turns to look ahead, at least 0.
-
-    Raises:
-        MerZooError: a dialogue has more speakers.
 
     Example:
         >>> import numpy as np

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -56,8 +57,10 @@ class Saved:
     def corpus(self, conversations: Sequence[Conversation], device: str = "cpu") -> Corpus:
         """Return dialogues as the model sees them: checked, normalised, on the device.
 
+        Speakers beyond those that the model was made for share a place; a warning says so.
+
         Raises:
-            MerZooError: a modality is missing, a width differs, or a dialogue has more speakers than the model knows.
+            MerZooError: a modality is missing, or a width differs.
         """
         for dialogue in conversations:
             here = f"dialogue '{dialogue.id}'"
@@ -69,8 +72,10 @@ class Saved:
                     )
             count = int(dialogue.speaker_index.max()) + 1
             if count > self.model.facts.speakers:
-                raise MerZooError(
-                    f"{here}: {count} speakers, but model '{self.name}' was trained for {self.model.facts.speakers}."
+                warnings.warn(
+                    f"{here}: {count} speakers, but model '{self.name}' was trained for {self.model.facts.speakers}; "
+                    "it does not tell the further ones apart.",
+                    stacklevel=2,
                 )
         seen = [self.normaliser.apply(dialogue) for dialogue in conversations]
         return Corpus(seen, self.model.builder, self.model.views, device=device)

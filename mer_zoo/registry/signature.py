@@ -58,7 +58,8 @@ def settings(kind: str, cls: type) -> dict[str, Setting]:
     """Return a part's settings, read from the typed keyword-only arguments of its `__init__`.
 
     A part that hands settings on to something of another library ends its arguments with `**settings`, and says which
-    there are by a class method: `handed_on(given) -> name -> Setting`.
+    there are by a class method: `handed_on(given) -> name -> Setting`. What is to be written instead of settings that
+    the part once had stands in its `removed`: name -> text.
     """
     facts(kind, cls)
     init = cls.__init__ if inspect.isclass(cls) else cls
@@ -156,7 +157,11 @@ def validate(
     try:
         return model.model_validate_json(text)
     except pydantic.ValidationError as error:
-        lines = [_line(fault, model.model_fields, at(locate(*fault.path)), owner) for fault in faults_in(error, given)]
+        removed = getattr(cls, "removed", {})
+        lines = [
+            _line(fault, model.model_fields, removed, at(locate(*fault.path)), owner)
+            for fault in faults_in(error, given)
+        ]
         raise MerZooError("\n".join(lines)) from None
 
 
@@ -172,8 +177,10 @@ def _numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any
         yield path, value
 
 
-def _line(fault: Fault, known: Iterable[str], place: str, owner: str) -> str:
+def _line(fault: Fault, known: Iterable[str], removed: Mapping[str, str], place: str, owner: str) -> str:
     path = ".".join(short(str(step)) for step in fault.path)
+    if fault.kind == "unknown" and path in removed:
+        return f"{place}{owner} has no setting '{path}' any more. {removed[path]}"
     if fault.kind == "unknown":
         return f"{place}{owner} has no setting '{path}'.{nearest(path, known) or ' It has none.'}"
     if fault.kind == "missing":

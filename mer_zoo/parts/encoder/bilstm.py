@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,12 @@ class BiLSTM(nn.Module):
     """
 
     cell: Any = nn.LSTM
+    removed: ClassVar = {
+        "packed": "Leave it out; for `packed: false`, put a stage `{padding: shown}` before this one and "
+        "`{padding: hidden}` after it.",
+        "project": "Put a stage `{encoder: {name: linear, out_width: ...}}` before this one; where padding is to be "
+        "mapped too, both between `{padding: shown}` and `{padding: hidden}`.",
+    }
 
     def __init__(
         self,

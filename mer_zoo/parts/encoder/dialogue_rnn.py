@@ -37,7 +37,7 @@ class DialogueRNN(nn.Module):
 
     Args:
         width: width of x (a fact).
-        speakers: number of parties; what any further ones say changes no party state (a fact).
+        speakers: number of parties; any beyond share the last one's state (a fact).
         global_width: width of g.
         party_width: width of q.
         emotion_width: width of e, in each direction.
@@ -85,7 +85,8 @@ class DialogueRNN(nn.Module):
         def keep(*shape: int) -> Tensor | None:
             return self.drop(x.new_ones(*u.shape[:2], *shape)) if self.training and self.drop.p else None
 
-        said = (layout.speaker.unsqueeze(1) == torch.arange(self.speakers, device=x.device)).to(x.dtype)
+        speaker = layout.speaker.clamp(max=self.speakers - 1)
+        said = (speaker.unsqueeze(1) == torch.arange(self.speakers, device=x.device)).to(x.dtype)
         u, said = (torch.stack([way.lay(y) for way in ways]) for y in (x, said))  # [directions, rows, width]
         cells: list[Tensor | None] = []
         for name in ("globals", "party", *(["listener"] if self.ahead.listener is not None else [])):

@@ -14,13 +14,13 @@ class SpeakerEmbedding(nn.Module):
     The look-up is a product with a one-hot, whose gradient is a product too.
 
     Inputs:
-        x: float `[N, width]`; layout: speakers below `speakers`.
+        x: float `[N, width]`; layout.
     Outputs:
         float `[N, width]`.
 
     Args:
         width: width of x (a fact).
-        speakers: number of speakers (a fact).
+        speakers: number of speakers; any beyond share the last one's vector (a fact).
         padding_row: keep one more row that nobody uses, as the published AMB-DSGDN does.
 
     Example:
@@ -32,7 +32,7 @@ class SpeakerEmbedding(nn.Module):
 
     def __init__(self, width: int, speakers: int, *, padding_row: bool = False) -> None:
         super().__init__()
-        self.out_width = width
+        self.out_width, self.speakers = width, speakers
         self.weight = nn.Parameter(torch.randn(speakers + padding_row, width))
         if padding_row:
             nn.init.zeros_(self.weight.data[-1])
@@ -40,4 +40,5 @@ class SpeakerEmbedding(nn.Module):
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Add each speaker's vector."""
         every = torch.arange(self.weight.shape[0], device=x.device)
-        return x + (layout.speaker.unsqueeze(1) == every).to(x.dtype) @ self.weight
+        speaker = layout.speaker.clamp(max=self.speakers - 1)
+        return x + (speaker.unsqueeze(1) == every).to(x.dtype) @ self.weight
