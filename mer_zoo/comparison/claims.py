@@ -26,8 +26,8 @@ def claim(folder: Path, run: str, wait: bool = False) -> Iterator[bool]:
         run: `Identity.run`.
         wait: until whoever has it is done or gone.
 
-    Yields:
-        whether this process has it.
+    Returns:
+        whether this process has it, for the block.
 
     Example:
         >>> import tempfile

@@ -117,7 +117,7 @@ def data_name(data: str | Mapping[str, Any]) -> str:
 
     Example:
         >>> data_name({"name": "synthetic", "distractor": 1.5})
-        'synthetic'
+        'synthetic, distractor 1.5'
     """
     return load(data).name
 

@@ -115,7 +115,9 @@ class GraphBuilder(abc.ABC):
                         f"dialogue '{conversation.id}': {type(self).__name__} makes an edge of {relation} at a node of "
                         f"type {node} that is not there: there are {counts[node]}, numbered from 0."
                     )
-        return dgl.heterograph(edges, num_nodes_dict=counts)
+        # a conversation's own arrays are read-only, of which torch warns
+        own = {kind: tuple(np.require(end, requirements="W") for end in ends) for kind, ends in edges.items()}
+        return dgl.heterograph(own, num_nodes_dict=counts)
 
 
 def speaker_numbers(conversation: Conversation, known: int) -> np.ndarray:

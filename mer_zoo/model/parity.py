@@ -172,6 +172,8 @@ class _Meta(pydantic.BaseModel):
 
 
 def _read(path: Path) -> tuple[Numbers, ParityMapping]:
+    if not path.exists():
+        raise MerZooError(f"{path}: no such file.")
     mapping = parity_mapping.find(path)
     arrays = read_arrays(path, "array")
     try:

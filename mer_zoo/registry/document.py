@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from mer_zoo.errors import MerZooError
+from mer_zoo.registry.faults import short
 
 Location = tuple[Any, ...]
 
@@ -102,7 +103,7 @@ def read(path: Path | str) -> Document:
         raise MerZooError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise MerZooError(f"{path}: cannot be read as text ({reason}).") from None
+        raise MerZooError(f"{short(str(path))}: cannot be read as text ({reason}).") from None
     return parse(text.replace("\r\n", "\n"), str(path))
 
 
