@@ -45,7 +45,7 @@ class Recorder:
 
     model: Model
     told: list[AttentionMap] = field(default_factory=list)
-    _running: list[_Here] = field(default_factory=list)
+    _running: list[_Here] = field(default_factory=list, init=False)
     _calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     _length: int = 0
     _walk: AttentionMap | None = None

@@ -19,7 +19,7 @@ class DGL(Convolution):
 
     Widths and numbers of relations are filled in. `edge_weight` is given the weights, `etypes` the relations, and edge
     features are the relation as a one-hot, times the weight. Nodes without edges are allowed. The result of several
-    heads has `out_width` together; [](../../reference/convolutions.md) lists all convolutions.
+    heads has `out_width` together; the page of convolutions in the reference lists them all.
 
     DGL's operations are its own: seeds are trained one by one, no step is captured, and a GPU takes a CUDA build of
     DGL. The layer `pyg` has a convolution for most of DGL's without these limits.

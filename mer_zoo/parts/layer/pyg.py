@@ -22,7 +22,7 @@ class PyG(Convolution):
     two linear maps. The result of several heads has `out_width` together.
 
     Whether seeds can be stacked and steps captured depends on the convolution and its settings (`add_self_loops: false`
-    often makes a step capturable) and is found out when the layer is made; [](../../reference/convolutions.md) lists
+    often makes a step capturable) and is found out when the layer is made; the reference has a page that lists
     them all.
 
     Inputs:
