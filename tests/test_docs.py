@@ -1,4 +1,4 @@
-"""The site: complete, true, strict, and its examples run (they run while it is built)."""
+"""The generated pages of the site: complete and true."""
 
 import doctest
 import importlib
@@ -6,17 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-import site_building
 
-ROOT = site_building.ROOT
+ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 pygments = pytest.importorskip("pygments")
 from docs import generator  # noqa: E402
 from docs.generator import drawings, notebooks, papers, parts, python, sessions, sources  # noqa: E402
-from docs.generator.pages import module, source_page  # noqa: E402
 from mer_zoo import registry  # noqa: E402
 from mer_zoo.commands.describe import type_name, written  # noqa: E402
 from mer_zoo.errors import MerZooError  # noqa: E402
@@ -27,15 +26,6 @@ from mer_zoo.registry import resources  # noqa: E402
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     return generator.pages(tmp_path_factory.mktemp("nothing"), examples=False)
-
-
-@pytest.fixture(scope="module")
-def site():
-    if why := site_building.missing():
-        pytest.skip(why)
-    folder, done = site_building.build()
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 def test_nothing_keeps_the_site_from_being_complete():
@@ -170,57 +160,6 @@ def test_check_writes_nothing(tmp_path):
     assert sorted((ROOT / "docs").rglob("*.md")) == before
 
 
-def test_the_site_builds_strictly(site):
-    assert (site / "index.html").is_file()
-    assert (site / "catalogue/fusion/gated.html").is_file()
-
-
-def test_every_module_has_a_page_with_its_markdown_read(site):
-    for path in sorted((ROOT / "mer_zoo").rglob("*.py")):
-        if not path.stem.startswith("_"):
-            assert (site / f"api/{module(path.relative_to(ROOT).as_posix())}.html").is_file(), path
-    page = (site / "api/mer_zoo.graph.self_cross_speaker.html").read_text()
-    assert "<table" in page  # of relations
-    assert 'href="../_modules/mer_zoo/graph/self_cross_speaker.html#SelfCrossSpeaker"' in page
-    page = re.sub(r"<[^>]+>", "", (site / "api/mer_zoo.parts.layer.differential_gat.html").read_text())
-    assert re.search(r"Outputs:\s+float \[nodes, width\]\.", page)
-    assert not re.search(r"`|\$|system-message", page.split("class mer_zoo")[1])
-
-
-def test_links_to_code_lead_to_their_lines(site):
-    seen = {}
-    for page in site.rglob("*.html"):
-        for href in re.findall(r'href="([^"#:]*(?:_modules|api)/[^"]+)"', page.read_text()):
-            file, _, anchor = href.partition("#")
-            target = (page.parent / file).resolve()
-            if target not in seen:
-                seen[target] = set(re.findall(r'id="([^"]+)"', target.read_text())) if target.is_file() else ()
-            assert seen[target], (page, href)
-            assert not anchor or anchor in seen[target], (page, href)
-    path, line = sources.find("mer_zoo/graph/lowering.py :: def lower(")
-    address = source_page(path, line, up=1)
-    assert f'href="{address}"' in (site / "understand/architecture.html").read_text()
-    lines = (site / address.removeprefix("../").partition("#")[0]).read_text().splitlines()
-    (found,) = [text for text in lines if f'id="L{line}"' in text]
-    assert re.match(rf"\s*{line}\s*def lower\(", re.sub(r"<[^>]+>", "", found))
-
-
-def test_transcripts_are_produced_by_the_build(site):
-    first = (site / "learn/first_component.html").read_text()
-    assert "BiLSTM with peak" in first
-    assert "Did you mean" in first
-    assert "ceiling" in (site / "learn/tour.html").read_text()
-
-
-def test_the_notebook_is_run_by_the_build(site):
-    page = (site / "learn/notebook.html").read_text()
-    assert page.count("data:image/png") == 2
-    assert re.search(r"<td[^>]*>difference</td>", page)
-    assert re.search(r"<th[^>]*>text alone</th>", page)
-    assert "Traceback" not in page
-    assert (site / next(iter(re.findall(r'href="\.\./(_downloads/[^"]+\.ipynb)"', page)))).is_file()
-
-
 @pytest.mark.parametrize("name", notebooks.names())
 def test_a_notebook_is_committed_without_outputs(name):
     nbformat = pytest.importorskip("nbformat")
@@ -228,11 +167,3 @@ def test_a_notebook_is_committed_without_outputs(name):
     notebook = nbformat.reads(text, as_version=4)
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
     assert text == nbformat.writes(notebook).rstrip("\n") + "\n"  # as Jupyter writes it, so differences stay small
-
-
-def test_no_page_names_another_machine(site):
-    for page in site.rglob("*.html"):
-        text = page.read_text()
-        found = re.findall(r'(?:src|href)="(https?://(?!www\.dgl\.ai|semver\.org)[^"]+)"', text)
-        assert not [url for url in found if not url.startswith(("https://www.sphinx-doc", "https://pydata"))], page
-        assert str(ROOT) not in text, page

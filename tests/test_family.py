@@ -2,11 +2,11 @@
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
-import site_building
 
-sys.path.insert(0, str(site_building.ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 pytest.importorskip("pygments")
 from docs.generator import family

@@ -3,11 +3,11 @@
 import csv
 import statistics
 import sys
+from pathlib import Path
 
 import pytest
-import site_building
 
-sys.path.insert(0, str(site_building.ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 pytest.importorskip("pygments")
 from docs.generator import measured
