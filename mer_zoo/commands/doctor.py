@@ -7,7 +7,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -166,25 +166,23 @@ def _papers(what: str) -> Iterator[Diagnosis]:
 def _recipes(what: str) -> Iterator[Diagnosis]:
     from mer_zoo.model import recipe
 
-    faults = []
-    for name in recipe.names():
-        try:
-            recipe.read(name)
-        except MerZooError as fault:
-            faults.append(str(fault))
-    yield from _faults_or(what, faults, f"{len(recipe.names())} readable")
+    return _readable(what, recipe.names(), recipe.read)
 
 
 def _suites(what: str) -> Iterator[Diagnosis]:
     from mer_zoo.comparison import suite
 
+    return _readable(what, suite.names(), suite.read)
+
+
+def _readable(what: str, names: Collection[str], read: Callable[[str], object]) -> Iterator[Diagnosis]:
     faults = []
-    for name in suite.names():
+    for name in names:
         try:
-            suite.read(name)
+            read(name)
         except MerZooError as fault:
             faults.append(str(fault))
-    yield from _faults_or(what, faults, f"{len(suite.names())} readable")
+    yield from _faults_or(what, faults, f"{len(names)} readable")
 
 
 def _plugins(what: str) -> Iterator[Diagnosis]:

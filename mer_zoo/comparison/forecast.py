@@ -12,11 +12,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mer_zoo.data.conversation import Dataset
-from mer_zoo.data.loading import load
 from mer_zoo.results.identity import Identity
 from mer_zoo.results.result import Result, read_results
-from mer_zoo.training.experiment import Experiment
+from mer_zoo.training.experiment import Experiment, dataset_of
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,7 @@ def forecast(experiments: Sequence[Experiment], folder: Path) -> list[Row]:
         sizes = [result.peak_memory_mb for result in like if result.peak_memory_mb is not None]
         there = sum(one.identity.run in done for one in group)
         seconds = median(result.seconds.total for result in like) if like else None
-        data = first.data if isinstance(first.data, Dataset) else load(first.data)
-        rows.append(Row(name, data.name, len(group), there, seconds, max(sizes, default=None)))
+        rows.append(Row(name, dataset_of(first.data).name, len(group), there, seconds, max(sizes, default=None)))
     return rows
 
 

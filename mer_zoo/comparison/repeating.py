@@ -13,7 +13,6 @@ import pydantic
 from mer_zoo.comparison.inference import Interval, interval
 from mer_zoo.comparison.statistics import compare
 from mer_zoo.data.conversation import Dataset
-from mer_zoo.data.loading import load
 from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.plan import Plan
@@ -21,7 +20,7 @@ from mer_zoo.model.recipe import Published
 from mer_zoo.model.saving import refuse_strangers
 from mer_zoo.results.metrics import SCORES
 from mer_zoo.results.result import Result
-from mer_zoo.training.experiment import Experiment
+from mer_zoo.training.experiment import Experiment, dataset_of
 from mer_zoo.training.options import ComputeOptions
 
 
@@ -106,7 +105,7 @@ def again(
         MerZooError: other data, a recipe that is no longer one, or parts that are not trusted or have
             changed.
     """
-    dataset = load(data) if isinstance(data, str) else data
+    dataset = dataset_of(data)
     fingerprint = dataset.fingerprint
     if fingerprint != result.dataset.fingerprint:
         raise MerZooError(
@@ -133,12 +132,9 @@ def again(
         device=device,
         options=ComputeOptions(precision=result.precision),
     )
-    if made.identity.versions != result.versions:
-        changed = [
-            n
-            for n in {*made.identity.versions, *result.versions}
-            if made.identity.versions.get(n) != result.versions.get(n)
-        ]
+    versions = made.identity.versions
+    if versions != result.versions:
+        changed = {name for name, _ in versions.items() ^ result.versions.items()}
         raise MerZooError(
             f"{path}: {', '.join(sorted(changed))} computes otherwise than when it was made. Use mer_zoo "
             f"{result.environment.mer_zoo}."

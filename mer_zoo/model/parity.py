@@ -30,6 +30,7 @@ from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.parity_mapping import ParityMapping
 from mer_zoo.model.plan import PartChoice, Plan
 from mer_zoo.model.step import companions
+from mer_zoo.parts.loss.base import beside, seen_by
 from mer_zoo.registry.faults import described, short
 
 LOGITS, GRADIENT, LOSS = 1e-5, (1e-6, 1e-4), 1e-5
@@ -289,7 +290,7 @@ def _train(
         )
     for step, theirs in enumerate(losses):
         optimizer.zero_grad()
-        total = loss(model(batch), batch.labels)
+        total = loss(model(batch), batch.labels, **beside(seen_by(loss), batch.layout, batch.targets))
         total.backward()
         findings.compare(f"loss of step {step}", total.double(), theirs, LOSS)
         if step == 0:

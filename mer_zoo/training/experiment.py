@@ -82,7 +82,7 @@ class Experiment:
 
     def task(self) -> Task:
         """Load the dialogues and split them."""
-        dataset = _dataset(self.data)
+        dataset = dataset_of(self.data)
         split = split_dataset(dataset, self.fold or 0, self.split_rule)
         return Task(self.name, self.plan, dataset, split, self.fold, self.device, split_rule=self.split_rule)
 
@@ -135,7 +135,7 @@ def prepare(
             used.
     """
     check_device(how.get("device", "cpu"))
-    dataset = _dataset(data)
+    dataset = dataset_of(data)
     if isinstance(data, Dataset):
         data = dataset
     plan = filling.fill(file := recipe.read(given, changes), dataset.widths, f"dataset '{dataset.name}'")
@@ -154,7 +154,7 @@ def prepare(
 
 def folds_of(data: Data, rule: SplitRule | None = None) -> Sequence[int | None]:
     """Return the folds to run: numbers for data that is cross-validated, else None alone."""
-    dataset = _dataset(data)
+    dataset = dataset_of(data)
     return range(fold_count(dataset, rule)) if is_folded(dataset, rule) else [None]
 
 
@@ -221,7 +221,8 @@ def weights_beside(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(SUFFIX) + ".safetensors")
 
 
-def _dataset(data: Data) -> Dataset:
+def dataset_of(data: Data) -> Dataset:
+    """Return the dataset that data stand for, with its fingerprint; a name or a folder is loaded."""
     if not isinstance(data, Dataset):
         return load(data)
     return data if data.fingerprint else replace(data, fingerprint=fingerprint_of(data))

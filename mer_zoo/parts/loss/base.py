@@ -12,6 +12,7 @@ from mer_zoo.errors import MerZooError, nearest
 
 if TYPE_CHECKING:
     from mer_zoo.batch.index import Layout
+    from mer_zoo.batch.output import Output
 
 SEEN = {
     "layout": "`Layout`: dialogue, speaker and position of every utterance, and `pad` to lay them out by dialogue",
@@ -63,3 +64,21 @@ def beside(seen: tuple[str, ...], layout: Layout, targets: Mapping[str, Tensor])
     """Return the arguments that a loss asks for, by name."""
     given = {"layout": layout, "targets": Targets(targets)}
     return {name: given[name] for name in seen}
+
+
+def heads_of(output: Output, loss: str) -> Mapping[str, Tensor]:
+    """Return the logits of every modality's own head, for a loss that needs them.
+
+    Args:
+        output: of the model.
+        loss: name of the loss, for the error.
+
+    Raises:
+        MerZooError: the model has no head per modality.
+    """
+    if not output.modality_logits:
+        raise MerZooError(
+            f"loss/{loss}: the model has no head per modality. Put a `head` before the fusion (`logit_sum`), or use "
+            "`loss: nll`."
+        )
+    return output.modality_logits

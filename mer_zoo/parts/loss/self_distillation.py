@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mer_zoo.errors import MerZooError
+from mer_zoo.parts.loss.base import heads_of
 from mer_zoo.parts.loss.nll import NLL, ClassWeights, negative_log_likelihood
 
 if TYPE_CHECKING:
@@ -54,15 +55,11 @@ class SelfDistillation(NLL):
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """Compute the loss."""
-        if not output.modality_logits:
-            raise MerZooError(
-                "loss/self_distillation: the model has no head per modality. Put a `head` before the fusion "
-                "(`logit_sum`), or use `loss: nll`."
-            )
+        heads = heads_of(output, "self_distillation")
         known = (labels >= 0).to(output.logits.dtype)
         teacher = (output.logits / self.temperature).log_softmax(-1)
         total = negative_log_likelihood(output.logits, labels, self.weights)
-        for logits in output.modality_logits.values():
+        for logits in heads.values():
             student = (logits / self.temperature).log_softmax(-1)
             apart = (teacher.exp() * (teacher - student)).sum(-1)
             total = total + negative_log_likelihood(logits, labels, self.weights)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mer_zoo.errors import MerZooError
+from mer_zoo.parts.loss.base import heads_of
 from mer_zoo.parts.loss.nll import NLL, negative_log_likelihood
 
 if TYPE_CHECKING:
@@ -37,12 +37,8 @@ class UnimodalSquared(NLL):
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """Compute the loss."""
-        if not output.modality_logits:
-            raise MerZooError(
-                "loss/unimodal_squared: the model has no head per modality. Put a `head` before the fusion "
-                "(`logit_sum`), or use `loss: nll`."
-            )
+        heads = heads_of(output, "unimodal_squared")
         total = negative_log_likelihood(output.logits, labels, self.weights)
-        for logits in output.modality_logits.values():
+        for logits in heads.values():
             total = total + negative_log_likelihood(logits, labels, self.weights) ** 2 / 10
         return total

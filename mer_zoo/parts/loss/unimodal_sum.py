@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mer_zoo.errors import MerZooError
+from mer_zoo.parts.loss.base import heads_of
 from mer_zoo.parts.loss.nll import NLL, ClassWeights, negative_log_likelihood
 
 if TYPE_CHECKING:
@@ -49,10 +50,6 @@ class UnimodalSum(NLL):
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """Compute the loss."""
-        if not output.modality_logits:
-            raise MerZooError(
-                "loss/unimodal_sum: the model has no head per modality. Put a `head` before the fusion "
-                "(`logit_sum`), or use `loss: nll`."
-            )
-        alone = [negative_log_likelihood(x, labels, self.weights) for x in output.modality_logits.values()]
+        heads = heads_of(output, "unimodal_sum")
+        alone = [negative_log_likelihood(x, labels, self.weights) for x in heads.values()]
         return super().forward(output, labels) + self.share * sum(alone)
