@@ -87,6 +87,7 @@ def test_mlflow(copied, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="needs the extra track")
     folder, outcomes = copied
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nowhere.invalid")
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was touched"))
     twice({"name": "mlflow", "experiment": "emotions"}, folder, outcomes.values())
     client = mlflow.MlflowClient(f"sqlite:///{(folder / 'mlflow' / 'mlflow.db').as_posix()}")
@@ -99,6 +100,7 @@ def test_mlflow(copied, monkeypatch):
     told = [(one.step, one.value) for one in client.get_metric_history(bilstm.info.run_id, "train_loss")]
     assert told == [(one["epoch"], one["train_loss"]) for one in result.history]
     assert bilstm.data.metrics["test/weighted_f1"] == result.metrics.test.weighted_f1
+    assert bilstm.data.metrics["chosen_epoch"] == result.chosen_epoch
     assert bilstm.data.params["recipe.training.epochs"] == "3"
     assert bilstm.data.params["protocol"] == "test-oracle"
     assert bilstm.data.tags["mer_zoo.run"] == result.run
@@ -109,7 +111,7 @@ def test_mlflow(copied, monkeypatch):
     # copies of result files are no results
     assert len(list(folder.rglob("*.result.json"))) == 2
     client.delete_experiment(experiment.experiment_id)
-    with pytest.raises(MerZooError, match="experiment 'emotions' was deleted. Restore it"):
+    with pytest.raises(MerZooError, match="experiment 'emotions' was deleted"):
         tell({"name": "mlflow", "experiment": "emotions"}, folder, [])
 
 
@@ -132,7 +134,8 @@ def records(path):
 def test_wandb(copied, monkeypatch):
     pytest.importorskip("wandb", reason="needs wandb, of the extra track")
     folder, outcomes = copied
-    for name, value in {"MODE": "online", "PROJECT": "other", "DIR": "/nowhere", "API_KEY": 40 * "5"}.items():
+    switches = {"MODE": "disabled", "DISABLED": "true", "PROJECT": "other", "DIR": "/nowhere", "API_KEY": 40 * "5"}
+    for name, value in switches.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     hook = sys.excepthook
     twice("wandb", folder, outcomes.values())
@@ -163,6 +166,7 @@ def test_wandb(copied, monkeypatch):
         summary |= {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in one.summary.update}
     assert summary["test/weighted_f1"] == result.metrics.test.weighted_f1
     assert summary["chosen_epoch"] == result.chosen_epoch
+    assert "learning_rate" in json.dumps([str(one) for one in found["Broken"][0]])
     assert sorted(path.name for path in (home / "files").iterdir()) == ["model.safetensors", "result.json"]
     codes = {name: [one.exit.exit_code for one in r if one.HasField("exit")] for name, (r, *_) in found.items()}
     assert codes == {"BiLSTM": [0], "Majority": [0], "Broken": [1]}
@@ -305,6 +309,8 @@ MISTAKES = {
     "{experiment: x}": "--track: {'experiment': 'x'} has no name. Add one, such as `name: mlflow`.",
     "{name: [}": "--track {name: [}: not valid YAML.",
     "./gone.py:Own": "--track: ./gone.py: no such file.",
+    "fractions:Fraction": "tracker/fractions:Fraction",
+    "builtins:object": "tracker/builtins:object has no method `log(run)`. See `mer-zoo new tracker NAME`.",
     "{name: wandb, address: 'https://api.example'}": "Set the variable WANDB_API_KEY.",
 }
 

@@ -110,9 +110,12 @@ class Tracking:
     def _made(self, choice: Choice) -> Any:
         check_writable(self._folder)
         try:
-            return registry.build(choice.card, choice.settings, {"results": str(self._folder)})
+            made = registry.build(choice.card, choice.settings, {"results": str(self._folder)})
         except MerZooError as error:
             raise MerZooError(_without_passwords(str(error))) from None
+        if not callable(getattr(made, "log", None)):
+            raise MerZooError(f"{choice.card.id} has no method `log(run)`. See `mer-zoo new tracker NAME`.")
+        return made
 
     def listener(self, listener: Listener) -> Listener:
         """Return a listener that also tells the trackers of every run."""
@@ -155,9 +158,8 @@ class Tracking:
         """Log an experiment as broken if the block breaks."""
         try:
             yield
-        except Exception as error:
-            text = str(error) if isinstance(error, MerZooError) else f"{type(error).__name__}: {error}"
-            self(Failure(experiment, text))
+        except (Exception, SystemExit) as error:
+            self(Failure(experiment, _why(error)))
             raise
 
     def _tell(self, told: _Told, outcome: Result | Failure) -> bool:
@@ -174,8 +176,9 @@ class Tracking:
                         self._note(told.choice.key, mark)
             return True
         except (Exception, SystemExit) as error:
-            why = str(error) if isinstance(error, MerZooError) else raised(error)
-            self._say(_without_passwords(f"{name} is not logged: {why}. The run itself is unharmed."))
+            self._say(
+                _without_passwords(f"{name} is not logged: {_why(error).rstrip('.')}. The run itself is unharmed.")
+            )
             return False
 
     def _run(self, outcome: Result | Failure) -> Run:
@@ -200,11 +203,11 @@ class Tracking:
         for line in lines:
             try:
                 key, *mark = json.loads(line)
-            except (ValueError, TypeError):  # a process was killed while it wrote: that run is logged again
+                for told in self._told:
+                    if told.choice.key == key:
+                        told.logged.add(tuple(mark))
+            except (ValueError, TypeError, RecursionError):  # a process was killed while it wrote: logged again
                 continue
-            for told in self._told:
-                if told.choice.key == key:
-                    told.logged.add(tuple(mark))
 
     def _note(self, key: str, mark: tuple[str, str]) -> None:
         with (self._folder / LOGGED).open("a", encoding="utf-8") as file:
@@ -216,6 +219,10 @@ def _mark(outcome: Result | Failure) -> tuple[str, str]:
     if isinstance(outcome, Failure):
         return outcome.experiment.identity.run, outcome.message
     return outcome.run, outcome.finished.isoformat()
+
+
+def _why(error: BaseException) -> str:
+    return str(error) if isinstance(error, MerZooError) else raised(error)
 
 
 def _called(outcome: Result | Failure) -> str:
@@ -231,4 +238,4 @@ def _without_passwords(text: str) -> str:
         >>> _without_passwords("no answer from http://me:secret@host:5000")
         'no answer from http://host:5000'
     """
-    return re.sub(r"(?<=://)[^/\s@]*@", "", text)
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)

@@ -28,8 +28,8 @@ class Run:
         settings: all that decided the run, such as `recipe.training.epochs`; and `model` and `dataset`, their names.
         epochs: step -> what was measured in that epoch, such as `train_loss` and `validation_weighted_f1`.
         chosen_epoch: the epoch that the scores are of. By the protocol, which is a setting, validation alone chose it.
-        measures: at the end: `validation/...`, `test/...`, `cost/...`; and `test_chosen_on_test/...`, scores whose
-            epoch was chosen on the test split, where that was asked for.
+        measures: at the end: `validation/...`, `test/...`, `cost/...`, `chosen_epoch`; and `test_chosen_on_test/...`,
+            scores whose epoch was chosen on the test split, where that was asked for.
         files: name -> path: `result.json`, and `model.safetensors` where weights are kept. Give a copy this name: one
             that ends as the path does would be taken for a result of its own.
         seconds: it took; 0 if it broke.
@@ -76,14 +76,17 @@ class Run:
         scored = {"validation": result.metrics.validation, "test": result.metrics.test}
         scored |= {"test_chosen_on_test": result.oracle_metrics}
         measures = {f"{split}/{name}": value for split, of in scored.items() if of for name, value in _scores(of)}
-        cost = {"parameters": result.parameters, "seconds": result.seconds.total, "memory": result.peak_memory_mb}
+        measures["chosen_epoch"] = result.chosen_epoch
+        for name in ("parameters", "peak_memory_mb"):
+            if (value := getattr(result, name)) is not None:
+                measures[f"cost/{name}"] = float(value)
         return cls(
             id=result.run,
             name=_name(result.identity, result.recipe_name, result.dataset.name),
             settings=_settings(result.identity, result.recipe_name, result.dataset.name),
-            epochs={int(record["epoch"]): dict(_numbers(record)) for record in result.history},  # type: ignore[arg-type]
+            epochs={number: dict(_numbers(record)) for number, record in enumerate(result.history)},
             chosen_epoch=result.chosen_epoch,
-            measures=measures | {f"cost/{name}": float(value) for name, value in cost.items() if value is not None},
+            measures={**measures, "cost/seconds": result.seconds.total},
             files=files,
             seconds=result.seconds.total,
             finished=result.finished,

@@ -82,7 +82,7 @@ class Mlflow:
         params = [entities.Param(key, str(value)[: LONGEST[1]]) for key, value in _named(run.settings).items()]
         for kind, every in (("params", params), ("metrics", metrics)):
             for start in range(0, len(every), AT_ONCE[kind]):
-                client.log_batch(made.info.run_id, **{kind: every[start : start + AT_ONCE[kind]]})
+                client.log_batch(made.info.run_id, **{kind: every[start : start + AT_ONCE[kind]]}, synchronous=True)
         with tempfile.TemporaryDirectory() as folder:
             for name, path in run.files.items():
                 client.log_artifact(made.info.run_id, shutil.copyfile(path, Path(folder, name)))

@@ -67,7 +67,7 @@ class Wandb:
         try:
             for step, numbers in run.epochs.items():
                 made.log(dict(numbers), step=step)
-            made.summary.update({**run.measures, "chosen_epoch": run.chosen_epoch, "failure": run.failure})
+            made.summary.update({**run.measures, **({"failure": run.failure} if run.failure else {})})
             for name, path in run.files.items():
                 made.save(shutil.copyfile(path, Path(made.dir, name)), base_path=made.dir, policy="now")
         finally:
