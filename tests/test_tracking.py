@@ -243,7 +243,10 @@ def test_a_process_killed_while_it_notes_what_it_told_harms_nothing(copied, own)
     folder, outcomes = copied
     tell(own, folder, [outcomes["BiLSTM"], outcomes["Majority"]])
     text = (folder / LOGGED).read_text()
-    (folder / LOGGED).write_text(text[:-30])
+    key = json.loads(text.splitlines()[0])[0]
+    (folder / LOGGED).write_bytes(
+        b'5\n{"a"\n\xff\n' + json.dumps([key, ["x"], 1]).encode() + b"\n" + text[:-30].encode()
+    )
     tell(own, folder, [outcomes["BiLSTM"], outcomes["Majority"]])
     tell(own, folder, [outcomes["BiLSTM"]])
     assert [model for model, _ in lines(folder)] == ["BiLSTM", "Majority", "Majority"]
