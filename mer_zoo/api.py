@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
     from mer_zoo.comparison.results import Results
+    from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.inside.attention import Attention
     from mer_zoo.inside.contributions import Contributions
     from mer_zoo.model.saving import Saved
@@ -28,6 +30,10 @@ pandas or polars with a row per utterance, see `from_dataframe`."""
 
 Change = Mapping[str, Any] | Iterable[str]
 """What is set anew in a recipe: `{"training.epochs": 5}`, or `["training.epochs=5"]`."""
+
+
+Track = str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]]
+"""Where runs are logged: a name of `mer-zoo list tracker`, `{name: ..., settings}`, or several of these."""
 
 
 def load_data(reference: str | Mapping[str, Any]) -> Dataset:
@@ -51,6 +57,7 @@ def train(
     fold: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    track: Track = (),
 ) -> Outcome:
     """Train one seed of a recipe; the result is scored on the test split, the epoch chosen on validation.
 
@@ -62,6 +69,7 @@ def train(
         fold: which fold is the test, for data without a test split (None: the first).
         device: `cpu`, `cuda`, `cuda:1`.
         progress: called after every epoch with its record.
+        track: see `Track`; what trackers write goes into `runs`. One that fails is warned of.
 
     Returns:
         `Outcome`: the model and its result; print it, or let a notebook show it.
@@ -76,7 +84,12 @@ def train(
     """
     from mer_zoo.training.experiment import prepare
 
-    return prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device).run(progress)
+    experiment = prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device)
+    tracking = _tracking(track, Path("runs"))
+    with tracking.watching(experiment):
+        outcome = experiment.run(progress)
+    tracking.finish([outcome.result])
+    return outcome
 
 
 def compare(
@@ -88,6 +101,7 @@ def compare(
     output: str | Path = "runs",
     workers: int | None = None,
     device: str = "cpu",
+    track: Track = (),
 ) -> Results:
     """Train models × datasets × seeds, skipping what the folder already holds.
 
@@ -99,6 +113,7 @@ def compare(
         output: folder of the result files.
         workers: processes; None: one per processor.
         device: `cpu`, `cuda`, `cuda:1`.
+        track: see `Track`. A tracker that fails is warned of.
 
     Returns:
         `Results`, a list: print it, or let a notebook show it, and it is a table; `write_html` makes a report.
@@ -114,7 +129,7 @@ def compare(
         ['bilstm']
     """
     from mer_zoo.comparison import suite
-    from mer_zoo.comparison.executing import execute
+    from mer_zoo.comparison.executing import Listener, execute
     from mer_zoo.comparison.results import Results
     from mer_zoo.model.changes import changes_from
 
@@ -129,7 +144,9 @@ def compare(
         }
     )
     experiments = suite.experiments(plan, device=device, datasets=kept)
-    results, failures = execute(experiments, Path(output), workers=workers)
+    tracking = _tracking(track, Path(output))
+    results, failures = execute(experiments, Path(output), workers=workers, listener=tracking.listener(Listener()))
+    tracking.finish([*results, *failures])
     if failures:
         lines = "\n".join(f"{f.experiment.name}, seed {f.experiment.seed}: {f.message}" for f in failures)
         raise MerZooError(
@@ -197,6 +214,13 @@ def contributions(model: Model, conversation: Conversation, device: str = "cpu")
     from mer_zoo.inside.contributions import contributions
 
     return contributions(_saved(model), conversation, device)
+
+
+def _tracking(track: Track, folder: Path) -> Tracking:
+    """Return what tells trackers of runs, and warns of those that fail."""
+    from mer_zoo.comparison.tracking import Tracking, choose
+
+    return Tracking(choose(track), folder, lambda message: warnings.warn(message, stacklevel=2))
 
 
 def _data(data: Data) -> Any:

@@ -17,6 +17,8 @@ CARDS = [card.id for card in registry.cards() if "/" not in card.name]
 
 @pytest.mark.parametrize("card_id", CARDS)
 def test_contract(card_id):
+    if card_id == "tracker/wandb":
+        pytest.importorskip("wandb", reason="needs wandb, of the extra track")
     allowed = EXCEPTIONS.get(card_id, {})
     found = list(inspect_part(*registry.split(card_id)))
     faults = {finding.check: finding.fault for finding in found if not finding.fine}

@@ -1,5 +1,6 @@
 """A package written outside the repository is installed, listed, checked, trained, saved and loaded, and missed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -80,7 +81,7 @@ def test_it_is_listed_and_nothing_is_wrong(home):
     names = [name for name in run(home / "site", code, home).split() if "acme_mer/" in name]
     assert names == [
         *("dataset/acme_mer/talk", "graph/acme_mer/turns", "layer/acme_mer/sage", "loss/acme_mer/with_shifts"),
-        *("acme_mer/mix", "acme_mer/sage", "acme_mer/mix", "acme_mer/shifts"),
+        *("tracker/acme_mer/ledger", "acme_mer/mix", "acme_mer/sage", "acme_mer/mix", "acme_mer/shifts"),
     ]
     doctor = python(home / "site", "-m", "mer_zoo", "doctor", cwd=home)
     assert doctor.returncode == 0, doctor.stdout
@@ -90,6 +91,7 @@ def test_it_is_listed_and_nothing_is_wrong(home):
 
 def test_every_part_keeps_its_contract(home):
     parts = ["graph/acme_mer/turns", "layer/acme_mer/sage", "loss/acme_mer/with_shifts", "dataset/acme_mer/talk"]
+    parts += ["tracker/acme_mer/ledger"]
     code = f"""
     from mer_zoo import registry
     from mer_zoo.checking import inspect_part
@@ -131,6 +133,15 @@ def test_it_trains_is_saved_loaded_and_predicts(home):
     assert refused.returncode == 2
     assert "the model needs graph 'acme_mer/turns', whose package is not installed." in refused.stderr
     assert "Run `pip install 'acme-mer==0.1.0'`." in refused.stderr
+
+
+def test_its_tracker_is_told_of_runs(home):
+    words = ["train", "majority", "--data", "acme_mer/talk", "--output", "logged"]
+    done = python(home / "site", "-m", "mer_zoo", *words, "--track", "{name: acme_mer/ledger, digits: 1}", cwd=home)
+    assert done.returncode == 0, done.stderr
+    (page,) = (json.loads(path.read_text()) for path in (home / "logged").glob("ledger/*.json"))
+    assert page["name"] == "majority on talk, seed 0"
+    assert page["numbers"]["test/accuracy"] == round(page["numbers"]["test/accuracy"], 1)
 
 
 def test_what_is_wrong_with_a_package_is_told(fresh, tmp_path):

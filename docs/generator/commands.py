@@ -14,7 +14,8 @@ def pages() -> Pages:
     parts = [
         "# Command line",
         "`mer-zoo COMMAND --help` says the same in the terminal. Exit codes: 0 fine; 1 something did not pass (a run "
-        "failed, a check found a fault); 2 the input cannot be used, and the message says where and how to fix it.",
+        "failed or was not logged, a check found a fault); 2 the input cannot be used, and the message says where and "
+        "how to fix it.",
         "In `-o key=value` the key is a path into the recipe, and the value is YAML: `-o training.epochs=5`, "
         "`-o model.classify.head.dropout=0.1`, `-o modalities=[text]`.",
     ]

@@ -39,6 +39,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--gpus", type=float, help="GPUs of a run on a Ray cluster (1 with --device cuda)")
     command.add_argument("--dry-run", action="store_true", help="only say what would run, and for how long")
     command.add_argument("--keep-weights", action="store_true", help="also save every trained model")
+    running.track_argument(command)
     running.arguments(command)
 
 
@@ -52,11 +53,12 @@ def run(options: argparse.Namespace) -> int:
     from mer_zoo.comparison.report import comparison_table, write_html
     from mer_zoo.comparison.summary import write_csv
     from mer_zoo.comparison.table import latex, markdown
+    from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.comparison.workers import processors
     from mer_zoo.data.loading import load
     from mer_zoo.results.writing import write_atomically
 
-    suite, executor = _suite(options), _executor(options)
+    suite, executor, trackers = _suite(options), _executor(options), running.trackers(options)
     # the machine that asks a cluster for runs may have no GPU
     how: dict[str, Any] = {"device": "cpu" if executor else options.device, "options": running.compute_options(options)}
     experiments = suites.experiments(suite, changes=options.change, **how)
@@ -70,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     console.print(Text.assemble((suite.title, "bold"), f": {len(experiments)} runs into {options.output}/"))
     with Bar(len(experiments), "runs") as bar:
-        listener = Listener(bar.start, bar.run, bar.epoch_of_run, bar.say)
+        tracking = Tracking(trackers, options.output, bar.say)
+        listener = tracking.listener(Listener(bar.start, bar.run, bar.epoch_of_run, bar.say))
         results, failures = execute(
             experiments,
             options.output,
@@ -79,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
             listener=listener,
             executor=executor,
         )
+        tracked = tracking.finish([*results, *failures])
     if results:
         pairs = {"control": suite.control, "all_pairs": options.all_pairs}
         console.print(comparison_table(results, **pairs))
@@ -98,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
             terminal.say(failure.traceback, sys.stderr)
     if failures:
         console.print(f"{len(failures)} of {len(experiments)} runs failed; why is said above.")
-    return int(bool(failures))
+    return int(bool(failures) or not tracked)
 
 
 def _executor(options: argparse.Namespace) -> RayCluster | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
+    from mer_zoo.comparison.tracking import Choice
     from mer_zoo.training.options import ComputeOptions
 
 
@@ -30,6 +31,33 @@ def arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--compile", action="store_true", help="fuse captured steps; one to two minutes per shape")
     command.add_argument("--deterministic", action="store_true", help="bitwise equal runs, at a price")
+
+
+def track_argument(command: argparse.ArgumentParser) -> None:
+    """Add `--track`."""
+    command.add_argument(
+        "--track",
+        metavar="TRACKER",
+        action="append",
+        default=[],
+        help="log runs: tensorboard, mlflow, wandb, or '{name: mlflow, experiment: mine}'; may be repeated",
+    )
+
+
+def trackers(options: argparse.Namespace) -> list[Choice]:
+    """Return what `--track` asks for."""
+    from mer_zoo.comparison.tracking import choose
+    from mer_zoo.registry import document
+
+    def read(text: str) -> Any:
+        if not text.lstrip().startswith("{"):
+            return text
+        try:
+            return document.plain(text)
+        except Exception:  # whatever a YAML reader may stumble over
+            raise MerZooError(f"--track {text}: not valid YAML.") from None
+
+    return choose([read(text) for text in options.track], "--track")
 
 
 def split_fields(options: argparse.Namespace) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
 
 from mer_zoo.commands import running, terminal
 from mer_zoo.commands.progress import Bar
@@ -16,12 +18,14 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", default="synthetic", help="a dataset's name or folder (synthetic)")
     command.add_argument("--seed", type=int, default=0, help="decides weights, order and dropout (0)")
     command.add_argument("--fold", type=int, help="which fold is the test, for data without a test split (the first)")
+    running.track_argument(command)
     running.arguments(command)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Train one recipe on one dataset."""
     from mer_zoo.comparison.report import comparison_table
+    from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.data.splits import rule_of
     from mer_zoo.results.identity import protocol_of
     from mer_zoo.results.result import SUFFIX
@@ -35,11 +39,14 @@ def run(options: argparse.Namespace) -> None:
     experiment.rehearse()
     check_writable(options.output)
     check_room([experiment], options.output, weights=True)
-    with Bar(experiment.plan.training.epochs, experiment.name) as bar:
+    tracking = Tracking(running.trackers(options), options.output, partial(terminal.say, file=sys.stderr))
+    with tracking.watching(experiment), Bar(experiment.plan.training.epochs, experiment.name) as bar:
         outcome = experiment.run(bar.epoch)
     path = keep(experiment, outcome, options.output, weights=True)
+    tracked = tracking.finish([outcome.result])
     terminal.console().print(comparison_table([outcome.result]))
     if outcome.model is None:  # a learner, which is fitted again instead of kept
         terminal.say(f"Result: {path}")
     else:
         terminal.say(f"Model and result: {str(path).removesuffix(SUFFIX)}.{{safetensors,result.json}}")
+    return int(not tracked)

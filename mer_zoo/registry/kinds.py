@@ -140,6 +140,12 @@ KINDS: dict[str, Kind] = {
         checks="mer_zoo.checking.learners:checks",
         place="top",
     ),
+    "tracker": Kind(
+        title="Trackers",
+        contract="`log(run)`, called once after each finished or broken run, with a `mer_zoo.results.run.Run`",
+        checks="mer_zoo.checking.trackers:checks",
+        facts=("results",),
+    ),
 }
 """Every kind by name, in the order in which lists show them."""
 

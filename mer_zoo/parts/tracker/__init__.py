@@ -1,0 +1,1 @@
+"""Trackers: what tells others of finished runs."""
