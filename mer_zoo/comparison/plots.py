@@ -268,7 +268,7 @@ def _matrix(
         size = 8 if len(names) < 10 else 6
         for i, row in enumerate(values):
             for j, value in enumerate(row):
-                ink = "white" if abs(value) > 0.7 * most else INK
+                ink = "white" if abs(value) > (0.5 if signed else 0.7) * most else INK
                 axes.text(j, i, words[i, j], ha="center", va="center", color=ink, fontsize=size)
         labels = [short(name) for name in names]
         axes.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")

@@ -255,7 +255,7 @@ def latex(results: Sequence[Result], **choices: Any) -> str:
 def _marks(comparison: Comparison, found: Sequence[Row]) -> dict[tuple[str, str], str]:
     """Model and score -> how LaTeX sets it: best bold, second best underlined; what prints alike shares a place."""
     models = [row for row in found if row["model"] in {model.name for model in comparison.models}]
-    marks = {}
+    marks: dict[tuple[str, str], str] = {}
     for score in metrics.SCORES:
         printed = {row["model"]: row[score].partition(" ")[0] for row in models}
         ranks = sorted(set(printed.values()), key=float, reverse=True)

@@ -127,7 +127,7 @@ def _history(found: Found, score: str) -> Figure:
             if places:
                 axes.plot(places, [floor] * len(places), marker, color=colour, clip_on=False, markersize=6, label=name)
         axes.set_xlabel("Trial")
-        axes.set_ylabel(f"{_metric(found)} on validation, %")
+        axes.set_ylabel(f"{_metric(found).capitalize().replace('f1', 'F1')} on validation, %")
         legend(axes, 5)
 
     alt = f"{score}, by trial; best so far at the end {best[-1]:.1f}."
