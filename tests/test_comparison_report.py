@@ -99,8 +99,8 @@ def test_scores_chosen_on_test_stand_under_their_own_name_in_every_export(tmp_pa
     exports = {
         "terminal": printed(runs, 200),
         "markdown": markdown(runs),
-        "latex": latex(runs).replace(r"$\pm$", "±"),
-        "html": re.sub(r"</?(th|td)[^>]*>", " ", html),
+        "latex": re.sub(r"\\(textbf|underline){(.*?)}", r"\2", latex(runs).replace(r"$\pm$", "±")),
+        "html": re.sub(r"</?(th|td|span)[^>]*>|baseline", " ", html),
     }
     for name, text in exports.items():
         assert "SELECTED ON TEST" in text, name
@@ -145,7 +145,31 @@ def test_names_are_shown_and_never_obeyed(tmp_path):
     assert "<b>" not in (tmp_path / "r.html").read_text()
     assert "<b>" not in markdown(runs)
     assert r"[\$\_" not in latex(runs)
-    assert r"{[}/x{]} {[}red{]}\textbackslash{}x1b{[}31m$<$b$>$\&|\$\_" in latex(runs)
+    assert r"{[}/x{]} {[}red{]}\textbackslash{}x1b{[}31m$<$b$>$\&\textbar{}\$\_" in latex(runs)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
+def test_latex_compiles_whatever_the_names(tmp_path):
+    runs = [
+        fabricate(name, seed=seed, protocol=protocol, names=("fröh_lich", "tr&urig", "^e~\\"), warnings=("50 % of_it",))
+        for name in (r"a_&%$#{}~^\ b", "Grüße, Äpfel – ß €", "[x] *y* <z> |w| @ ±−", EVIL)
+        for seed in range(2)
+        for protocol in ("validation", "test-oracle")
+    ]
+    head, tail = r"\documentclass{article}\usepackage{booktabs}\begin{document}", r"\end{document}"
+    (tmp_path / "page.tex").write_text(f"{head}\n{latex(runs)}\n{tail}\n", encoding="utf-8")
+    flags = ["-interaction=nonstopmode", "-halt-on-error", "-draftmode"]
+    done = subprocess.run(["pdflatex", *flags, "page.tex"], cwd=tmp_path, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+def test_latex_marks_the_best_and_the_second_best_of_every_score():
+    runs = [fabricate(name, seed=seed, skill=skill) for name, skill in MODELS.items() for seed in range(2)]
+    lines = {line.split(" & ")[0].strip(): line for line in latex(runs).splitlines() if line.count(" & ") > 4}
+    for name, mark in zip((r"amb\_dsgdn", "mmgcn", "bilstm"), (r"\textbf{", r"\underline{", None), strict=True):
+        assert lines[name].count(r"\textbf{") == (len(metrics.SCORES) if mark == r"\textbf{" else 0)
+        assert lines[name].count(r"\underline{") == (len(metrics.SCORES) if mark == r"\underline{" else 0)
+    assert r"\textbf" not in latex(runs[:2]).replace(" ", "")  # nobody to be better than
 
 
 @pytest.mark.attack("D5")

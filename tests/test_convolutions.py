@@ -23,10 +23,12 @@ from mer_zoo.kernel.planes import Planes
 from mer_zoo.kernel.segment import Segment
 from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
+from mer_zoo.model.budget import refuse_other_weights
 from mer_zoo.model.model import Facts
 from mer_zoo.model.step import Step, companions
 from mer_zoo.parts.layer.dgl import DGL
 from mer_zoo.parts.layer.pyg import PyG
+from mer_zoo.parts.ops import convolution
 
 warnings.simplefilter("ignore")
 SURVEY = {library: convolutions.survey(library) for library in convolutions.LIBRARIES}
@@ -231,3 +233,16 @@ def test_the_edges_are_a_list_only_for_who_asks():
     model = assemble(plan_of({"name": "gat", "out_width": 16}), FACTS)
     batch = Corpus(conversations([5, 3]), model.builder, model.views).batch([0, 1])
     assert {type(edges) for edges in batch.views.values()} == {Dense}
+
+
+def test_every_convolution_is_read_back_from_its_weights():
+    """A file's model is sketched without memory first, and that leaves no trace."""
+    for library, entry in GOOD:
+        plan = plan_of({"name": library, "conv": entry.name, **entry.settings})
+        model = assemble(plan, FACTS)
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        known = dict(convolution._trials)
+        refuse_other_weights(plan, FACTS, shapes)
+        assert known == convolution._trials, (library, entry.name)
+    with pytest.raises(MerZooError, match="has shape"):
+        refuse_other_weights(plan, FACTS, {**shapes, next(iter(shapes)): (2, 3)})

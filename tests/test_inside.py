@@ -27,6 +27,8 @@ from mer_zoo.model import filling, recipe
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.model import Facts
 from mer_zoo.model.saving import Saved
+from mer_zoo.training.experiment import prepare
+from mer_zoo.training.loop import train, train_stacked
 
 KERNELS = [Segment, Dense, Band, Planes, DGL]
 LOOKS = {"amb_dsgdn", "cogmen", "corect", "dag_erc", "dialoguecrn", "dialoguegcn", "dialoguernn", "sdt"}
@@ -126,6 +128,52 @@ def test_the_difference_is_that_of_the_maps_and_each_lies_on_its_relation():
         assert (speaker[target] == speaker[source]).all()
         gap = {"self_loop": 0, "same_speaker_past": -1, "same_speaker_future": 1}[relation]
         assert (np.sign(source - target) == gap).all()
+
+
+def own_nodes(layer):
+    """A model whose layer passes messages among utterances, speakers and the dialogue."""
+    given = layered(layer, "speaker_nodes")
+    classify = given["model"].pop("classify")
+    gather = {"fusion": "concat", "only": ["utterance"]}
+    return given | {"model": given["model"] | {"gather": gather, "classify": classify}}
+
+
+@pytest.mark.parametrize("layer", ["gat", "differential_gat"])
+def test_nodes_of_the_graph_s_own_look_and_are_looked_at_under_their_own_names(layer):
+    (dialogue,) = conversations([9])
+    found = attention(saved(own_nodes(layer)), dialogue)
+    speaker, count = dialogue.speaker_index, len(dialogue)
+    for one in found:
+        assert len(one.targets) == one.weights.shape[2] == one.weights.shape[3] == len(one.sources)
+        assert len(one.targets) == count + speaker.max() + 1 + 1
+        relation = {name: one.weights[number].any(0) for number, name in enumerate(one.relations)}
+        for t, s in zip(*relation["says"].nonzero(), strict=True):
+            target, source = one.targets[t], one.sources[s]
+            assert (target.type, target.own, source.own) == ("speaker", True, False)
+            assert speaker[source.utterance] == target.utterance
+        assert {one.targets[t].type for t in relation["told"].nonzero()[0]} == {"dialogue"}
+    assert "speaker" in {row["source_type"] for row in found.records()}
+    assert {row["source_speaker"] for row in found.records() if row["source_type"] == "dialogue"} == {None}
+    shares = found._shares(found.maps[0])
+    assert sum(shares[:3]) < 0.99  # the rest lies on own nodes
+    assert "speaker 0" in [label.get_text() for label in found.plot().axes[0].get_yticklabels()]
+
+
+def test_lambda_is_noted_after_every_epoch_of_a_seed_alone_and_of_stacked_ones():
+    changes = ["training.epochs=2", "balancing=none", "training.optimizer=sgd"]
+    data = {"name": "synthetic", "dialogues": [4, 2, 2], "utterances": [2, 5]}
+    task = prepare(layered({"name": "differential_gat", "dropout": 0.0}), data, changes=changes).task()
+    alone = [train(task, seed) for seed in (0, 1)]
+    for one, other in zip(alone, train_stacked(task, [0, 1]), strict=True):
+        noted = [entry["lambda"] for entry in one.result.history]
+        assert [list(epoch) for epoch in noted] == [["look, utterance, first", "look, utterance, second"]] * 2
+        assert noted[0] != noted[1]
+        for mine, theirs in zip(noted, [entry["lambda"] for entry in other.result.history], strict=True):
+            assert list(mine.values()) == pytest.approx(list(theirs.values()), abs=1e-5)
+        first = one.model.stages["look"].parts["utterance"].first  # the weights of the chosen epoch
+        chosen = noted[one.result.chosen_epoch]["look, utterance, first"]
+        assert -first._damping()[:, 0, 1].mean().item() == pytest.approx(chosen, abs=1e-6)
+    assert "lambda" not in train(prepare("bilstm", data, changes=changes).task(), 0).result.history[0]
 
 
 def test_every_model_of_the_zoo_tells_or_says_that_it_has_none():

@@ -50,8 +50,9 @@ def run(options: argparse.Namespace) -> int:
     from mer_zoo.comparison import forecast
     from mer_zoo.comparison import suite as suites
     from mer_zoo.comparison.executing import Listener, execute
+    from mer_zoo.comparison.insides import kept, parts_by_path
     from mer_zoo.comparison.report import comparison_table, write_html
-    from mer_zoo.comparison.summary import write_csv
+    from mer_zoo.comparison.summary import as_json, write_csv
     from mer_zoo.comparison.table import latex, markdown
     from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.comparison.workers import processors
@@ -89,10 +90,17 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
         for ending, form in (("md", markdown), ("tex", latex)):
             write_atomically(options.output / f"summary.{ending}", form(results, **pairs))
+        write_atomically(options.output / "summary.json", as_json(results))
         datasets = [load(data) for data in suite.data]
         try:
             page = write_html(
-                results, options.output / "report.html", published=suite.published(), datasets=datasets, **pairs
+                results,
+                options.output / "report.html",
+                published=suite.published(),
+                datasets=datasets,
+                weights=kept([options.output]),
+                trust=parts_by_path(experiments),  # their code has just been run
+                **pairs,
             )
             console.print(f"Report: {page}")
         except MerZooError as error:

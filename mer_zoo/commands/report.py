@@ -20,16 +20,21 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data", action="append", default=[], help="dataset, so dialogues can be read; may be repeated"
     )
+    command.add_argument(
+        "--trust", metavar="PART", action="append", default=[], help="a part by file or module that may be run"
+    )
     command.add_argument("--control", metavar="MODEL", help="the model that the others are compared with")
     command.add_argument("--all-pairs", action="store_true", help="compare every two models")
 
 
 def run(options: argparse.Namespace) -> None:
     """Make a report of result files from anywhere."""
+    from mer_zoo.comparison.insides import kept
     from mer_zoo.comparison.report import comparison_table, write_html
     from mer_zoo.data.loading import load
     from mer_zoo.errors import MerZooError
     from mer_zoo.results.result import read_result, read_results
+    from mer_zoo.tuning.telling import searched
 
     found: dict[str, Result] = {}
     for path in options.runs:
@@ -40,5 +45,13 @@ def run(options: argparse.Namespace) -> None:
     results = list(found.values())
     pairs = {"control": options.control, "all_pairs": options.all_pairs}
     terminal.console().print(comparison_table(results, **pairs))
-    page = write_html(results, options.output, datasets=[load(name) for name in options.data], **pairs)
+    page = write_html(
+        results,
+        options.output,
+        datasets=[load(name) for name in options.data],
+        weights=kept(options.runs),
+        trust=options.trust,
+        searches=[told for path in options.runs for told in searched(path)],
+        **pairs,
+    )
     terminal.say(f"Report: {page}")

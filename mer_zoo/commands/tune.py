@@ -35,9 +35,10 @@ def run(options: argparse.Namespace) -> int:
     """Search settings and parts on validation data, then compare the best with the recipe as it is."""
     from mer_zoo.comparison import suite as suites
     from mer_zoo.comparison.executing import Listener, execute
-    from mer_zoo.comparison.report import comparison_table
+    from mer_zoo.comparison.report import comparison_table, write_html
     from mer_zoo.comparison.suite import Entry
     from mer_zoo.comparison.summary import write_csv
+    from mer_zoo.data.loading import load
     from mer_zoo.results.writing import check_writable
     from mer_zoo.tuning import summary, trials
 
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"Best recipe: {tuned}")
         models.setdefault(data, {})[search.name] = suite.models[search.name]
         models[data][f"{search.name}, tuned"] = Entry(recipe=str(tuned))
-    summary.write_found(found, options.output / "search.json")
+    summary.write_found(found, options.output / summary.FILE)
     how: dict[str, Any] = {"device": options.device, "options": running.compute_options(options)}
     runs = []
     for given in suite.data:
@@ -76,6 +77,19 @@ def run(options: argparse.Namespace) -> int:
     if results:
         console.print(comparison_table(results, control=suite.control))
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
+        try:
+            from mer_zoo.tuning.telling import searched
+
+            page = write_html(
+                results,
+                options.output / "report.html",
+                datasets=[load(data) for data in suite.data],
+                searches=searched(options.output),
+                control=suite.control,
+            )
+            console.print(f"Report: {page}")
+        except (MerZooError, ImportError) as error:
+            console.print(f"No HTML report: {error}")
     return int(bool(failures))
 
 

@@ -43,7 +43,8 @@ def _told(pair: Pair) -> str:
         return f"{first} and {second} are level."
     text = f"{first} is ahead of {second} by {points:.1f} points"
     if interval is not None:
-        text += f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}] over seeds and {pair.samples}"
+        ends = f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]".replace("-", "−")
+        text += f" {ends} over seeds and {pair.samples}"
     if pair.significant:
         return f"{text}: clear."
     if pair.seeds < FEWEST_SEEDS:

@@ -101,7 +101,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval(confusion: np.ndarray, score: str = "weighted_f1") -> Interval:
+def interval(confusion: np.ndarray, score: str | Callable[[np.ndarray], np.ndarray] = "weighted_f1") -> Interval:
     r"""Estimate a score of a model, seeds and test dialogues being samples.
 
     $$\bar f \pm t\sqrt{\frac{s^2}{n} + \frac{s_d^2}{D}}$$
@@ -109,14 +109,14 @@ def interval(confusion: np.ndarray, score: str = "weighted_f1") -> Interval:
 
     Args:
         confusion: int `[seed, dialogue, C, C]`, rows are true classes.
-        score: one of `metrics.SCORES`.
+        score: one of `metrics.SCORES`, or what makes `[...]` of `[..., C, C]`.
 
     Example:
         >>> eye = np.broadcast_to(np.eye(2, dtype=int), (3, 5, 2, 2))
         >>> interval(eye)
         Interval(value=1.0, low=1.0, high=1.0)
     """
-    value, over_seeds, pseudo = _model(confusion, SCORES[score])
+    value, over_seeds, pseudo = _model(confusion, SCORES[score] if isinstance(score, str) else score)
     utterances = confusion.sum((-1, -2)).mean(-2)
     most = utterances.sum(-1) ** 2 / (utterances**2).sum(-1) - 1
     with np.errstate(divide="ignore", invalid="ignore"):

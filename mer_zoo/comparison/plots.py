@@ -6,7 +6,7 @@ import io
 import textwrap
 import warnings
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.legend import Legend
 
+from mer_zoo.comparison.inference import Interval
 from mer_zoo.comparison.statistics import Comparison, Model
 from mer_zoo.comparison.table import visible
-from mer_zoo.results import metrics
-from mer_zoo.results.result import Result
 
 # Each has a contrast of at least 3:1 on white and stays apart from its neighbours for the colour-blind.
 COLOURS = ("#0072b2", "#d55e00", "#007a5a", "#aa3377", "#332288", "#8a6d00", "#555555")
@@ -53,28 +52,41 @@ class Figure:
 
     Attributes:
         oracle: whether it shows scores chosen on test, or that a choice on test would be made by.
+        against: its difference to another, which is folded away beneath it.
     """
 
     caption: str
     alt: str
     source: str
     oracle: bool = False
+    against: Figure | None = None
 
 
 def figures(comparison: Comparison) -> list[Figure]:
-    """Draw all figures that the results of a comparison allow: curves need a history, rates a balancing strategy."""
+    """Draw the scores of a comparison, against cost and per class."""
     drawn = [_scores(comparison, "weighted_f1", "Weighted F1")]
     if comparison.dataset.ceiling is not None:
         drawn.append(_scores(comparison, "accuracy", "Accuracy"))
     drawn += [_cost(comparison), _class_f1(comparison)]
-    drawn += _curves(comparison, "weighted_f1", "Weighted F1 per epoch", percent=True)
-    drawn += _curves(comparison, "loss", "Loss per epoch", percent=False)
-    drawn += [figure for model in comparison.models for figure in _rates(model)]
-    drawn += [_confusion(model, comparison.dataset.label_names) for model in comparison.models]
     return drawn
 
 
-def _draw(caption: str, alt: str, height: float, paint: Callable[[Canvas], None], *, oracle: bool = False) -> Figure:
+def draw(
+    caption: str,
+    alt: str,
+    height: float,
+    paint: Callable[[Canvas], None],
+    *,
+    oracle: bool = False,
+    against: Figure | None = None,
+) -> Figure:
+    """Draw a figure.
+
+    Args:
+        caption, alt, oracle, against: of the figure.
+        height: in inches.
+        paint: draws on the canvas.
+    """
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts for it
         canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
@@ -82,10 +94,12 @@ def _draw(caption: str, alt: str, height: float, paint: Callable[[Canvas], None]
         text = io.StringIO()
         canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     # An image of its own: the ids inside one SVG cannot meet those of another.
-    return Figure(caption, alt, "data:image/svg+xml;base64," + b64encode(text.getvalue().encode()).decode(), oracle)
+    return Figure(
+        caption, alt, "data:image/svg+xml;base64," + b64encode(text.getvalue().encode()).decode(), oracle, against
+    )
 
 
-def _look(index: int) -> dict[str, Any]:
+def look_of(index: int) -> dict[str, Any]:
     """Colour, marker and line style of the model at this place, distinct for the first 28."""
     return {
         "color": COLOURS[index % len(COLOURS)],
@@ -94,7 +108,13 @@ def _look(index: int) -> dict[str, Any]:
     }
 
 
-def _legend(axes: Axes, count: int) -> Legend:
+def legend(axes: Axes, count: int) -> Legend:
+    """Put a legend above the axes.
+
+    Args:
+        axes: of the figure.
+        count: of its entries.
+    """
     return axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=2 if count > 1 else 1, fontsize=9, borderaxespad=0.2
     )
@@ -125,7 +145,7 @@ def _scores(comparison: Comparison, score: str, name: str) -> Figure:
                 ha="right",
                 color=COLOURS[1],
             )
-        axes.set_yticks(range(len(models)), [_short(model.name) for model in models])
+        axes.set_yticks(range(len(models)), [short(model.name) for model in models])
         axes.set_ylim(len(models) - 0.5, -0.5)
         axes.set_xlabel(f"{name} on test, %")
         axes.grid(axis="y", visible=False)
@@ -139,7 +159,7 @@ def _scores(comparison: Comparison, score: str, name: str) -> Figure:
         alt += f" At the best epochs on test: {best or 'not recorded'}."
     alt += "" if ceiling is None else f" The ceiling is {100 * ceiling:.2f}."
     caption = f"{name} (dot: one seed; bar: mean{'; cross: its best epoch on test' if oracle else ''})"
-    return _draw(caption, alt, 1.1 + 0.42 * len(models), paint, oracle=oracle)
+    return draw(caption, alt, 1.1 + 0.42 * len(models), paint, oracle=oracle)
 
 
 def _cost(comparison: Comparison) -> Figure:
@@ -148,150 +168,111 @@ def _cost(comparison: Comparison) -> Figure:
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
         for i, model in enumerate(models):
-            look = _look(i) | {"linestyle": "none"}
+            look = look_of(i) | {"linestyle": "none"}
             spread = 100 * (model.sd("weighted_f1") or 0)
             mean = 100 * model.mean("weighted_f1")
-            axes.errorbar(max(model.seconds, 1e-3), mean, yerr=spread, label=_short(model.name), capsize=3, **look)
+            axes.errorbar(max(model.seconds, 1e-3), mean, yerr=spread, label=short(model.name), capsize=3, **look)
         axes.set_xscale("log")
+        axes.margins(x=0.15, y=0.15)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+        low, high = axes.get_xlim()
+        between = "25" if high < 100 * low else ""  # over more powers of ten they would run into one another
+        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in between else "")
         axes.set_xlabel("Seconds per seed (log scale)")
         axes.set_ylabel("Weighted F1 on test, %")
-        axes.margins(x=0.15, y=0.15)
-        _legend(axes, len(models))
+        legend(axes, len(models))
 
     points = "; ".join(f"{m.name} {100 * m.mean('weighted_f1'):.2f} % in {m.seconds:.3g} s" for m in models)
-    return _draw("Score against time (bar: ± standard deviation)", f"{points}.", 2.9 + 0.1 * len(models), paint)
+    return draw("Score against time (bar: ± standard deviation)", f"{points}.", 2.9 + 0.1 * len(models), paint)
 
 
 def _class_f1(comparison: Comparison) -> Figure:
     models, names = comparison.models, comparison.dataset.label_names
     support = models[0].confusion[0].sum((0, 2))
-    values = [100 * metrics.per_class(model.confusion.sum(1))["f1"].mean(0) for model in models]
+    found = [comparison.class_f1(model) for model in models]
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
         for i, model in enumerate(models):
-            look = _look(i) | {"linestyle": "none"}
-            offset = (i - (len(models) - 1) / 2) * min(0.14, 0.7 / len(models))
-            axes.plot(values[i], np.arange(len(names)) + offset, label=_short(model.name), markersize=5, **look)
-        labels = [f"{_short(name)} ({count:,})" for name, count in zip(names, support, strict=True)]
+            look = look_of(i) | {"linestyle": "none"}
+            places = np.arange(len(names)) + (i - (len(models) - 1) / 2) * min(0.14, 0.7 / len(models))
+            value, low, high = (100 * np.array([getattr(one, end) for one in found[i]]) for end in Interval._fields)
+            reach = np.nan_to_num(np.maximum([value - low, high - value], 0))
+            axes.errorbar(value, places, xerr=reach, label=short(model.name), markersize=5, elinewidth=0.8, **look)
+        labels = [f"{short(name)} ({count:,})" for name, count in zip(names, support, strict=True)]
         axes.set_yticks(range(len(names)), labels)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel("F1 on test, %, mean over seeds")
-        axes.margins(x=0.05)
-        _legend(axes, len(models))
+        axes.set_xlim(left=max(axes.get_xlim()[0], -5), right=min(axes.get_xlim()[1], 105))
+        axes.set_xlabel("F1 on test, %, mean over seeds; line: 95 % interval")
+        legend(axes, len(models))
 
-    alt = "F1 per class in percent; the table below has the same numbers."
+    alt = "F1 per class in percent with its interval; the table below has the same numbers."
     height = 1.3 + 0.1 * len(models) + len(names) * (0.22 + 0.07 * len(models))
-    return _draw("F1 per class (in brackets: utterances)", alt, height, paint)
+    return draw("F1 per class (in brackets: utterances)", alt, height, paint)
 
 
-def _curves(comparison: Comparison, ending: str, caption: str, *, percent: bool) -> Iterator[Figure]:
-    """One figure per history key with this ending, such as `validation_weighted_f1`."""
-    factor = 100 if percent else 1
-    keys = dict.fromkeys(k for m in comparison.models for run in m.all_runs for h in run.history for k in h)
-    for key in (key for key in keys if key.endswith(ending)):
-        shown = [model for model in comparison.models if any(_series(run, key)[0] for run in model.all_runs)]
-        if not shown:
-            continue
-        what = key.removesuffix(ending).replace("_", " ").strip()
-
-        def paint(canvas: Canvas, key: str = key, shown: list[Model] = shown, what: str = what) -> None:
-            axes = canvas.subplots()
-            for i, model in enumerate(shown):
-                look = _look(comparison.models.index(model))
-                marker = look.pop("marker")
-                epochs, mean, sd = _band([_series(run, key) for run in model.all_runs])
-                mean, sd = factor * mean, factor * sd
-                axes.plot(epochs, mean, linewidth=1.6, label=_short(model.name), zorder=2 + i, **look)
-                axes.fill_between(epochs, mean - sd, mean + sd, color=look["color"], alpha=0.15, linewidth=0)
-                if percent:
-                    chosen = np.mean([run.chosen_epoch for run in model.all_runs])
-                    at = float(np.interp(chosen, epochs, mean))
-                    axes.plot(chosen, at, marker, color=look["color"], markersize=5, zorder=50)
-            axes.set_xlabel("Epoch" + (" (mark: mean of the chosen ones)" if percent else ""))
-            axes.set_ylabel(f"{what.capitalize()} weighted F1, %" if percent else f"{what} loss".strip().capitalize())
-            for line in _legend(axes, len(shown)).get_lines():
-                line.set(linewidth=2, alpha=1)
-
-        ends = [f"{m.name} after {np.mean([run.epochs_run for run in m.all_runs]):.0f} epochs" for m in shown]
-        alt = f"{what} {ending.replace('_', ' ')} over epochs, mean ± deviation of the runs; "
-        alt += f"training ended for {', '.join(ends)}."
-        height = 3.0 + 0.1 * len(shown)
-        on_test = what == "test"
-        yield _draw(f"{caption}, {what}".rstrip(", "), alt.strip().capitalize(), height, paint, oracle=on_test)
+def confusions(comparison: Comparison) -> Iterator[Figure]:
+    """The confusion matrix of every model; against each, its difference to that of the baseline."""
+    names = comparison.dataset.label_names
+    base = next((model for model in comparison.models if model.name == comparison.control), None)
+    for model in comparison.models:
+        counts, share = model.confusion.sum((0, 1)) / len(model.seeds), _shares(model)
+        words = np.vectorize(lambda value, count: f"{value:.0f}\n({count:.0f})")(share, counts)
+        hits = ", ".join(f"{name} {share[i, i]:.0f}" for i, name in enumerate(names))
+        yield _matrix(
+            share,
+            words,
+            names,
+            f"Confusion of {model.name} (% of true class; in brackets: utterances of a seed)",
+            f"Confusion matrix of {model.name} over all seeds; percent of each true class found: {hits}.",
+            against=None if base is None or base is model else _difference(model, base, names),
+        )
 
 
-def _series(run: Result, key: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of a history key where both are numbers."""
-    found = [(h.get("epoch"), h.get(key)) for h in run.history]
-    numbers = [(e, v) for e, v in found if _number(e) and _number(v)]
-    return [e for e, _ in numbers], [v for _, v in numbers]  # type: ignore[misc]
+def _difference(model: Model, base: Model, names: list[str]) -> Figure:
+    points = _shares(model) - _shares(base)
+    words = np.vectorize(lambda value: f"{value:+.0f}".replace("-", "−") if round(value) else "0")(points)
+    hits = ", ".join(f"{name} {points[i, i]:+.0f}" for i, name in enumerate(names))
+    return _matrix(
+        points,
+        words,
+        names,
+        f"Confusion of {model.name} minus that of {base.name} (points)",
+        f"Points of each true class that {model.name} finds more than {base.name}: {hits}.",
+        signed=True,
+    )
 
 
-def _band(series: list[tuple[list[float], list[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Epochs, mean and standard deviation of the runs; one that has stopped stays where it was.
-
-    Otherwise the mean would jump where the best or the worst run stops.
-    """
-    epochs = np.unique(np.concatenate([np.array(e, dtype=float) for e, _ in series]))
-    each = np.array([np.interp(epochs, e, v) for e, v in series if e])
-    return epochs, each.mean(0), each.std(0)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _rates(model: Model) -> Iterator[Figure]:
-    """Balancing rates of a model whose runs logged them."""
-    found: dict[str, list[list[tuple[float, float]]]] = {}
-    for run in model.all_runs:
-        lines: dict[str, list[tuple[float, float]]] = {}
-        for entry in run.history:
-            rates, epoch = entry.get("rates"), entry.get("epoch")
-            if isinstance(rates, dict) and _number(epoch):
-                for modality, rate in rates.items():
-                    if _number(rate):
-                        lines.setdefault(modality, []).append((epoch, rate))  # type: ignore[arg-type]
-        for modality, line in lines.items():
-            found.setdefault(modality, []).append(line)
-    if not found:
-        return
-
-    def paint(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        for i, (modality, lines) in enumerate(found.items()):
-            x, mean, sd = _band([([e for e, _ in line], [r for _, r in line]) for line in lines])
-            look: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
-            axes.plot(x, mean, linewidth=1.6, label=_short(modality), **look)
-            axes.fill_between(x, mean - sd, mean + sd, color=look["color"], alpha=0.15, linewidth=0)
-        axes.set_xlabel("Epoch")
-        axes.set_ylabel("Balancing rate")
-        _legend(axes, len(found))
-
-    last = ", ".join(f"{name} {np.mean([line[-1][1] for line in lines]):.3g}" for name, lines in found.items())
-    alt = f"Balancing rate of every modality over epochs, mean ± deviation of the runs; at the end on average {last}."
-    yield _draw(f"Balancing rates of {model.name}", alt, 2.8, paint)
-
-
-def _confusion(model: Model, names: list[str]) -> Figure:
+def _shares(model: Model) -> np.ndarray:
+    """Percent of each true class over all seeds, `[C, C]`."""
     counts = model.confusion.sum((0, 1))
-    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+
+def _matrix(
+    values: np.ndarray,
+    words: np.ndarray,
+    names: list[str],
+    caption: str,
+    alt: str,
+    *,
+    signed: bool = False,
+    against: Figure | None = None,
+) -> Figure:
+    """A square of true by predicted classes; a difference in two colours, by its sign."""
+    most = max(float(np.abs(values).max()), 1.0) if signed else 100.0
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        axes.imshow(values, cmap="RdBu_r" if signed else "Blues", vmin=-most if signed else 0, vmax=most)
         size = 8 if len(names) < 10 else 6
-        for i, row in enumerate(share):
+        for i, row in enumerate(values):
             for j, value in enumerate(row):
-                ink = "white" if value > 70 else INK
-                count = counts[i, j] / len(model.seeds)
-                axes.text(j, i, f"{value:.0f}\n({count:.0f})", ha="center", va="center", color=ink, fontsize=size)
-        short = [_short(name) for name in names]
-        axes.set_xticks(range(len(names)), short, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), short)
+                ink = "white" if abs(value) > (0.5 if signed else 0.7) * most else INK
+                axes.text(j, i, words[i, j], ha="center", va="center", color=ink, fontsize=size)
+        labels = [short(name) for name in names]
+        axes.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), labels)
         axes.set_xlabel("Predicted")
         axes.set_ylabel("True")
         axes.grid(visible=False)
@@ -299,12 +280,34 @@ def _confusion(model: Model, names: list[str]) -> Figure:
         for side in axes.spines.values():
             side.set_visible(False)
 
-    hits = ", ".join(f"{name} {share[i, i]:.0f}" for i, name in enumerate(names))
-    alt = f"Confusion matrix of {model.name} over all seeds; percent of each true class found: {hits}."
-    caption = f"Confusion of {model.name} (% of true class; in brackets: utterances of a seed)"
-    return _draw(caption, alt, min(1.6 + 0.5 * len(names), 9), paint)
+    return draw(caption, alt, min(1.6 + 0.5 * len(names), 9), paint, against=against)
 
 
-def _short(name: str) -> str:
+def reliability(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], errors: Mapping[str, float]) -> Figure:
+    """How often models are right where they are so sure.
+
+    Args:
+        curves: model -> confidence and accuracy of every bin that holds something, 0 to 1.
+        errors: model -> expected calibration error.
+    """
+
+    def paint(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        axes.plot([0, 100], [0, 100], color="#777777", linewidth=1, linestyle="--")
+        for i, (name, (confidence, accuracy)) in enumerate(curves.items()):
+            axes.plot(100 * confidence, 100 * accuracy, label=short(name), markersize=4, linewidth=1.2, **look_of(i))
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("Confidence, %")
+        axes.set_ylabel("Right, %")
+        legend(axes, len(curves))
+
+    told = "; ".join(f"{name} {100 * error:.1f}" for name, error in errors.items())
+    alt = f"Share of right utterances by confidence; expected calibration error in points: {told}."
+    return draw("Calibration (dashed: as sure as right)", alt, 3.2 + 0.1 * len(curves), paint)
+
+
+def short(name: str) -> str:
+    """A name as figures show it."""
     name = visible(name)  # an SVG cannot hold control characters
     return textwrap.fill(name, 26)

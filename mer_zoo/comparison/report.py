@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
-from mer_zoo.comparison import table, utterances
+from mer_zoo.comparison import insides, table, utterances
 from mer_zoo.comparison.findings import findings
-from mer_zoo.comparison.statistics import Comparison, Model, compare_all
+from mer_zoo.comparison.inference import Interval
+from mer_zoo.comparison.statistics import Comparison, compare_all
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
-from mer_zoo.results import metrics
 from mer_zoo.results.result import Result
 from mer_zoo.results.writing import write_atomically
 from mer_zoo.showing import Shown, Table, Words
+
+if TYPE_CHECKING:
+    from mer_zoo.comparison.plots import Figure
 
 
 def comparison_table(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> Tables:
@@ -38,6 +42,23 @@ def comparison_table(results: Sequence[Result], *, control: str | None = None, a
         MerZooError: results cannot share a table, see `statistics.compare`.
     """
     return Tables(compare_all(results, control=control, all_pairs=all_pairs))
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a report tells of a search.
+
+    Attributes:
+        title: of its section.
+        sentences: what was tried, and what came of it.
+        figures: of `plots`.
+        tables: each a caption, headings, and rows.
+    """
+
+    title: str
+    sentences: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    tables: tuple[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]], ...]
 
 
 class Tables(Shown):
@@ -77,6 +98,9 @@ def write_html(
     *,
     published: Sequence[Mapping[str, Any]] = (),
     datasets: Sequence[Dataset] = (),
+    weights: Mapping[str, Path] | None = None,
+    trust: Collection[str] = (),
+    searches: Sequence[Searched] = (),
     control: str | None = None,
     all_pairs: bool = False,
 ) -> Path:
@@ -87,20 +111,22 @@ def write_html(
         published: scores from papers, as mappings with `model`, `metric`, `value`, `where`, `selected_on`, `seeds`
             and, if it helps, `dataset`; shown in a table of their own, apart from measured ones.
         datasets: those that the results are of, as far as they are at hand; they know who speaks and what is said.
+        weights: run -> file of its weights, see `insides.kept`; those models are looked into.
+        trust: parts by file or module that may be run for that.
+        searches: what is told of searches behind the results.
         control: the model that the others are compared with; None: the first one of the suite.
         all_pairs: compare every two models.
 
     Returns:
-        the path. Tables that lie beside it (`summary.csv`, `.md`, `.tex`) are linked.
+        the path. Tables that lie beside it (`summary.csv`, `.md`, `.tex`, `.json`) are linked.
 
     Raises:
         MerZooError: matplotlib or jinja2 is not installed, results cannot share a table, or the file cannot be written.
     """
     try:
         import jinja2
+        import matplotlib  # noqa: F401
         from markupsafe import Markup
-
-        from mer_zoo.comparison import plots
     except ImportError as error:
         raise MerZooError(
             f"the HTML report needs {error.name}, which is not installed. Install it: pip install mer-zoo[report]"
@@ -119,9 +145,10 @@ def write_html(
     )
     text = environment.from_string(source).render(
         sections=[
-            _section(one, comparisons, plots.figures(one), known.get(one.dataset.fingerprint)) for one in comparisons
+            _section(one, comparisons, known.get(one.dataset.fingerprint), weights or {}, trust) for one in comparisons
         ],
-        beside=[name for name in ("summary.csv", "summary.md", "summary.tex") if path.with_name(name).exists()],
+        searches=searches,
+        beside=[name for name in BESIDE if path.with_name(name).exists()],
         script=Markup(script),
         is_ceiling=table.is_ceiling,
         watermark=table.WATERMARK,
@@ -139,6 +166,8 @@ def write_html(
     return path
 
 
+BESIDE = ("summary.csv", "summary.md", "summary.tex", "summary.json")
+
 PUBLISHED_COLUMNS = {
     "model": "Model",
     "dataset": "Dataset",
@@ -155,11 +184,20 @@ def _shown(value: Any) -> str:
 
 
 def _section(
-    comparison: Comparison, among: Sequence[Comparison], figures: Sequence[Any], dataset: Dataset | None
+    comparison: Comparison,
+    among: Sequence[Comparison],
+    dataset: Dataset | None,
+    weights: Mapping[str, Path],
+    trust: Collection[str],
 ) -> dict[str, Any]:
+    from mer_zoo.comparison import curves, plots
+
     rows, pairs = table.rows(comparison), table.pair_rows(comparison)
     names, dialogues = comparison.dataset.label_names, utterances.judged(comparison, dataset)
     models = [model.name for model in comparison.models]
+    looked = insides.inside(comparison, dialogues, weights, room=insides.ROOM // len(among), trust=trust)
+    reliable = {name: utterances.reliability(dialogues, name)[:2] for name in models}
+    errors = {name: utterances.calibration(dialogues, name) for name in models}
     settings = {model.name: _settings(model.all_runs[0]) for model in comparison.models}
     return {
         "findings": findings(comparison),
@@ -174,7 +212,7 @@ def _section(
             [one["name"], one["utterances"], *(f"{100 * one['values'][name]:.1f}" for name in models)]
             for one in utterances.slices(dialogues, names)
         ],
-        "calibration": [f"{100 * utterances.calibration(dialogues, name):.1f}" for name in models],
+        "calibration": [f"{100 * errors[name]:.1f}" for name in models],
         "disagreement": _matrix(models, utterances.disagreement(dialogues)),
         "title": table.title(comparison, among),
         "oracle": comparison.protocol == "test-oracle",
@@ -188,7 +226,21 @@ def _section(
             "models": models,
             "rows": list(_per_class(comparison)),
         },
-        "figures": figures,
+        "figures": [
+            *plots.figures(comparison),
+            *curves.curves(comparison, "weighted_f1", "Weighted F1 per epoch", percent=True),
+            *curves.curves(comparison, "loss", "Loss per epoch", percent=False),
+            plots.reliability(reliable, errors),
+            *plots.confusions(comparison),
+        ],
+        "inside": looked,
+        "over_epochs": [
+            figure for model in comparison.models for figure in (*curves.balancing_rates(model), *curves.lambdas(model))
+        ],
+        "control": comparison.control,
+        "base": models.index(comparison.control) if comparison.control in models else None,
+        "samples": "folds" if comparison.folds else "dialogues",
+        "sizes": _sizes(comparison),
         "environments": sorted({_environment(run) for model in comparison.models for run in model.all_runs}),
         "modalities": ", ".join(f"{name} {width}" for name, width in comparison.dataset.modalities.items()),
     }
@@ -207,16 +259,25 @@ def _matrix(models: Sequence[str], shares: Mapping[tuple[str, str], float]) -> l
     return [[f"{100 * both[a, b]:.1f}" if a != b else table.MISSING for b in models] for a in models]
 
 
-def class_f1(model: Model) -> np.ndarray:
-    """F1 of every class, mean over seeds, float64 `[C]`, 0 to 1."""
-    return metrics.per_class(model.confusion.sum(1))["f1"].mean(0)
-
-
 def _per_class(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    scores = [class_f1(model) for model in comparison.models]
+    scores = [comparison.class_f1(model) for model in comparison.models]
     support = comparison.models[0].confusion[0].sum((0, 2))
     for i, name in enumerate(comparison.dataset.label_names):
-        yield {"name": name, "support": int(support[i]), "values": [f"{100 * score[i]:.1f}" for score in scores]}
+        yield {"name": name, "support": int(support[i]), "values": [_within(score[i]) for score in scores]}
+
+
+def _within(one: Interval) -> str:
+    """A score in percent with its interval, which a single seed or dialogue has not."""
+    value, low, high = (100 * x for x in one)
+    return f"{value:.1f}" + ("" if np.isnan(low) else f" [{max(low, 0):.0f}, {min(high, 100):.0f}]")
+
+
+def _sizes(comparison: Comparison) -> str:
+    """How many dialogues each split has."""
+    splits = [run.split for run in comparison.models[0].all_runs]
+    counts = {part: sorted({len(getattr(split, part)) for split in splits}) for part in ("train", "validation", "test")}
+    told = [f"{part} {' to '.join(map(str, (each[0], each[-1])[: len(each)]))}" for part, each in counts.items()]
+    return "Dialogues: " + ", ".join(told) + (" of every fold." if len(set(comparison.folds)) > 1 else ".")
 
 
 def _environment(run: Result) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mer_zoo.comparison.inference import FEWEST_SEEDS, LEVEL, Pair, pairs
+from mer_zoo.comparison.inference import FEWEST_SEEDS, LEVEL, Interval, Pair, interval, pairs
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.results import metrics
 from mer_zoo.results.result import DatasetInfo, Result
@@ -114,11 +114,25 @@ class Comparison:
         chosen = list(combinations(names, 2))
         if self.control is not None:
             chosen = [(name, self.control) for name in names if name != self.control]
-        counts = {model.name: model.confusion for model in self.models}
-        if self.folds:  # dialogues that one trained model tested share its luck: the fold is the sample
-            member = np.array(self.folds) == np.unique(self.folds)[:, None]
-            counts = {name: np.einsum("fd,sdij->sfij", member.astype(np.int64), c) for name, c in counts.items()}
+        counts = {model.name: self._samples(model) for model in self.models}
         return tuple(pairs(counts, chosen, "folds" if self.folds else "dialogues"))
+
+    def _samples(self, model: Model) -> np.ndarray:
+        """Confusion of a model by what the test split is a sample of, `[seed, sample, C, C]`."""
+        if not self.folds:
+            return model.confusion
+        # dialogues that one trained model tested share its luck: the fold is the sample
+        member = np.array(self.folds) == np.unique(self.folds)[:, None]
+        return np.einsum("fd,sdij->sfij", member.astype(np.int64), model.confusion)
+
+    def class_f1(self, model: Model) -> list[Interval]:
+        """Return F1 of every class with its interval over seeds and dialogues, which is NaN for a single one."""
+        counts = self._samples(model)
+
+        def f1(number: int) -> Callable[[np.ndarray], np.ndarray]:
+            return lambda confusion: metrics.per_class(confusion)["f1"][..., number]
+
+        return [interval(counts, f1(number)) for number in range(counts.shape[-1])]
 
     @property
     def significance(self) -> str:

@@ -109,6 +109,17 @@ def _harmless(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
+def as_json(results: Sequence[Result]) -> str:
+    """Return the rows as JSON, null where nothing is known.
+
+    Example:
+        >>> as_json([])
+        '[]\\n'
+    """
+    found = [{key: None if value == "" else value for key, value in row.items()} for row in rows(results)]
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read rows that `write_csv` wrote."""
     with path.open(encoding="utf-8", newline="") as file:

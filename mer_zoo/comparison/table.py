@@ -228,14 +228,19 @@ def latex(results: Sequence[Result], **choices: Any) -> str:
         MerZooError: results cannot share a table, see `statistics.compare`.
     """
     comparisons = compare_all(results, **choices)
-    parts = [r"% needs \usepackage{booktabs}"]
+    parts = [r"% needs \usepackage{booktabs}; with names beyond Latin letters, XeLaTeX or LuaLaTeX"]
     for comparison in comparisons:
         caption = [f"{title(comparison, comparisons)}, in %."]
+        caption += ["Bold: best; underlined: second best."] if len(comparison.models) > 1 else []
         caption += [f"{WATERMARK}: {WATERMARK_MEANING}"] if comparison.protocol == "test-oracle" else []
         caption += [f"Warning about this data: {warning}" for warning in comparison.dataset.warnings]
         for columns, found in _tables(comparison, SCORE_COLUMNS):
             lines = [" & ".join(latex_text(header) for header in columns.values()) + r" \\ \midrule"]
-            lines += [" & ".join(latex_text(row[key]) for key in columns) + r" \\" for row in found]
+            marks = _marks(comparison, found) if "weighted_f1" in columns else {}
+            lines += [
+                " & ".join(marks.get((row["model"], key), "%s") % latex_text(row[key]) for key in columns) + r" \\"
+                for row in found
+            ]
             body = "\n  ".join(lines)
             form = "".join("p{4cm}" if key == "verdict" else "l" if key == "model" else "r" for key in columns)
             parts.append(
@@ -245,6 +250,18 @@ def latex(results: Sequence[Result], **choices: Any) -> str:
             )
             caption = [caption[0], *remarks(comparison)]
     return "\n\n".join(parts) + "\n"
+
+
+def _marks(comparison: Comparison, found: Sequence[Row]) -> dict[tuple[str, str], str]:
+    """Model and score -> how LaTeX sets it: best bold, second best underlined; what prints alike shares a place."""
+    models = [row for row in found if row["model"] in {model.name for model in comparison.models}]
+    marks: dict[tuple[str, str], str] = {}
+    for score in metrics.SCORES:
+        printed = {row["model"]: row[score].partition(" ")[0] for row in models}
+        ranks = sorted(set(printed.values()), key=float, reverse=True)
+        for form, value in zip((r"\textbf{%s}", r"\underline{%s}"), ranks, strict=False):
+            marks |= {(name, score): form for name, own in printed.items() if own == value and len(ranks) > 1}
+    return marks
 
 
 def _tables(comparison: Comparison, columns: Mapping[str, str]) -> list[tuple[dict[str, str], list[Row]]]:
@@ -280,6 +297,7 @@ latex_text = _escaper(
         **{c: f"{{{c}}}" for c in "[]*"},  # after a line break they would be an argument of it
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
+        "|": r"\textbar{}",
         "^": r"\textasciicircum{}",
         "<": r"$<$",
         ">": r"$>$",

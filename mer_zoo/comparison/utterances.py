@@ -107,6 +107,7 @@ def _kinds(one: Judged, rare: np.ndarray, longest: float) -> Mapping[str, np.nda
         "emotion as just before": known & (before == labels),
         "emotion other than just before": known & (before >= 0) & (before != labels),
         "first of the dialogue": known & (place == 0),
+        "last third of the dialogue": known & (3 * place >= 2 * len(labels)),
         "rare class": known & rare[labels],
         "long dialogue": known & (len(labels) > longest),
     }
@@ -157,11 +158,23 @@ def calibration(dialogues: list[Judged], model: str, bins: int = 10) -> float:
         model: which.
         bins: of equal width.
     """
+    confidence, accuracy, share = reliability(dialogues, model, bins)
+    return float((np.abs(accuracy - confidence) * share).sum())
+
+
+def reliability(dialogues: list[Judged], model: str, bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean confidence, accuracy, and share of the utterances of every bin that holds some, by confidence.
+
+    Args:
+        dialogues, model, bins: as of `calibration`.
+    """
     rows = np.concatenate([one.probability[model][one.labels >= 0] for one in dialogues])
     right = rows.argmax(-1) == np.concatenate([one.labels[one.labels >= 0] for one in dialogues])
     confidence = rows.max(-1)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    return float(sum(abs((right - confidence)[bin_of == b].sum()) for b in range(bins)) / max(len(rows), 1))
+    members = (bin_of == np.unique(bin_of)[:, None]).astype(np.float64)
+    counts = members.sum(1)
+    return members @ confidence / counts, members @ right / counts, counts / len(rows)
 
 
 def shown(dialogues: list[Judged], label_names: list[str]) -> list[dict[str, Any]]:

@@ -75,12 +75,13 @@ class Attention(Shown):
 
     def _shares(self, one: AttentionMap) -> list[float]:
         """Return how much goes to the utterance itself, to earlier and later ones, to its speaker's and to others'."""
-        target, source = (np.array([node.utterance for node in side]) for side in (one.targets, one.sources))
+        sides = (one.targets, one.sources)  # a graph's own nodes are no utterances: -1, and masked
+        target, source = (np.array([-1 if node.own else node.utterance for node in side]) for side in sides)
         gap, speaker = source[None] - target[:, None], self.conversation.speaker_index
         same = speaker[source][None] == speaker[target][:, None]
-        looks = np.abs(one.weights).sum((0, 1, 3)) > 0
+        looks = (np.abs(one.weights).sum((0, 1, 3)) > 0) & (target >= 0)
         weights = one.matrix[looks]
-        where = (gap == 0, gap < 0, gap > 0, same & (gap != 0), ~same)
+        where = (mask & (source >= 0) for mask in (gap == 0, gap < 0, gap > 0, same & (gap != 0), ~same))
         return [float((weights * mask[looks]).sum() / max(looks.sum(), 1)) for mask in where]
 
     def records(self) -> list[dict[str, Any]]:
@@ -92,7 +93,7 @@ class Attention(Shown):
                 ends = {"target": one.targets[t], "source": one.sources[s]}
                 row = place | {"relation": one.relations[r], "head": int(h)}
                 for end, node in ends.items():
-                    speaker = self.conversation.speakers[node.utterance]
+                    speaker = None if node.own else self.conversation.speakers[node.utterance]
                     row |= {end: node.utterance, f"{end}_type": node.type, f"{end}_speaker": speaker}
                 found.append(row | {"weight": float(one.weights[r, h, t, s])})
         return found

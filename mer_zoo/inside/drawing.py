@@ -10,7 +10,7 @@ import numpy as np
 
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.errors import MerZooError
-from mer_zoo.inside.maps import AttentionMap
+from mer_zoo.inside.maps import AttentionMap, Node
 from mer_zoo.showing import visible
 
 try:
@@ -95,7 +95,7 @@ def draw_contributions(
         height = 0.8 / len(contributions)
         for number, (modality, shares) in enumerate(contributions.items()):
             axes.barh(np.arange(count) + (number + 0.5) * height - 0.4, 100 * shares, height, label=visible(modality))
-        names = _names(conversation, [(i, "") for i in range(count)], text=True)
+        names = _names(conversation, [Node(i, "") for i in range(count)], text=True)
         labels = [f"{name} → {visible(label)}" for name, label in zip(names, decided, strict=True)]
         axes.set_yticks(range(count), labels, fontsize=7)
         axes.invert_yaxis()
@@ -106,11 +106,14 @@ def draw_contributions(
     return made
 
 
-def _names(conversation: Conversation, nodes: Sequence[tuple[int, str]], *, text: bool) -> list[str]:
+def _names(conversation: Conversation, nodes: Sequence[Node], *, text: bool) -> list[str]:
     """Return number, modality where there are several, speaker, and the beginning of the text if it is wanted."""
-    several = len({kind for _, kind in nodes}) > 1
+    several = len({node.type for node in nodes}) > 1
     names = []
-    for utterance, kind in nodes:
+    for utterance, kind, own in nodes:
+        if own:
+            names.append(visible(f"{kind} {utterance}"))
+            continue
         words = [str(utterance), *([kind] if several else []), conversation.speakers[utterance][:12]]
         said = conversation.transcript[utterance] if text and conversation.transcript else ""
         names.append(visible(" ".join(words) + (f": {said[:28]}{'…' * (len(said) > 28)}" if said else "")))

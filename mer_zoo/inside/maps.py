@@ -9,10 +9,17 @@ import numpy as np
 
 
 class Node(NamedTuple):
-    """What looks, or is looked at: an utterance, by one of its modalities or as a whole."""
+    """What looks, or is looked at: an utterance, by one of its modalities or as a whole; or a graph's own node.
+
+    Attributes:
+        utterance: its number; of an own node, its number among those of its type.
+        type: node type.
+        own: whether it is a node of the graph builder's own, such as one per speaker.
+    """
 
     utterance: int
     type: str
+    own: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,7 +105,7 @@ class Recorder:
         else:
             relations = tuple(edges.names[number] for number in edges.selected)
             maps = _dense(weights, edges, outgoing=name == "outgoing")
-            sides = (self._interleaved(here.group),) * 2
+            sides = (self._along(edges, here.group),) * 2
         if name == "mirrored":
             maps = maps[..., ::-1, ::-1]
         if name == "difference":
@@ -122,7 +122,7 @@ class Recorder:
         relations = (WHOLE,) if edges is None else tuple(edges.names[number] for number in edges.selected)
         walk = self._walk
         if walk is None or (walk.stage, walk.part, walk.place) != self._place(here) or self._next > target:
-            nodes = self._every(self._nodes(here)[:1]) if edges is None else self._interleaved(here.group)
+            nodes = self._every(self._nodes(here)[:1]) if edges is None else self._along(edges, here.group)
             empty = np.zeros((len(relations), 1, len(nodes), len(nodes)))
             walk = self._map("attention", empty, relations, nodes, nodes)
             self.told.append(walk)
@@ -157,8 +157,12 @@ class Recorder:
     def _every(self, types: Sequence[str]) -> tuple[Node, ...]:
         return tuple(Node(utterance, type) for type in types for utterance in range(self._length))
 
-    def _interleaved(self, types: Sequence[str]) -> tuple[Node, ...]:
-        return tuple(Node(utterance, type) for utterance in range(self._length) for type in types)
+    def _along(self, edges: Any, types: Sequence[str]) -> tuple[Node, ...]:
+        """Nodes as a kernel has them: utterances, type by type within each, then those of the graph builder's own."""
+        count = edges.nodes_per_utterance
+        found = [Node(utterance, type) for utterance in range(self._length) for type in types[:count]]
+        own = zip(types[count:], edges.own, strict=True)
+        return (*found, *(Node(number, type, own=True) for type, places in own for number in range(places)))
 
 
 def _array(x: Tensor) -> np.ndarray:

@@ -20,6 +20,7 @@ from mer_zoo.model.step import Step, companions, explained
 from mer_zoo.parts.balancing.base import Features
 from mer_zoo.training.capturing import Captured, common_shapes, union
 from mer_zoo.training.descending import Descent, why_not_recorded
+from mer_zoo.training.lambdas import Lambdas
 from mer_zoo.training.options import ComputeOptions
 from mer_zoo.training.task import Task
 
@@ -46,6 +47,7 @@ class Engine(abc.ABC):
         self.captures = options.captures(task.device) and why_not_captured(task, self.step) is None
         self._rates = torch.zeros(len(seeds), 0)
         self._rated: tuple[str, ...] = ()
+        self._lambdas = Lambdas(self.step.model)
         self.trained = self._trained()
         self.descent = Descent(self.training, list(self.trained.values()), self._stacked(), self.captures)
         self._captured = self._capture() if self.captures else None
@@ -80,6 +82,10 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def weights(self, number: int) -> dict[str, Tensor]:
         """Copy the weights of one seed's model."""
+
+    @abc.abstractmethod
+    def _read(self, reader: Lambdas) -> Tensor:
+        """Have every seed's weights read: `[seeds, places]`."""
 
     @abc.abstractmethod
     def load(self, weights: Sequence[dict[str, Tensor]]) -> None:
@@ -130,6 +136,14 @@ class Engine(abc.ABC):
     def rates(self) -> list[dict[str, float]]:
         """Return what balancing did in the last step, by seed."""
         return [dict(zip(self._rated, row, strict=True)) for row in self._rates.tolist()]
+
+    def lambdas(self) -> list[dict[str, float]]:
+        """Return lambda of every differential attention as it is now, by seed."""
+        if not self._lambdas.places:
+            return [{} for _ in self.models]
+        with torch.no_grad():
+            rows = self._read(self._lambdas).tolist()
+        return [dict(zip(self._lambdas.places, row, strict=True)) for row in rows]
 
     def _rates_of(self, output: Output) -> Tensor:
         """The strategy's rates as one tensor."""
@@ -186,6 +200,9 @@ class OneSeed(Engine):
     def weights(self, number: int) -> dict[str, Tensor]:
         """Copy the state dict."""
         return {name: value.detach().clone() for name, value in self.step.model.state_dict().items()}
+
+    def _read(self, reader: Lambdas) -> Tensor:
+        return reader().unsqueeze(0)
 
     def load(self, weights: Sequence[dict[str, Tensor]]) -> None:
         """Load the state dict."""
@@ -255,6 +272,13 @@ class StackedSeeds(Engine):
     def weights(self, number: int) -> dict[str, Tensor]:
         """Copy one layer of the stack."""
         return {n: x[number].detach().clone() for n, x in (*self.trained.items(), *self.buffers.items())}
+
+    def _read(self, reader: Lambdas) -> Tensor:
+        def one(*held: dict[str, Tensor]) -> Tensor:
+            state = {f"model.{name}": x for weights in held for name, x in weights.items()}
+            return torch.func.functional_call(reader, state, ())
+
+        return torch.func.vmap(one)(self.trained, self.buffers)
 
     def load(self, weights: Sequence[dict[str, Tensor]]) -> None:
         """Fill the stack and every seed's own model."""

@@ -207,6 +207,7 @@ class _Run:
         """Train and judge one epoch, and note it for every seed that has not stopped."""
         losses, learning_rates = engine.epoch(epoch).tolist(), engine.descent.rates()
         rates, finite, judged = engine.rates(), engine.finite(), validation.judge()
+        lambdas = engine.lambdas()
         on_test = test.judge() if test is not None else None
         watched = []
         for number, record in enumerate(self.records):
@@ -220,6 +221,7 @@ class _Run:
             noted |= {"stacked_seeds": len(self.seeds)} if len(self.seeds) > 1 else {}
             noted |= {"learning_rate": learning_rates[number]} if learning_rates else {}
             noted |= {"rates": rates[number]} if rates[number] else {}
+            noted |= {"lambda": lambdas[number]} if lambdas[number] else {}
             noted |= {f"validation_{name}": scores[name] for name in ("weighted_f1", "accuracy", *self.criteria)}
             record.best.offer(epoch, scores, self.training.select, partial(engine.weights, number))
             if self.training.stop_on == "both":

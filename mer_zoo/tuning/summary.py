@@ -18,15 +18,18 @@ from mer_zoo.tuning.trials import Search
 if TYPE_CHECKING:
     import optuna
 
+FILE = "search.json"
+
 
 class Trial(pydantic.BaseModel):
-    """One trial: its changes of the recipe, and its validation score from 0 to 1; null: it was stopped early."""
+    """One trial: its changes of the recipe, and its validation score from 0 to 1; null: it was stopped, or failed."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
     number: int
     changes: dict[str, pydantic.JsonValue]
     score: float | None
     seconds: float
+    failed: bool = False
 
 
 class Found(pydantic.BaseModel):
@@ -90,6 +93,7 @@ def found(search: Search, data: str) -> Found:
             changes=trial.user_attrs.get("changes", {}),
             score=trial.value if trial.state.name == "COMPLETE" else None,
             seconds=trial.user_attrs.get("seconds", 0.0),
+            failed="failed" in trial.user_attrs,
         )
         for trial in search.trained()
     ]

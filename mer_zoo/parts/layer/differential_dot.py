@@ -75,6 +75,11 @@ class DifferentialDot(nn.Module):
         normed = F.rms_norm(self.attend(x, edges), self.norm.shape, eps=1e-5) * self.norm
         return self.out(combine_heads(normed * (1 - self.damping_start), "concat"))
 
+    def lambdas(self) -> Tensor:
+        """Return lambda, a scalar; it is noted after every epoch."""
+        one, two, three, four = self.damping.unbind(0)
+        return (one * two).sum().exp() - (three * four).sum().exp() + self.damping_start
+
     def attend(self, x: Tensor, edges: Kernel) -> Tensor:
         """Return $A_h v_h$, `[heads, nodes, 2 d]`."""
         query = self.query(x).unflatten(-1, (2 * self.heads, -1)).transpose(0, 1)
@@ -83,7 +88,5 @@ class DifferentialDot(nn.Module):
         key, value = (y.repeat_interleave(self.group, 0) for y in (key, value))
         both = edges.softmax(edges.dot(query * self.scale, key).unflatten(0, (self.heads, 2)))
         first, second = both.unbind(1)
-        one, two, three, four = self.damping.unbind(0)
-        damping = (one * two).sum().exp() - (three * four).sum().exp() + self.damping_start
-        difference = looked(first - damping * second, edges, "difference")
+        difference = looked(first - self.lambdas() * second, edges, "difference")
         return edges.aggregate(self.drop(difference), value)

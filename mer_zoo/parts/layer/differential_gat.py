@@ -141,11 +141,15 @@ class DifferentialAttention(nn.Module):
         normed, kept = F.layer_norm(summed, (self.out_width,)), 1 - self.damping_start
         return F.gelu(torch.addcmul(self.norm_bias * kept, normed, self.norm_weight * kept)).flatten(-2)
 
+    def lambdas(self) -> Tensor:
+        """Return lambda of every head, `[heads]`; it is noted after every epoch."""
+        if self.damping is None:
+            return self.fixed
+        one, other = self.damping.unflatten(1, (2, 2)).unbind(2)
+        first, second = (one * other).sum(-1).exp().unbind(1)
+        return first - second + self.damping_start
+
     def _damping(self) -> Tensor:
         """What each of both maps counts: 1 and -lambda, `[heads, 1, 2]`."""
-        damping = self.fixed
-        if self.damping is not None:
-            one, other = self.damping.unflatten(1, (2, 2)).unbind(2)
-            first, second = (one * other).sum(-1).exp().unbind(1)
-            damping = first - second + self.damping_start
+        damping = self.lambdas()
         return torch.stack([torch.ones_like(damping), -damping], -1).unsqueeze(1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import copy
 import functools
 import inspect
 import json
 import operator
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -83,7 +84,10 @@ class Convolution(nn.Module, abc.ABC):
         self.takes = given(self, conv)
         self.inner, self.out_width = self._fitting(width, out_width, settings)
         key = json.dumps([self.library, conv, settings])
-        found = _trials.get(key) or _trials.setdefault(key, self._trial(width))
+        if self._is_sketched():  # it will not run, and what it can do would be remembered of the real one
+            found = Found(False, False)
+        else:
+            found = _trials.get(key) or _trials.setdefault(key, self._trial(width))
         self.capturable, self.stackable = found.capturable, found.stackable
 
     @classmethod
@@ -171,12 +175,12 @@ class Convolution(nn.Module, abc.ABC):
     def _measured(self, inner: nn.Module, width: int) -> int:
         """Run it on a few nodes; return its width, and note whether it takes weights."""
         self.inner = inner.eval()
-        x, edges, kind, dialogue = self._example(width)
 
         def output(weights: Tensor | None) -> Tensor:
             return self.convolved(x, self.structure(edges, 4), kind, weights, dialogue)
 
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with self._in_memory(), torch.random.fork_rng(devices=[]), torch.no_grad():
+            x, edges, kind, dialogue = self._example(width)
             y = output(None)
             self.takes_weights = False
             if {"weight", "attributes"} & set(self.takes.values()):
@@ -188,6 +192,22 @@ class Convolution(nn.Module, abc.ABC):
             shown = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise MerZooError(f"{self.conv} gives {shown} for four nodes, not a row of numbers for each.")
         return int(y.shape[1])
+
+    def _is_sketched(self) -> bool:
+        """Whether it was made without memory, as the model of a file is at first."""
+        return torch.empty(0).is_meta or any(x.is_meta for x in self.inner.parameters())
+
+    @contextlib.contextmanager
+    def _in_memory(self) -> Iterator[None]:
+        """Have one that is only sketched on the processor meanwhile, with any numbers: many look at them."""
+        sketched = self.inner
+        if self._is_sketched():
+            self.inner = copy.deepcopy(sketched).to_empty(device="cpu")
+        try:
+            with torch.device("cpu"):
+                yield
+        finally:
+            self.inner = sketched
 
     def _example(self, width: int) -> tuple[Tensor, ...]:
         """Return the states of three nodes and one that nothing reaches, edges, their types, and dialogues."""
