@@ -51,6 +51,7 @@ def train(
     fold: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> Outcome:
     """Train one seed of a recipe; the result is scored on the test split, the epoch chosen on validation.
 
@@ -62,12 +63,14 @@ def train(
         fold: which fold is the test, for data without a test split (None: the first).
         device: `cpu`, `cuda`, `cuda:1`.
         progress: called after every epoch with its record.
+        resume: a folder for a checkpoint, written every few epochs and removed at the end; where one of this run is
+            there, training goes on from it, to the bit. None: there is none.
 
     Returns:
         `Outcome`: the model and its result; print it, or let a notebook show it.
 
     Raises:
-        MerZooError: recipe and data do not fit.
+        MerZooError: recipe and data do not fit, or the checkpoint is of another run.
 
     Example:
         >>> outcome = train("bilstm", change={"training.epochs": 1})
@@ -76,7 +79,16 @@ def train(
     """
     from mer_zoo.training.experiment import prepare
 
-    return prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device).run(progress)
+    experiment = prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device)
+    if resume is None:
+        return experiment.run(progress)
+    from mer_zoo.results.writing import check_writable
+    from mer_zoo.training.checkpoint import Checkpoints, remove
+
+    check_writable(Path(resume))
+    outcome = experiment.run(progress, Checkpoints(Path(resume), strict=True))
+    remove(Path(resume), outcome.result)
+    return outcome
 
 
 def compare(
