@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from mer_zoo.errors import MerZooError
 
 PLAIN = (type(None), bool, int, float, str)
-TENSORS = (Tensor, nn.Parameter, nn.Buffer)
+TENSORS = (Tensor, nn.Parameter)
 MAPPINGS: dict[str, type] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter, "defaultdict": defaultdict}
-ROWS: dict[str, Callable[[list[Any]], Any]] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+ROWS: dict[str, type] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+CONTAINERS = {kind: name for name, kind in (MAPPINGS | ROWS).items()}
 SETTLED = (
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType, types.ModuleType),
     *(type, functools.partial, weakref.ref, enum.Enum, re.Pattern, PurePath, torch.dtype, torch.device, torch.Size),
@@ -140,7 +141,7 @@ class _Taking:
             return x
         if id(x) in self.numbers:
             return ["again", self.numbers[id(x)]]
-        if isinstance(x, SETTLED) or _frozen(x):
+        if not (name := CONTAINERS.get(kind)) and (isinstance(x, SETTLED) or _frozen(x)):
             self._settled(x, path, holder)
             return ["made"]
         number = self.numbers[id(x)] = len(self.numbers)
@@ -150,12 +151,12 @@ class _Taking:
         if kind is np.ndarray or isinstance(x, np.generic):
             what = "array" if kind is np.ndarray else "number"
             return [what, number, self._numbered(self._of_numpy(x, holder))]
-        if kind.__name__ in MAPPINGS and kind is MAPPINGS[kind.__name__]:
-            return [kind.__name__, number, list(self._entries(x, path, holder))]
+        if name in MAPPINGS:
+            return [name, number, list(self._entries(x, path, holder))]
+        if name in ROWS:
+            return [name, number, self._row(x, path, holder)]
         if kind is deque:
             return ["deque", number, x.maxlen, self._row(x, path, holder)]
-        if kind.__name__ in ROWS and kind.__module__ == "builtins":
-            return [kind.__name__, number, self._row(x, path, holder)]
         for name, drawing in DRAWING.items():
             if kind is drawing.kind:
                 self._settled(kind, path, holder)
@@ -263,7 +264,8 @@ class _Putting:
             key = self.of(left)
             pairs.append((key, self.of(right, before.get(key, MISSING))))
         x.clear()
-        x.update(pairs)
+        for key, value in pairs:  # `update` of a Counter would count them
+            x[key] = value
         return x
 
     def _row(self, what: str, number: int, items: list[Any], old: Any) -> Any:
