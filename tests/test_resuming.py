@@ -276,7 +276,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_begins_anew(left, harm, s
     elif harm == "a bit of the header":
         content[content.index(b"digest") + 12] ^= 1
     elif harm == "forged":  # whoever changes it gives it the right digest, too
-        told, arrays = checkpoint._opened(path)
+        told, arrays = checkpoint.opened(path)
         state = json.loads(arrays.pop("state").numpy().tobytes())
         state[2][0][1] = ["object", 1, [["training", False]]]
         checkpoint.write(path, told, state, [arrays[str(i)] for i in range(len(arrays))])

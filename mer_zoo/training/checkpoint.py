@@ -104,7 +104,7 @@ def read(path: Path, run: Mapping[str, Any]) -> tuple[Any, list[Tensor]]:
         Damaged: the file is not what was written.
         MerZooError: it cannot be read, or is of another run; what differs is named.
     """
-    told, arrays = _opened(path)
+    told, arrays = opened(path)
     if differs := list(differences(told, run)):
         raise MerZooError(
             f"{path}: a checkpoint of another run: {listed(differs)}. Make this run what that one was, or remove the "
@@ -117,7 +117,7 @@ def read(path: Path, run: Mapping[str, Any]) -> tuple[Any, list[Tensor]]:
         raise Damaged(f"{path}: damaged checkpoint ({short(str(error))}).") from None
 
 
-def _opened(path: Path) -> tuple[Any, dict[str, Tensor]]:
+def opened(path: Path) -> tuple[Any, dict[str, Tensor]]:
     """Return what a checkpoint is of, and its arrays, which its digest vouches for."""
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -272,7 +272,7 @@ class Keeper:
         found = []
         for path in sorted(self.path.parent.glob(f"*{SUFFIX}")):
             with suppress(MerZooError):
-                differs = list(differences(_opened(path)[0], self.run))
+                differs = list(differences(opened(path)[0], self.run))
                 found.append((len(differs), f"{path}: a checkpoint of another run: {listed(differs)}"))
         if found:
             warnings.warn(f"{min(found)[1]}. This run begins anew.", stacklevel=3)
