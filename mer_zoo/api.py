@@ -58,6 +58,7 @@ def train(
     device: str = "cpu",
     progress: Progress | None = None,
     track: Track = (),
+    resume: str | os.PathLike[str] | None = None,
 ) -> Outcome:
     """Train one seed of a recipe; the result is scored on the test split, the epoch chosen on validation.
 
@@ -70,25 +71,35 @@ def train(
         device: `cpu`, `cuda`, `cuda:1`.
         progress: called after every epoch with its record.
         track: see `Track`; what trackers write goes into `runs`. One that fails is warned of.
+        resume: a folder for a checkpoint, written every few epochs and removed at the end; where one of this run is
+            there, training goes on from it, to the bit. None: there is none.
 
     Returns:
         `Outcome`: the model and its result; print it, or let a notebook show it.
 
     Raises:
-        MerZooError: recipe and data do not fit.
+        MerZooError: recipe and data do not fit, or the checkpoint is of another run.
 
     Example:
         >>> outcome = train("bilstm", change={"training.epochs": 1})
         >>> outcome.result.epochs_run
         1
     """
+    from mer_zoo.results.writing import check_writable
+    from mer_zoo.training.checkpoint import Checkpoints, remove
     from mer_zoo.training.experiment import prepare
 
     experiment = prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device)
+    checkpoints = None
+    if resume is not None:
+        check_writable(Path(resume))
+        checkpoints = Checkpoints(Path(resume), strict=True)
     tracking = _tracking(track, Path("runs"))
     with tracking.watching(experiment):
-        outcome = experiment.run(progress)
+        outcome = experiment.run(progress, checkpoints)
     tracking.finish([outcome.result])
+    if resume is not None:
+        remove(Path(resume), outcome.result)
     return outcome
 
 

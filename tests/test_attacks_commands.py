@@ -361,7 +361,7 @@ def test_predictions_do_not_replace_a_file(capsys, small_folder, tmp_path):
 @pytest.mark.parametrize(
     ("command", "left"),
     [
-        (["train", "bilstm"], "nothing of this run is kept"),
+        (["train", "bilstm"], "its last checkpoint, if it came to one, is kept"),
         (["compare", "context"], "finished results are kept; run it again"),
         (["validate", "synthetic"], "nothing is left half-written"),
     ],

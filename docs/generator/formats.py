@@ -14,6 +14,7 @@ from mer_zoo.data import table as table_
 from mer_zoo.model import plan, recipe
 from mer_zoo.registry import docstrings
 from mer_zoo.results import result
+from mer_zoo.training import checkpoint
 
 RECORDS: dict[str, Any] = {
     "recipe": recipe.Recipe,
@@ -30,7 +31,7 @@ RECORDS: dict[str, Any] = {
 def pages() -> Pages:
     """Return the fragments that `reference/formats.md` includes."""
     made = {f"made/{name}.md": _fields(cls) for name, cls in RECORDS.items()}
-    for name, module in (("container", container), ("table", tabular), ("tables", table_)):
+    for name, module in (("container", container), ("checkpoint", checkpoint), ("table", tabular), ("tables", table_)):
         made[f"made/{name}.md"] = prose(docstrings.parse(module.__doc__).lead)
     meanings = docstrings.parse(registry.Card.__doc__).items("Attributes")
     required = ("target", "summary", "paper")

@@ -28,6 +28,7 @@ class Bar:
         )
         columns = (name, BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), rate, note)
         self._before = self._failed = 0
+        self._total, self._first = total, True
         self._console = terminal.console(stderr=True)
         self._progress = Progress(*columns, console=self._console)
         self._task = self._progress.add_task(what, total=total, rate="", note="")
@@ -40,7 +41,11 @@ class Bar:
         self._progress.stop()
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Count an epoch."""
+        """Count an epoch; a resumed run begins behind those that it has already."""
+        if self._first and record["epoch"]:
+            self.start(self._total, record["epoch"])
+            self.say(f"Goes on behind epoch {record['epoch'] - 1}.")
+        self._first = False
         self._advance(_noted(record))
 
     def count(self, note: str) -> None:

@@ -17,6 +17,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import run_of
 from mer_zoo.results.result import SUFFIX, Damaged, Result, read_result
 from mer_zoo.results.writing import check_writable
+from mer_zoo.training.checkpoint import Checkpoints
 from mer_zoo.training.experiment import Experiment, check_room, keep, run_stack, weights_beside
 
 Progress = Callable[[dict[str, Any]], None]
@@ -137,8 +138,14 @@ def _whole(path: Path, result: Result, experiment: Experiment, keep_weights: boo
     return not weighted or run_of(weights_beside(path)) == result.run
 
 
-def _written(folder: Path, experiment: Experiment, keep_weights: bool) -> Result | None:
-    """Return the result of a run that another process has written meanwhile."""
+def written(folder: Path, experiment: Experiment, keep_weights: bool) -> Result | None:
+    """Return the result of a run that is there already, whole.
+
+    Args:
+        folder: where result files lie.
+        experiment: the run.
+        keep_weights: whether its weights must be there too.
+    """
     for path in folder.glob(f"*-{experiment.identity.run}{SUFFIX}"):
         with suppress(MerZooError):
             if _whole(path, result := read_result(path), experiment, keep_weights):
@@ -227,7 +234,7 @@ def _attempt(keep_weights: bool, wait: bool, progress: Progress | None, folder: 
             run = experiment.identity.run
             if not claims.enter_context(claim(folder, run, wait)):
                 found.append((run, None))
-            elif (there := _written(folder, experiment, keep_weights)) is not None:
+            elif (there := written(folder, experiment, keep_weights)) is not None:
                 found.append((run, there))
             else:
                 mine.append(experiment)
@@ -239,8 +246,9 @@ def _trained(keep_weights: bool, progress: Progress | None, folder: Path, stack:
 
     A stack that fails together is tried again one by one: the fault may be that of a single seed, or memory.
     """
+    kept = Checkpoints(folder)
     try:
-        outcomes = run_stack(stack, progress) if len(stack) > 1 else [stack[0].run(progress)]
+        outcomes = run_stack(stack, progress, kept) if len(stack) > 1 else [stack[0].run(progress, kept)]
         for experiment, outcome in zip(stack, outcomes, strict=True):
             keep(experiment, outcome, folder, weights=keep_weights)
     except (Exception, SystemExit) as error:  # a part of the user's own may well call `sys.exit`

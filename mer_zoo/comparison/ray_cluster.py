@@ -22,6 +22,7 @@ from mer_zoo.data.loading import load
 from mer_zoo.errors import MerZooError
 from mer_zoo.results.result import SUFFIX
 from mer_zoo.results.writing import write_atomically
+from mer_zoo.training.checkpoint import SUFFIX as CHECKPOINT
 from mer_zoo.training.experiment import Experiment
 
 Work = Callable[[Path, Stack], Attempt]
@@ -147,7 +148,7 @@ def _run(
         os.chdir(folder)
     with TemporaryDirectory() as made:
         attempt = work(Path(made), [replace(one, data=data) for one in stack])
-        files = {path.name: path.read_bytes() for path in Path(made).iterdir()}
+        files = {path.name: path.read_bytes() for path in Path(made).iterdir() if path.suffix != CHECKPOINT}
     return _with_data(attempt, stack), files
 
 

@@ -245,10 +245,23 @@ class Result(Shown, _Record):
     @property
     def file_name(self) -> str:
         """Name of the result file: what a reader looks for, then the run id that makes it unique."""
-        words = [self.recipe_name, self.dataset.name, f"seed{self.seed}"]
-        words += [] if self.fold is None else [f"fold{self.fold}"]
-        plain = [re.sub(r"[^\w.]+", "_", word).encode()[:80].decode(errors="ignore") for word in words]
-        return "-".join(plain) + f"-{self.run}{SUFFIX}"  # short enough for any disk, whatever the names
+        return file_stem(self.recipe_name, self.dataset.name, self.seed, self.fold, self.run) + SUFFIX
+
+
+def file_stem(name: str, data: str, seed: int, fold: int | None, run: str) -> str:
+    """Return what the names of all files of a run begin with: short enough for any disk, whatever the names.
+
+    Args:
+        name, data: of recipe and dataset.
+        seed, fold, run: of the run.
+
+    Example:
+        >>> file_stem("My model", "meld", 0, None, "f00d")
+        'My_model-meld-seed0-f00d'
+    """
+    words = [name, data, f"seed{seed}", *([] if fold is None else [f"fold{fold}"])]
+    plain = [re.sub(r"[^\w.]+", "_", word).encode()[:80].decode(errors="ignore") for word in words]
+    return "-".join(plain) + f"-{run}"
 
 
 def write_result(result: Result, folder: str | Path) -> Path:

@@ -91,6 +91,10 @@ class Engine(abc.ABC):
     def load(self, weights: Sequence[dict[str, Tensor]]) -> None:
         """Set the weights of every seed's model."""
 
+    def roots(self) -> dict[str, Any]:
+        """Return all that an epoch changes, the weights before what is kept by weight."""
+        return {"trained": self.trained, "step": self.step, "optimizers": self.descent.optimizers}
+
     def _capture(self) -> Captured:
         def changed() -> list[Tensor]:
             return [*self._changed(), *self.descent.moments()]
@@ -224,6 +228,10 @@ class StackedSeeds(Engine):
 
     def _stacked(self) -> int:
         return len(self.models)
+
+    def roots(self) -> dict[str, Any]:
+        """Return all that an epoch changes."""
+        return {"buffers": self.buffers, "layers": self.descent.layers, **super().roots()}
 
     def _changed(self) -> list[Tensor]:
         return [*self.trained.values(), *self.buffers.values()]

@@ -22,7 +22,8 @@ from mer_zoo.model.plan import Plan
 from mer_zoo.model.saving import save
 from mer_zoo.results.identity import Identity, Protocol
 from mer_zoo.results.result import SUFFIX, write_result
-from mer_zoo.training import learning, loop
+from mer_zoo.training import checkpoint, learning, loop
+from mer_zoo.training.checkpoint import Checkpoints
 from mer_zoo.training.engines import seeds_that_fit, why_not_stacked
 from mer_zoo.training.options import ComputeOptions, check_device
 from mer_zoo.training.task import Task, identity
@@ -97,16 +98,19 @@ class Experiment:
             return
         assemble(self.plan, self.task().facts)
 
-    def run(self, progress: Callable[[dict[str, Any]], None] | None = None) -> loop.Outcome:
+    def run(
+        self, progress: Callable[[dict[str, Any]], None] | None = None, checkpoints: Checkpoints | None = None
+    ) -> loop.Outcome:
         """Train, and return the model and its result.
 
         Args:
             progress: called after every epoch with its record.
+            checkpoints: where they are kept; None: there are none. A learner has none.
         """
         if self.plan.learner is not None:
             return learning.learn(self.task(), self.seed, protocol=self.protocol)
         how: dict[str, Any] = {"protocol": self.protocol, "options": self.options, "progress": progress}
-        return loop.train(self.task(), self.seed, **how)
+        return loop.train(self.task(), self.seed, checkpoints=checkpoints, **how)
 
 
 def prepare(
@@ -159,11 +163,17 @@ def folds_of(data: Data, rule: SplitRule | None = None) -> Sequence[int | None]:
 
 
 def run_stack(
-    experiments: Sequence[Experiment], progress: Callable[[dict[str, Any]], None] | None = None
+    experiments: Sequence[Experiment],
+    progress: Callable[[dict[str, Any]], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[loop.Outcome]:
     """Run experiments that differ in their seed only, as many at a time as memory allows.
 
     Models that cannot be stacked are trained one by one.
+
+    Args:
+        experiments: at least one.
+        progress, checkpoints: as of `Experiment.run`.
     """
     first = experiments[0]
     if any(replace(other, seed=first.seed) != first for other in experiments):
@@ -173,6 +183,7 @@ def run_stack(
     task, outcomes = first.task(), []
     size = 1 if why_not_stacked(task) is not None else seeds_that_fit(task)
     how: dict[str, Any] = {"protocol": first.protocol, "options": first.options, "progress": progress}
+    how["checkpoints"] = checkpoints
     for start in range(0, len(experiments), size):
         seeds = [experiment.seed for experiment in experiments[start : start + size]]
         outcomes += loop.train_stacked(task, seeds, **how) if len(seeds) > 1 else [loop.train(task, seeds[0], **how)]
@@ -182,12 +193,15 @@ def run_stack(
 def keep(experiment: Experiment, outcome: loop.Outcome, folder: Path, *, weights: bool = False) -> Path:
     """Write the result of an experiment into a folder, after its weights if they are wanted; returns its path.
 
-    The result vouches for everything else, so it is written last. A learner has no weights to keep: it is fitted again.
+    The result vouches for everything else, so it is written last; then the checkpoint goes. A learner has no weights to
+    keep: it is fitted again.
     """
     path = folder / outcome.result.file_name
     if weights and outcome.model is not None:
         save(outcome.saved, weights_beside(path))
-    return write_result(outcome.result, folder)
+    write_result(outcome.result, folder)
+    checkpoint.remove(folder, outcome.result)
+    return path
 
 
 def check_room(experiments: Sequence[Experiment], folder: Path, *, weights: bool) -> None:

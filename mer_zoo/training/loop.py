@@ -23,14 +23,16 @@ from mer_zoo.model.optimising import LOSS
 from mer_zoo.model.saving import Saved
 from mer_zoo.results.identity import Protocol
 from mer_zoo.results.metrics import score_confusion, value_of
-from mer_zoo.results.result import Result
+from mer_zoo.results.result import Damaged, Result, file_stem
 from mer_zoo.showing import Shown, Table, Words
 from mer_zoo.training import memory
+from mer_zoo.training.checkpoint import SUFFIX, Checkpoints, Keeper, bound
 from mer_zoo.training.describing import described
 from mer_zoo.training.engines import Engine, OneSeed, StackedSeeds, batches_of, why_not_stacked
 from mer_zoo.training.evaluation import Evaluator, Judged
+from mer_zoo.training.holding import shared_generators
 from mer_zoo.training.options import ComputeOptions
-from mer_zoo.training.task import Task
+from mer_zoo.training.task import Task, identity
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -79,6 +81,7 @@ def train(
     protocol: Protocol = "validation",
     progress: Progress | None = None,
     options: ComputeOptions | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Outcome:
     """Train one seed of a task, choose the epoch, and only then look at the test split.
 
@@ -88,11 +91,12 @@ def train(
         protocol: `validation`, or `test-oracle` to also report the best epoch on test (marked as such).
         progress: called after every epoch with its record.
         options: how to compute.
+        checkpoints: where they are kept; None: there are none.
 
     Raises:
-        MerZooError: the loss or a weight is not finite.
+        MerZooError: the loss or a weight is not finite, or a checkpoint is of another run.
     """
-    return _Run(OneSeed, task, [seed], protocol, options or ComputeOptions()).train(progress)[0]
+    return _Run(OneSeed, task, [seed], protocol, options or ComputeOptions(), checkpoints).train(progress)[0]
 
 
 def train_stacked(
@@ -102,6 +106,7 @@ def train_stacked(
     protocol: Protocol = "validation",
     progress: Progress | None = None,
     options: ComputeOptions | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Outcome]:
     """Train several seeds as one program; without dropout each is what it would be alone.
 
@@ -109,7 +114,8 @@ def train_stacked(
     that has stopped early is carried along, and ignored, until all have.
 
     Args:
-        task, protocol, progress, options: as of `train`; progress hears of every seed that has not stopped.
+        task, protocol, options, checkpoints: as of `train`.
+        progress: as of `train`; hears of every seed that has not stopped.
         seeds: at least one.
 
     Raises:
@@ -117,7 +123,7 @@ def train_stacked(
     """
     if (reason := why_not_stacked(task)) is not None:
         raise MerZooError(f"{task.name}: {reason}. Train its seeds one by one.")
-    return _Run(StackedSeeds, task, seeds, protocol, options or ComputeOptions()).train(progress)
+    return _Run(StackedSeeds, task, seeds, protocol, options or ComputeOptions(), checkpoints).train(progress)
 
 
 @dataclass
@@ -148,6 +154,25 @@ class SeedRecord:
     stopped: bool = False
 
 
+@dataclass
+class Past:
+    """What is kept of all seeds: all of it is in a checkpoint.
+
+    Attributes:
+        records: by seed.
+        seconds: of every epoch.
+        watched: what the schedules watched in every epoch, by seed.
+        rates: learning rates of the next epoch, by seed.
+        spent: seconds from the beginning.
+    """
+
+    records: list[SeedRecord]
+    seconds: list[float] = field(default_factory=list)
+    watched: list[list[float]] = field(default_factory=list)
+    rates: list[float] | None = None
+    spent: float = 0.0
+
+
 class _Run:
     """The training of all seeds that go together, from the first batch to the result."""
 
@@ -158,14 +183,16 @@ class _Run:
         seeds: Sequence[int],
         protocol: Protocol,
         options: ComputeOptions,
+        checkpoints: Checkpoints | None,
     ) -> None:
         self.task, self.seeds, self.protocol, self.options, self.engine_class = task, seeds, protocol, options, engine
+        self.checkpoints = checkpoints
+        self.anew = partial(_Run, engine, task, seeds, protocol, options, checkpoints)
         self.training = task.plan.training
         self.names = task.dataset.label_names
         used = (self.training.select, self.training.watched, LOSS if self.training.stop_on == "both" else None)
         self.criteria = tuple(dict.fromkeys(name for name in used if name not in (None, "weighted_f1", "accuracy")))
-        self.records = [SeedRecord(seed) for seed in seeds]
-        self.seconds: list[float] = []
+        self.past = Past([SeedRecord(seed) for seed in seeds])
         self.started = time.perf_counter()
 
     def train(self, progress: Progress | None) -> list[Outcome]:
@@ -180,13 +207,24 @@ class _Run:
             judge = partial(Evaluator, engine=engine, dialogues_per_batch=size, loss=LOSS in self.criteria)
             validation = judge(task.validation)
             test = judge(task.test) if self.protocol == "test-oracle" else None
-            for epoch in range(self.training.epochs):
+            keeper = self._keeper(engine, self.checkpoints) if self.checkpoints is not None else None
+            try:
+                if keeper is not None and keeper.resumed():
+                    self._go_on(engine)
+            except Damaged as error:
+                assert keeper is not None
+                keeper.set_aside(error)
+                return self.anew().train(progress)  # what was put back already is left behind
+            for epoch in range(len(self.past.seconds), self.training.epochs):
                 began = time.perf_counter()
                 self._epoch(epoch, engine, validation, test, progress)
-                self.seconds.append(time.perf_counter() - began)
-                if all(record.stopped for record in self.records):
+                self.past.seconds.append(time.perf_counter() - began)
+                if all(record.stopped for record in self.past.records):
                     break
-            engine.load([record.best.weights for record in self.records])
+                if keeper is not None and epoch + 1 < self.training.epochs:
+                    self.past.spent = time.perf_counter() - self.started
+                    keeper.offer()
+            engine.load([record.best.weights for record in self.past.records])
             test = test or judge(task.test)
             confusions = validation.judge().confusion, test.judge().confusion
             predictions = test.predictions(task.dataset.select(task.split.test))
@@ -197,9 +235,31 @@ class _Run:
                 task.normaliser,
             )
             for number, (record, predicted, model) in enumerate(
-                zip(self.records, predictions, engine.models, strict=True)
+                zip(self.past.records, predictions, engine.models, strict=True)
             )
         ]
+
+    def _keeper(self, engine: Engine, checkpoints: Checkpoints) -> Keeper:
+        """Return what keeps the run: under the name of its last seed, whose result is the last to be written."""
+        task, seed = self.task, self.seeds[-1]
+        data, rule = task.dataset, task.split_rule
+        how: dict[str, Any] = {"fold": task.fold, "protocol": self.protocol, "precision": self.options.precision}
+        what = identity(task.plan, data.fingerprint, rule, seed=seed, **how)
+        path = checkpoints.folder / f"{file_stem(task.name, data.name, seed, task.fold, what.run)}{SUFFIX}"
+        run = bound(what, self.seeds, self.options, task.device)
+        roots = {**engine.roots(), "past": self.past, "generators": shared_generators(task.device)}
+        return Keeper(path, run, roots, task.device, checkpoints)
+
+    def _go_on(self, engine: Engine) -> None:
+        """Show the schedules what they watched, and the clock what was spent."""
+        for watched in self.past.watched:
+            engine.descent.after_epoch(watched)
+        if engine.descent.rates() != self.past.rates:
+            raise MerZooError(
+                f"{self.task.name}: '{self.training.schedule.name}' gives other learning rates than it gave for the "
+                "same values, so the run cannot be resumed. Train it anew."
+            )
+        self.started -= self.past.spent
 
     def _epoch(
         self, epoch: int, engine: Engine, validation: Evaluator, test: Evaluator | None, progress: Progress | None
@@ -210,7 +270,7 @@ class _Run:
         lambdas = engine.lambdas()
         on_test = test.judge() if test is not None else None
         watched = []
-        for number, record in enumerate(self.records):
+        for number, record in enumerate(self.past.records):
             if record.stopped:
                 watched.append(0.0)  # its learning rate no longer matters
                 continue
@@ -237,6 +297,8 @@ class _Run:
             better = max(record.best.epoch, record.lowest.epoch)
             record.stopped = patience is not None and epoch - better >= patience
         engine.descent.after_epoch(watched)
+        self.past.watched.append(watched)
+        self.past.rates = engine.descent.rates()
 
     def _scores(self, judged: Judged, number: int) -> dict[str, Any]:
         """Return the scores of one seed, with all that selects, stops or is watched."""
@@ -280,8 +342,8 @@ class _Run:
             parameters=sum(p.numel() for p in model.parameters()),
             seconds={
                 "total": (time.perf_counter() - self.started) * share,
-                "first_epoch": self.seconds[0] * share,
-                "per_epoch": float(np.median(self.seconds)) * share,
+                "first_epoch": self.past.seconds[0] * share,
+                "per_epoch": float(np.median(self.past.seconds)) * share,
             },
         )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import safetensors.torch
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -37,6 +38,7 @@ from mer_zoo.registry import document
 from mer_zoo.registry.cards import read_card
 from mer_zoo.results.identity import Identity
 from mer_zoo.results.result import read_result
+from mer_zoo.training import checkpoint
 from mer_zoo.training.experiment import prepare
 
 
@@ -94,6 +96,7 @@ def entries() -> dict[str, Entry]:
         Entry("card", "my_part.yaml", sound.cards(), formats.yaml_of, lambda path: read_card(path, "fusion")),
         Entry("result", "a.result.json", sound.results(tiny), _result_of, _use_result),
         Entry("model", "m.safetensors", sound.models(tiny), formats.safetensors_of, _use_model),
+        Entry("checkpoint", "c.checkpoint", sound.checkpoints(tiny), _checkpoint_of, _use_checkpoint),
         Entry("parity", "p.bin", sound.parities(), _parity_of, _use_parity),
         Entry("container", "c.bin", sound.containers(tiny), _container_of, _use_container),
         Entry("npz", "f.npz", sound.tables(), formats.npz_of, functools.partial(_use_import, "npz")),
@@ -172,6 +175,29 @@ def _use_result(path: Path) -> None:
 def _use_model(path: Path) -> None:
     saving.run_of(path)
     saving.load(path).predict(sound.tiny().conversations[:3])
+
+
+def _checkpoint_of(draw: Any, tree: Any, intact: bool) -> bytes:
+    """Write a checkpoint; mostly with the digest of what it says, as someone who changes it would."""
+    if not isinstance(tree, dict):
+        return formats.text_of(draw, tree)
+    content = formats.safetensors_of(draw, tree.get("arrays"))
+    with contextlib.suppress(Exception):  # arrays that are none have no digest
+        held = safetensors.torch.load(content)
+        arrays = [held[str(number)] for number in range(len(held))]
+        with tempfile.TemporaryDirectory() as home:
+            checkpoint.write(path := Path(home) / "c", tree.get("run"), tree.get("state"), arrays)
+            content = path.read_bytes()
+    return content
+
+
+def _use_checkpoint(path: Path) -> None:
+    """Put back what it holds into a run, and take it from there again."""
+    for name in sound.KEPT:
+        keeper = sound.keeper_of(path, name, sound.tiny())
+        if keeper.resumed():
+            assert keeper.holding is not None
+            keeper.holding.take()
 
 
 def _parity_of(draw: Any, tree: Any, intact: bool) -> bytes:

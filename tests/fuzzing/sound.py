@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 
 from fuzzing import formats
 from mer_zoo import registry
@@ -22,7 +23,11 @@ from mer_zoo.model import filling, recipe, saving
 from mer_zoo.model.assembly import assemble
 from mer_zoo.parts.importer.base import EXAMPLE
 from mer_zoo.registry import document, resources
+from mer_zoo.training import checkpoint
+from mer_zoo.training.engines import OneSeed, batches_of
 from mer_zoo.training.experiment import keep, prepare
+from mer_zoo.training.holding import shared_generators
+from mer_zoo.training.loop import Past, SeedRecord
 
 HERE = Path(__file__).resolve().parent
 RECIPES = (
@@ -41,6 +46,10 @@ SAVED = {
     "bilstm": {"model.context.encoder.hidden": 3, "normalise": "train"},
     "dialoguegcn": {},
     "mmgcn": {},
+}
+KEPT: dict[str, dict[str, Any]] = {
+    "mlp": {},
+    "bilstm": {"model.context.encoder.hidden": 3, "training.optimizer": "sgd"},
 }
 MAPPED = ("bclstm", "dialoguernn", "dagerc", "amb_dsgdn_meld")
 
@@ -142,6 +151,31 @@ def models(tiny: Dataset) -> list[Any]:
             saving.save(saving.Saved(model, name, experiment.plan, tiny.label_names, "0" * 16, normaliser), path)
             found.append(formats.safetensors_tree(path.read_bytes()))
     return found
+
+
+def checkpoints(tiny: Dataset) -> list[Any]:
+    """Return what checkpoints hold: the run, the state, and the other arrays."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for keeper in (keeper_of(Path(folder) / f"{name}.checkpoint", name, tiny) for name in KEPT):
+            assert keeper.holding is not None
+            checkpoint.write(keeper.path, keeper.run, *keeper.holding.take())
+            run, arrays = checkpoint.opened(keeper.path)
+            state = json.loads(arrays.pop(checkpoint.STATE).numpy().tobytes())
+            arrays = formats.safetensors_tree(safetensors.torch.save(arrays))
+            found.append({"run": run, "state": state, "arrays": arrays})
+    return found
+
+
+def keeper_of(path: Path, name: str, tiny: Dataset) -> checkpoint.Keeper:
+    """Return what reads and writes the checkpoint of a run of a recipe, which has trained an epoch."""
+    experiment = prepare(name, tiny, changes=KEPT[name])
+    task = experiment.task()
+    engine = OneSeed(task, [0], [batches_of(task.train, 0, 1, 16)], experiment.options)
+    engine.epoch(0)
+    run = checkpoint.bound(experiment.identity, [0], experiment.options, "cpu")
+    roots = {**engine.roots(), "past": Past([SeedRecord(0)]), "generators": shared_generators("cpu")}
+    return checkpoint.Keeper(path, run, roots, "cpu", checkpoint.Checkpoints(path.parent))
 
 
 def parities() -> list[Any]:
