@@ -201,9 +201,10 @@ def test_the_trial_that_a_killed_search_was_at_is_tried_again(tmp_path, monkeypa
             raise KeyboardInterrupt
         return train(stack)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(trials, "train", killed)
-        trials.run(made[0], workers=1)
+        with pytest.raises(KeyboardInterrupt):
+            trials.run(made[0], workers=1)
     assert [trial.state.name for trial in made[0].study().trials].count("RUNNING") == 1
     for one in made:
         trials.run(one, workers=1)
@@ -233,7 +234,8 @@ def test_trials_are_stopped_where_optuna_would_stop_them():
         for epoch in range(int(rng.integers(6, 12))):
             trial.report(score := float(rng.random()) * (epoch + 3), epoch)
             curve.append(score)
-            assert (max(curve) < bar.get(epoch, -1.0)) == (behind := trial.should_prune())
+            behind = trial.should_prune()
+            assert (max(curve) < bar.get(epoch, -1.0)) == behind
             if behind:
                 break
         stopped += behind
