@@ -27,7 +27,7 @@ change: {{training.epochs: {epochs}}}
 models: {{A: bilstm, B: mmgcn, C: majority}}
 """
 RESULTS = 6
-TIMES = ("seconds", "finished", "peak_memory_mb")
+OUTSIDE = ("seconds", "finished", "peak_memory_mb", "git_commit")  # somebody may commit meanwhile
 ENDS = 20  # seconds until workers notice that their parent is gone
 
 
@@ -82,17 +82,17 @@ def files(folder):
         if path.suffix == ".safetensors":
             found[path.name] = path.read_bytes()
         elif path.name.endswith(".result.json"):
-            found[path.name] = without_times(json.loads(path.read_text(encoding="utf-8")))
+            found[path.name] = inside(json.loads(path.read_text(encoding="utf-8")))
         else:
             found[path.name] = None
     return found
 
 
-def without_times(value):
-    """Return plain data without what a clock or a machine's load decides."""
+def inside(value):
+    """Return plain data without what a clock, a machine's load or a commit decides."""
     if isinstance(value, dict):
-        return {key: without_times(inner) for key, inner in value.items() if key not in TIMES}
-    return [without_times(inner) for inner in value] if isinstance(value, list) else value
+        return {key: inside(inner) for key, inner in value.items() if key not in OUTSIDE}
+    return [inside(inner) for inner in value] if isinstance(value, list) else value
 
 
 def run(kills, home, epochs=3, say=print, machines=None):
@@ -115,14 +115,16 @@ def run(kills, home, epochs=3, say=print, machines=None):
                 if process.poll() is None:
                     kill(process, victim, how, machines)
                     number, killed = number + 1, killed + 1
-                    say(f"kill {number}: {victim} by {how.name}, {there} of {RESULTS} results there")
+                    by = "" if victim == "machine" else f" by {how.name}"
+                    say(f"kill {number}: {victim}{by}, {there} of {RESULTS} results there")
             code = process.wait()
             assert nobody_left(process.pid), "workers outlive their parent"
             if code == 0:
                 break
         found = files(folder)
         assert found.keys() == expected.keys(), sorted(found.keys() ^ expected.keys())
-        assert [name for name in found if found[name] != expected[name]] == []
+        different = [name for name in found if found[name] != expected[name]]
+        assert different == [], different
         say(f"round {turn}: {killed} kills, {len(found)} files as undisturbed")
 
 

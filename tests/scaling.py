@@ -39,7 +39,8 @@ def main():
         print(f"two machines: {seconds(plan, there, '--executor', 'ray', '--address', machines.address):.0f} s")
         one, other = files(here), files(there)
     assert one.keys() == other.keys(), sorted(one.keys() ^ other.keys())
-    assert [name for name in one if one[name] != other[name]] == []
+    different = [name for name in one if one[name] != other[name]]
+    assert different == [], different
     counts = {ending: sum(name.endswith(ending) for name in one) for ending in (".result.json", ".safetensors")}
     assert counts == {".result.json": 36, ".safetensors": 30}, counts
     print(f"{len(one)} files, among them {counts}: equal")

@@ -159,9 +159,10 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("command", [["compare", "context"], ["tune", "bilstm"]], ids=["compare", "tune"])
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_get_one_message(capsys, tmp_path, name):
+def test_mistakes_get_one_message(capsys, tmp_path, name, command):
     arguments, message = MISTAKES[name]
-    code, _, err = run(capsys, "compare", "context", "--output", tmp_path, *arguments)
+    code, _, err = run(capsys, *command, "--output", tmp_path, *arguments)
     assert (code, err.count("\n")) == (2, 1)
     assert message in err
