@@ -4,7 +4,7 @@ BIN := .venv/bin
 # the second environment of the tests: the same packages, but dgl 2.1.0
 DGL2 := .venv-dgl2/bin
 
-.PHONY: compare test fuzz kill lint docs clean
+.PHONY: compare test fuzz kill scale lint docs clean
 
 compare: .venv/ready
 	$(BIN)/mer-zoo compare --output runs
@@ -23,10 +23,16 @@ SEED ?= $(shell date +%s)
 fuzz: .venv/ready
 	$(TESTS) PYTHONPATH=tests $(BIN)/python -W ignore -m fuzzing --cases $(CASES) --seed $(SEED) --kept tests/fuzzing/corpus
 
-# a suite whose processes are killed at random, started again until it is whole: make kill KILLS=20
+# a suite whose processes are killed at random, started again until it is whole, here and on a cluster of two machines,
+# of which one is lost now and then: make kill KILLS=20
 KILLS ?= 20
 kill: .venv/ready
 	$(TESTS) $(BIN)/python tests/killing.py --kills $(KILLS)
+	$(TESTS) $(BIN)/python tests/killing.py --kills $(KILLS) --ray
+
+# six models x six seeds on a cluster of two machines give what this one gives
+scale: .venv/ready
+	$(TESTS) $(BIN)/python tests/scaling.py
 
 docs: .venv/ready
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet --builder html docs site

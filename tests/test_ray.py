@@ -1,13 +1,23 @@
-"""A suite on a Ray cluster of two machines, simulated here: the numbers of this machine, also when one is lost."""
+"""A Ray cluster of two machines, simulated here: the numbers of this machine, also when one is lost."""
 
+import random
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import killing
 import pytest
+from machines import two
 from test_cli import run
 
+from mer_zoo.comparison import executing
 from mer_zoo.comparison.executing import Listener, execute
 from mer_zoo.comparison.ray_cluster import RayCluster
 from mer_zoo.comparison.suite import checked, experiments
 from mer_zoo.errors import MerZooError
+from mer_zoo.model.changes import changes_from
 from mer_zoo.model.saving import load
+from mer_zoo.training.experiment import prepare
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 
@@ -15,13 +25,9 @@ ray = pytest.importorskip("ray", reason="needs the extra ray")
 @pytest.fixture(scope="module")
 def machines():
     """A cluster of two machines with one processor each."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = cluster.add_node(num_cpus=1)
-    yield cluster, second
-    ray.shutdown()
-    cluster.shutdown()
+    with two() as made:
+        yield made
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +43,21 @@ def numbers(results):
 
 
 def test_a_cluster_gives_the_numbers_of_this_machine_though_a_machine_is_lost(machines, suite, tmp_path):
-    cluster, second = machines
     here, failures = execute(suite, tmp_path / "here", workers=1, keep_weights=True)
     assert not failures
     lost = []
 
     def lose_one(outcome):
         if not lost:
-            cluster.remove_node(second, allow_graceful=False)
-            lost.append(second)
+            machines.lose_one()
+            lost.append(outcome)
 
     there, failures = execute(
         suite,
         tmp_path / "there",
         keep_weights=True,
         listener=Listener(run=lose_one),
-        executor=RayCluster(cluster.address, cpus=0.5),
+        executor=RayCluster(machines.address, cpus=0.5),
     )
     assert lost
     assert not failures
@@ -67,11 +72,65 @@ def test_a_cluster_gives_the_numbers_of_this_machine_though_a_machine_is_lost(ma
     assert numbers(again) == numbers(here)
 
 
+def test_two_that_ask_share_the_work_and_write_no_file_twice(machines, suite, tmp_path, monkeypatch):
+    written, found, write = [], [], executing.write_atomically
+
+    def watched(path, *content):
+        written.append(path.name)
+        write(path, *content)
+
+    monkeypatch.setattr(executing, "write_atomically", watched)
+    cluster = RayCluster(machines.address, cpus=0.5)
+
+    def ask():
+        found.append(execute(suite, tmp_path, keep_weights=True, executor=cluster))
+
+    with cluster.connected():
+        both = [Thread(target=ask) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+    assert [len(results) for results, _ in found] == [6, 6]
+    assert numbers(found[0][0]) == numbers(found[1][0])
+    assert sorted(written) == sorted(path.name for path in tmp_path.iterdir())  # each once, and no claim among them
+    assert len(written) == 6 + 4  # results, and weights of what is not a learner
+
+
+def test_a_search_on_a_cluster_scores_its_trials_as_this_machine_does(machines, tmp_path):
+    pytest.importorskip("optuna", reason="needs the extra tune")
+    from mer_zoo.tuning import trials
+    from mer_zoo.tuning.space import space_of
+
+    data = {"name": "synthetic", "dialogues": [6, 3, 4], "utterances": [3, 8]}
+    few = ("training.epochs=2",)
+    first = prepare("bilstm", data, changes=few)
+    space = space_of(first, "bilstm", only=["training.*"])
+    search = trials.Search("b", "bilstm", first, changes_from(few), space, (0,), 4, tmp_path / trials.FILE)
+    cluster, ended = RayCluster(machines.address), []
+
+    def lose_one(trial):
+        ended.append(trial)
+        if len(ended) == 2:
+            machines.lose_one()
+
+    trials.run(search, executor=cluster, watch=lose_one)
+    made = search.trained()
+    assert len(made) == len(ended) == 4
+    for trial in made:
+        blind = search.blind(trial.user_attrs["changes"])
+        alone = trials.train([replace(blind, seed=seed) for seed in search.seeds])
+        assert (trial.value, trial.intermediate_values) == (alone.scores[0], alone.curve)
+    late = replace(search.blind({"training.epochs": 9}), bar={6: 1.1})
+    ((_, ended),) = cluster(trials.train, [[late]])
+    assert (ended.scores, list(ended.curve)) == ((), list(range(7)))
+
+
 def test_a_broken_run_is_named_and_the_others_are_kept(machines, tmp_path):
     data = {"name": "synthetic", "dialogues": [6, 3, 3], "utterances": [3, 8]}
     models = {"fine": "majority", "broken": {"recipe": "bilstm", "change": {"training.learning_rate": 1e30}}}
     plan = experiments(checked({"title": "one breaks", "data": [data], "models": models, "seeds": 1}))
-    results, (failure,) = execute(plan, tmp_path, executor=RayCluster(machines[0].address))
+    results, (failure,) = execute(plan, tmp_path, executor=RayCluster(machines.address))
     assert [result.recipe_name for result in results] == ["fine"]
     assert (failure.experiment.name, failure.experiment.data) == ("broken", data)
     assert "learning_rate" in failure.message
@@ -79,7 +138,14 @@ def test_a_broken_run_is_named_and_the_others_are_kept(machines, tmp_path):
 
 def test_more_than_any_machine_has_is_refused_instead_of_waited_for(machines, suite, tmp_path):
     with pytest.raises(MerZooError, match=r"--cpus 64: the largest machine of the cluster has 1\. Ask for less"):
-        execute(suite, tmp_path, executor=RayCluster(machines[0].address, cpus=64))
+        execute(suite, tmp_path, executor=RayCluster(machines.address, cpus=64))
+
+
+@pytest.mark.attack("H3")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="signals and processes of Linux")
+def test_a_suite_that_is_killed_on_a_cluster_ends_in_the_files_of_an_undisturbed_one_here(machines, tmp_path):
+    random.seed(1)
+    killing.run(1, tmp_path, epochs=1, machines=machines)
 
 
 MISTAKES = {
@@ -93,9 +159,10 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("command", [["compare", "context"], ["tune", "bilstm"]], ids=["compare", "tune"])
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_get_one_message(capsys, tmp_path, name):
+def test_mistakes_get_one_message(capsys, tmp_path, name, command):
     arguments, message = MISTAKES[name]
-    code, _, err = run(capsys, "compare", "context", "--output", tmp_path, *arguments)
+    code, _, err = run(capsys, *command, "--output", tmp_path, *arguments)
     assert (code, err.count("\n")) == (2, 1)
     assert message in err

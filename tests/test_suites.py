@@ -152,16 +152,12 @@ def test_the_bar_counts_failures_and_says_when_all_is_done(monkeypatch):
 
 
 def test_every_gpu_gets_a_worker_that_sees_it_alone(monkeypatch):
-    from dataclasses import replace
+    from mer_zoo.comparison.workers import gpus
 
-    from mer_zoo.comparison.executing import _devices
-    from mer_zoo.training.experiment import prepare
-
-    one = prepare("majority", "synthetic")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
-    assert _devices([replace(one, device="cuda")]) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
-    assert _devices([replace(one, device="cuda:1")]) == [{}]  # one GPU: in this process
-    assert _devices([one]) == []
+    assert gpus({"cuda"}) == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+    assert gpus({"cuda:1"}) == [{}]  # one GPU: in this process
+    assert gpus({"cpu"}) == []
 
 
 def test_a_worker_has_the_variables_it_is_given():

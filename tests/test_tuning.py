@@ -9,12 +9,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import yaml
 from test_cli import run
 
+from mer_zoo.comparison.workers import Lost
 from mer_zoo.data.loading import load
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import recipe
@@ -30,10 +32,11 @@ SMALL = {"name": "synthetic", "dialogues": [6, 3, 4], "utterances": [3, 8]}
 FAST = ("training.epochs=2",)
 
 
-def search(folder, name="bilstm", only=("training.*",), budget=4, data=SMALL):
-    first = prepare(name, data, changes=FAST)
+def search(folder, name="bilstm", only=("training.*",), budget=4, data=SMALL, extra=()):
+    changes = [*FAST, *extra]
+    first = prepare(name, data, changes=changes)
     space = space_of(first, name, only=only)
-    return Search(name, name, first, changes_from(FAST), space, (0,), budget, folder / trials.FILE)
+    return Search(name, name, first, changes_from(changes), space, (0,), budget, folder / trials.FILE)
 
 
 def mine(tmp_path, block):
@@ -186,12 +189,92 @@ def test_a_search_that_was_killed_goes_on(tmp_path):
     assert "bilstm on synthetic: 5 trials" in " ".join(done.stdout.split())
 
 
+@pytest.mark.parametrize("at", [0, 2])
+def test_the_trial_that_a_killed_search_was_at_is_tried_again(tmp_path, monkeypatch, at):
+    made = [search(tmp_path / name, budget=4) for name in ("killed", "undisturbed")]
+    for one in made:
+        one.storage.parent.mkdir()
+    train, calls = trials.train, []
+
+    def killed(stack):
+        calls.append(stack)
+        if len(calls) == at + 1:
+            raise KeyboardInterrupt
+        return train(stack)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trials, "train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trials.run(made[0], workers=1)
+    assert [trial.state.name for trial in made[0].study().trials].count("RUNNING") == 1
+    for one in made:
+        trials.run(one, workers=1)
+    found, expected = (summary.found(one, "synthetic") for one in made)
+    assert [(t.changes, t.score) for t in found.trials] == [(t.changes, t.score) for t in expected.trials]
+    assert found.default == found.trials[0]
+
+
+def test_two_processes_at_one_search_make_its_trials_once(tmp_path):
+    made, heard = search(tmp_path, budget=6), []
+    both = [Thread(target=trials.run, args=[made], kwargs={"workers": 1, "watch": heard.append}) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert len(heard) == len(made.trained()) == 6
+
+
+def test_trials_are_stopped_where_optuna_would_stop_them():
+    rng = np.random.default_rng(0)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=trials.ENDED_FIRST, n_warmup_steps=trials.EPOCHS_FIRST)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    stopped = 0
+    for _ in range(20):
+        trial, bar, curve = study.ask(), trials._bar(study), []
+        behind = False
+        for epoch in range(int(rng.integers(6, 12))):
+            trial.report(score := float(rng.random()) * (epoch + 3), epoch)
+            curve.append(score)
+            behind = trial.should_prune()
+            assert (max(curve) < bar.get(epoch, -1.0)) == behind
+            if behind:
+                break
+        stopped += behind
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED if behind else None, values=None if behind else score)
+    assert 0 < stopped < 20
+
+
+def test_a_trial_behind_the_others_is_stopped_early(tmp_path):
+    blind = replace(search(tmp_path).blind({"training.epochs": 20}), bar={7: 1.0, 8: 1.1})
+    ended = trials.train([blind])
+    assert (ended.scores, ended.failed) == ((), "")
+    assert list(ended.curve)[-1] in (7, 8)  # at 7 only if 7 epochs do not reach every label
+    assert trials.train([replace(blind, bar={})]).scores != ()
+
+
+def test_a_lost_worker_costs_its_trial_alone(tmp_path):
+    made = search(tmp_path, budget=3)
+
+    def loses_the_second(work, stacks):
+        for number, stack in enumerate(stacks):
+            yield stack, Lost("its worker was lost") if number == 1 else work(stack)
+
+    trials.run(made, executor=loses_the_second)
+    assert [trial.user_attrs.get("failed") for trial in made.trained()] == [None, "its worker was lost", None]
+
+
+def test_a_search_none_of_whose_trials_ends_says_why(tmp_path):
+    made = search(tmp_path, budget=2)
+    with pytest.raises(MerZooError, match="'bilstm': no trial came to its end; the first: its worker was lost"):
+        trials.run(made, executor=lambda work, stacks: ((stack, Lost("its worker was lost")) for stack in stacks))
+
+
 def _ended(storage):
     url = f"sqlite:///{storage}"
     try:
         names = optuna.get_all_study_names(storage=url)
         studies = [optuna.load_study(study_name=name, storage=url) for name in names]
-        return sum(trial.state.is_finished() for study in studies for trial in study.trials)
+        return sum(trial.state.name in ("COMPLETE", "PRUNED") for study in studies for trial in study.trials)
     except Exception:  # being made
         return 0
 
@@ -231,3 +314,15 @@ def test_a_file_that_is_no_search_is_named(tmp_path):
     (tmp_path / trials.FILE).write_text("not a database at all, but long enough to look at")
     with pytest.raises(MerZooError, match=r"search.db: cannot be used for a search"):
         search(tmp_path).study()
+
+
+@pytest.mark.parametrize("select", ["loss", "accuracy", "numpy:trace"])
+def test_a_search_goes_by_what_chooses_the_epoch(tmp_path, select):
+    first = search(tmp_path, budget=2)
+    made = search(tmp_path, budget=2, extra=[f"training.select={select}"])
+    trials.run(made, workers=1)
+    # losses of different parts cannot be compared
+    assert made.metric == ("weighted_f1" if select == "loss" else select)
+    assert len([trial for trial in made.trained() if trial.value is not None]) == 2
+    assert made.study_name != first.study_name
+    assert summary.found(made, "synthetic").sentence()

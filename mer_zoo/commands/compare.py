@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mer_zoo.commands import running, terminal
 from mer_zoo.commands.progress import Bar
 from mer_zoo.errors import MerZooError
-
-if TYPE_CHECKING:
-    from mer_zoo.comparison.ray_cluster import RayCluster
 
 STOPPED = "finished results are kept; run it again to go on."
 
@@ -23,20 +20,12 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", action="append", help="dataset instead of the suite's; may be repeated")
     command.add_argument("--models", help="only these models of the suite (`A*; B`)")
     command.add_argument("--seeds", type=int, help="number of seeds instead of the suite's")
-    command.add_argument("--workers", type=int, help="processes (one per processor)")
+    running.places(command)
     command.add_argument(
         "--stack", action=argparse.BooleanOptionalAction, help="train a model's seeds as one program (on GPUs)"
     )
     command.add_argument("--control", metavar="MODEL", help="the model that the others are compared with")
     command.add_argument("--all-pairs", action="store_true", help="compare every two models")
-    command.add_argument(
-        "--executor", choices=("local", "ray"), default="local", help="where runs are computed (local)"
-    )
-    command.add_argument(
-        "--address", help="of a Ray cluster: auto, HOST:PORT (with --executor ray; one is started here)"
-    )
-    command.add_argument("--cpus", type=float, help="processors of a run on a Ray cluster (1)")
-    command.add_argument("--gpus", type=float, help="GPUs of a run on a Ray cluster (1 with --device cuda)")
     command.add_argument("--dry-run", action="store_true", help="only say what would run, and for how long")
     command.add_argument("--keep-weights", action="store_true", help="also save every trained model")
     running.track_argument(command)
@@ -59,12 +48,10 @@ def run(options: argparse.Namespace) -> int:
     from mer_zoo.data.loading import load
     from mer_zoo.results.writing import write_atomically
 
-    suite, executor, trackers = _suite(options), _executor(options), running.trackers(options)
-    # the machine that asks a cluster for runs may have no GPU
-    how: dict[str, Any] = {"device": "cpu" if executor else options.device, "options": running.compute_options(options)}
+    suite, executor, trackers = _suite(options), running.executor(options), running.trackers(options)
+    how: dict[str, Any] = {"device": running.device_here(options), "options": running.compute_options(options)}
     experiments = suites.experiments(suite, changes=options.change, **how)
-    if executor:
-        experiments = [replace(experiment, device=options.device) for experiment in experiments]
+    experiments = [replace(experiment, device=options.device) for experiment in experiments]
     console = terminal.console()
     if options.dry_run:
         rows = forecast.forecast(experiments, options.output)
@@ -111,23 +98,6 @@ def run(options: argparse.Namespace) -> int:
     if failures:
         console.print(f"{len(failures)} of {len(experiments)} runs failed; why is said above.")
     return int(bool(failures) or not tracked)
-
-
-def _executor(options: argparse.Namespace) -> RayCluster | None:
-    """Return what runs the experiments elsewhere, if that is asked for."""
-    if options.executor == "local":
-        given = [name for name in ("address", "cpus", "gpus") if getattr(options, name) is not None]
-        if given:
-            raise MerZooError(f"--{given[0]}: only --executor ray uses it. Add that, or leave it out.")
-        return None
-    from mer_zoo.comparison.ray_cluster import RayCluster
-
-    if options.workers is not None:
-        raise MerZooError("--workers: with --executor ray, the cluster and --cpus decide. Leave it out.")
-    if options.device not in ("cpu", "cuda"):
-        raise MerZooError(f"--device {options.device}: Ray chooses the GPU. Use cpu or cuda.")
-    gpus = float(options.device == "cuda") if options.gpus is None else options.gpus
-    return RayCluster(options.address, 1.0 if options.cpus is None else options.cpus, gpus)
 
 
 def _suite(options: argparse.Namespace) -> Any:

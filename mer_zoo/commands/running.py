@@ -1,4 +1,4 @@
-"""The arguments that `train` and `compare` share."""
+"""The arguments that `train`, `compare` and `tune` share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
+    from mer_zoo.comparison.ray_cluster import RayCluster
     from mer_zoo.comparison.tracking import Choice
     from mer_zoo.training.options import ComputeOptions
 
@@ -58,6 +59,39 @@ def trackers(options: argparse.Namespace) -> list[Choice]:
             raise MerZooError(f"--track {text}: not valid YAML.") from None
 
     return choose([read(text) for text in options.track], "--track")
+
+
+def places(command: argparse.ArgumentParser) -> None:
+    """Add where runs and trials are computed."""
+    command.add_argument("--workers", type=int, help="processes (one per processor)")
+    command.add_argument("--executor", choices=("local", "ray"), default="local", help="local, or on a cluster (local)")
+    command.add_argument(
+        "--address", help="of a Ray cluster: auto, HOST:PORT (with --executor ray; one is started here)"
+    )
+    command.add_argument("--cpus", type=float, help="processors of a run on a Ray cluster (1)")
+    command.add_argument("--gpus", type=float, help="GPUs of a run on a Ray cluster (1 with --device cuda)")
+
+
+def executor(options: argparse.Namespace) -> RayCluster | None:
+    """Return what computes runs elsewhere, if that is asked for."""
+    if options.executor == "local":
+        given = [name for name in ("address", "cpus", "gpus") if getattr(options, name) is not None]
+        if given:
+            raise MerZooError(f"--{given[0]}: only --executor ray uses it. Add that, or leave it out.")
+        return None
+    from mer_zoo.comparison.ray_cluster import RayCluster
+
+    if options.workers is not None:
+        raise MerZooError("--workers: with --executor ray, the cluster and --cpus decide. Leave it out.")
+    if options.device not in ("cpu", "cuda"):
+        raise MerZooError(f"--device {options.device}: Ray chooses the GPU. Use cpu or cuda.")
+    gpus = float(options.device == "cuda") if options.gpus is None else options.gpus
+    return RayCluster(options.address, 1.0 if options.cpus is None else options.cpus, gpus)
+
+
+def device_here(options: argparse.Namespace) -> str:
+    """Return where to try what will be computed: the machine that asks a cluster may have no GPU."""
+    return options.device if options.executor == "local" else "cpu"
 
 
 def split_fields(options: argparse.Namespace) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mer_zoo.commands import running, terminal
@@ -11,6 +13,7 @@ from mer_zoo.commands.progress import Bar
 from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
+    from mer_zoo.comparison.ray_cluster import RayCluster
     from mer_zoo.comparison.suite import Suite
     from mer_zoo.tuning.trials import Search
 
@@ -27,22 +30,15 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--keys", metavar="PATTERN", action="append", help="search only keys like this; may be repeated"
     )
-    command.add_argument("--workers", type=int, help="processes (one per processor)")
+    running.places(command)
     running.arguments(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Search settings and parts on validation data, then compare the best with the recipe as it is."""
-    from mer_zoo.comparison import suite as suites
-    from mer_zoo.comparison.executing import Listener, execute
-    from mer_zoo.comparison.report import comparison_table, write_html
-    from mer_zoo.comparison.suite import Entry
-    from mer_zoo.comparison.summary import write_csv
-    from mer_zoo.data.loading import load
     from mer_zoo.results.writing import check_writable
-    from mer_zoo.tuning import summary, trials
 
-    suite, console = _suite(options), terminal.console()
+    suite, executor = _suite(options), running.executor(options)
     for name, value in (("--trials", options.trials), ("--trial-seeds", options.trial_seeds)):
         if value < 1:
             raise MerZooError(f"{name} {value}: want at least 1.")
@@ -50,30 +46,46 @@ def run(options: argparse.Namespace) -> int:
         raise MerZooError(f"--workers {options.workers}: want at least 1.")
     searches = _searches(options, suite)  # all of them before the first trial, so a mistake costs nothing
     check_writable(options.output)
-    found = []
-    models: dict[str, dict[str, Any]] = {}
+    with executor.connected() if executor else nullcontext():
+        return _search(options, suite, searches, executor)
+
+
+def _search(
+    options: argparse.Namespace, suite: Suite, searches: list[tuple[Search, Any]], executor: RayCluster | None
+) -> int:
+    from mer_zoo.comparison import suite as suites
+    from mer_zoo.comparison.executing import Listener, execute
+    from mer_zoo.comparison.report import comparison_table, write_html
+    from mer_zoo.comparison.suite import Entry
+    from mer_zoo.comparison.summary import write_csv
+    from mer_zoo.data.loading import load
+    from mer_zoo.tuning import summary, trials
+
+    console = terminal.console()
+    found, best = [], []
     for search, data in searches:
         with Bar(search.budget, search.name) as bar:
             bar.start(search.budget, len(search.trained()))
-            trials.run(search, workers=options.workers, watch=lambda trial: bar.count(_noted(trial)))
-        one = summary.found(search, data)
+            trials.run(search, workers=options.workers, executor=executor, watch=lambda one: bar.count(_noted(one)))
+        one = summary.found(search, suites.data_name(data))
         found.append(one)
         console.print(one.sentence())
-        file = re.sub(r"[^\w.]+", "_", f"{search.name}-{data}") + ".yaml"
+        file = re.sub(r"[^\w.]+", "_", f"{search.name}-{one.data}") + ".yaml"
         tuned = summary.write_best(search, one, options.output / file)
         console.print(f"Best recipe: {tuned}")
-        models.setdefault(data, {})[search.name] = suite.models[search.name]
-        models[data][f"{search.name}, tuned"] = Entry(recipe=str(tuned))
+        best.append((data, f"{search.name}, tuned", Entry(recipe=str(tuned))))
     summary.write_found(found, options.output / summary.FILE)
-    how: dict[str, Any] = {"device": options.device, "options": running.compute_options(options)}
+    how: dict[str, Any] = {"device": running.device_here(options), "options": running.compute_options(options)}
     runs = []
     for given in suite.data:
-        name = suites.data_name(given)
-        chosen = suites.changed(suite, {"data": [given], "models": {**suite.models, **models.get(name, {})}})
-        runs += [one for one in suites.experiments(chosen, changes=options.change, **how) if one.fold in (None, 0)]
+        tuned_here = {name: entry for data, name, entry in best if data == given}
+        chosen = suites.changed(suite, {"data": [given], "models": {**suite.models, **tuned_here}})
+        made = suites.experiments(chosen, changes=options.change, **how)
+        runs += [replace(one, device=options.device) for one in made if one.fold in (None, 0)]
     with Bar(len(runs), "runs") as bar:
         listener = Listener(bar.start, bar.run, bar.epoch_of_run, bar.say)
-        results, failures = execute(runs, options.output, workers=options.workers, listener=listener)
+        how = {"workers": options.workers, "listener": listener, "executor": executor}
+        results, failures = execute(runs, options.output, **how)
     if results:
         console.print(comparison_table(results, control=suite.control))
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
@@ -118,16 +130,15 @@ def _suite(options: argparse.Namespace) -> Suite:
     return suites.changed(suite, changed)
 
 
-def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, str]]:
-    """Return a search per model and dataset, with the name of the dataset."""
-    from mer_zoo.comparison import suite as suites
+def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, Any]]:
+    """Return a search per model and dataset, with the dataset as the suite gives it."""
     from mer_zoo.model.changes import changes_from
     from mer_zoo.training.experiment import folds_of, prepare
     from mer_zoo.tuning.space import space_of
     from mer_zoo.tuning.trials import FILE, Search
 
     found = []
-    how: dict[str, Any] = {"device": options.device, "options": running.compute_options(options)}
+    how: dict[str, Any] = {"device": running.device_here(options), "options": running.compute_options(options)}
     for data in suite.data:
         for name, entry in suite.models.items():
             given = [] if suite.is_learner(name) else list(changes_from(options.change))
@@ -137,14 +148,11 @@ def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, s
             first.rehearse()
             space = space_of(first, entry.recipe, only=options.keys, fixed={change.key for change in changes})
             if space.choices:
+                first = replace(first, device=options.device)
                 seeds = tuple(range(options.trial_seeds))
                 storage = options.output / FILE
-                found.append(
-                    (
-                        Search(name, entry.recipe, first, changes, space, seeds, options.trials, storage),
-                        suites.data_name(data),
-                    )
-                )
+                search = Search(name, entry.recipe, first, changes, space, seeds, options.trials, storage)
+                found.append((search, data))
     if not found:
         raise MerZooError(f"{options.what}: nothing to search. Give the recipe a `search` block.")
     return found

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from mer_zoo.comparison.claims import claim, sweep
-from mer_zoo.comparison.workers import Lost, processors, spread
+from mer_zoo.comparison.claims import LOOK_EVERY, claim, sweep
+from mer_zoo.comparison.workers import Lost, gpus, processors, spread
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import run_of
 from mer_zoo.results.result import SUFFIX, Damaged, Result, read_result
-from mer_zoo.results.writing import check_writable
+from mer_zoo.results.writing import check_writable, write_atomically
+from mer_zoo.training.checkpoint import SUFFIX as CHECKPOINT
 from mer_zoo.training.checkpoint import Checkpoints
 from mer_zoo.training.experiment import Experiment, check_room, keep, run_stack, weights_beside
 
@@ -24,8 +27,9 @@ Progress = Callable[[dict[str, Any]], None]
 Attempt = list[tuple[str, "Result | Failure | None"]]
 """What became of every run; None where another process is at it."""
 Stack = list[Experiment]
-Executor = Callable[[Callable[[Path, Stack], Attempt], Sequence[Stack], Path], Iterable[tuple[Stack, "Attempt | Lost"]]]
-"""Does some work, which writes files into a folder, with every stack; yields a stack as soon as its files are there."""
+Executor = Callable[[Callable[[Any], Any], Iterable[Sequence[Experiment]]], Iterable[tuple[Any, Any]]]
+"""Does some work with every stack, where no storage is shared; takes a stack when there is room for it, and yields it
+with the answer, or with `Lost`, as soon as that is there."""
 
 
 @dataclass(frozen=True)
@@ -161,52 +165,91 @@ def _outcomes(
     listener: Listener,
     executor: Executor | None,
 ) -> Iterator[tuple[str, Result | Failure]]:
-    busy: list[Experiment] = []
     known = {one.identity.run: one for one in experiments}
-    for wait in (False, True):  # what other processes are at is looked for once there is nothing else to do
-        stacks = [[one] for one in busy] if wait else _stacks(experiments)
-        for run, outcome in _spread(stacks, partial(_attempt, keep_weights, wait), folder, workers, listener, executor):
+    left, wait = list(experiments), False
+    while left:
+        busy: list[Experiment] = []
+        if executor is not None:
+            found = _elsewhere(_stacks(left), keep_weights, folder, executor)
+        else:
+            # what other processes are at is looked for once there is nothing else to do
+            stacks = [[one] for one in left] if wait else _stacks(left)
+            found = _here(stacks, partial(_attempt, keep_weights, wait), folder, workers, listener)
+        for run, outcome in found:
             if outcome is None:
                 busy.append(known[run])
             else:
                 yield run, outcome
+        if executor is not None and len(busy) == len(left):
+            time.sleep(LOOK_EVERY)
+        left, wait = busy, True
 
 
-def _spread(
+def _here(
     stacks: list[Stack],
     work: Callable[[Progress | None, Path, Stack], Attempt],
     folder: Path,
     workers: int | None,
     listener: Listener,
-    executor: Executor | None,
 ) -> Iterator[tuple[str, Result | Failure | None]]:
-    if executor is not None:
-        found = executor(partial(work, None), stacks, folder)
-    else:
-        devices = _devices([one for stack in stacks for one in stack])
-        count = min(len(devices) or workers or processors(), len(stacks))
-        if count <= 1:
-            for stack in stacks:
-                yield from work(partial(listener.epoch, stack[0]), folder, stack)
-            return
-        found = spread(partial(work, None, folder), stacks, count, devices)
-    for stack, outcomes in found:
+    devices = gpus({one.device for stack in stacks for one in stack})
+    count = min(len(devices) or workers or processors(), len(stacks))
+    if count <= 1:
+        for stack in stacks:
+            yield from work(partial(listener.epoch, stack[0]), folder, stack)
+        return
+    for stack, outcomes in spread(partial(work, None, folder), stacks, count, devices):
         if isinstance(outcomes, Lost):
             yield from ((one.identity.run, Failure(one, outcomes.message)) for one in stack)
         else:
             yield from outcomes
 
 
-def _devices(experiments: Sequence[Experiment]) -> list[dict[str, str]]:
-    """Variables that give each worker a GPU of its own: every GPU for `cuda`, one for `cuda:1`, none on CPU."""
-    named = {experiment.device for experiment in experiments if experiment.device.startswith("cuda")}
-    if named != {"cuda"}:
-        return [{}] if named else []
-    import torch
+def _elsewhere(
+    stacks: list[Stack], keep_weights: bool, folder: Path, executor: Executor
+) -> Iterator[tuple[str, Result | Failure | None]]:
+    """Do what of the stacks no other process is at; this process alone claims runs and writes files."""
+    settled: Attempt = []
+    held: dict[str, ExitStack] = {}
 
-    visible = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
-    numbers = visible or [str(number) for number in range(torch.cuda.device_count())]
-    return [{"CUDA_VISIBLE_DEVICES": number} for number in numbers]
+    def free() -> Iterator[Stack]:
+        for stack in stacks:
+            with ExitStack() as claims:
+                found, mine = _claimed(claims, keep_weights, False, folder, stack)
+                settled.extend(found)
+                if mine:
+                    held[mine[0].identity.run] = claims.pop_all()
+                    yield mine
+
+    try:
+        for stack, answer in executor(partial(_packed, keep_weights), free()):
+            files: dict[str, bytes] = {}
+            if isinstance(answer, Lost):
+                attempt: Attempt = [(one.identity.run, Failure(one, answer.message)) for one in stack]
+            else:
+                attempt, files = _of(stack, answer[0]), answer[1]
+            for name in sorted(files, key=lambda name: name.endswith(SUFFIX)):  # the result vouches for the rest
+                write_atomically(folder / name, files[name])
+            held.pop(stack[0].identity.run).close()
+            yield from attempt
+    finally:
+        for claims in held.values():
+            claims.close()
+    yield from settled
+
+
+def _packed(keep_weights: bool, stack: Stack) -> tuple[Attempt, dict[str, bytes]]:
+    """Train a stack, and return what became of it and the files that it left."""
+    with TemporaryDirectory() as made:
+        attempt = _trained(keep_weights, None, Path(made), stack)
+        files = {path.name: path.read_bytes() for path in Path(made).iterdir() if path.suffix != CHECKPOINT}
+    return _of([replace(one, data="") for one in stack], attempt), files  # the dialogues stay where they are
+
+
+def _of(stack: Stack, attempt: Attempt) -> Attempt:
+    """Return an answer whose failures hold the experiments of this stack."""
+    known = {one.identity.run: one for one in stack}
+    return [(run, replace(x, experiment=known[run]) if isinstance(x, Failure) else x) for run, x in attempt]
 
 
 def _stacks(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
@@ -228,17 +271,23 @@ def _stacks(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
 def _attempt(keep_weights: bool, wait: bool, progress: Progress | None, folder: Path, stack: Stack) -> Attempt:
     """Do what of a stack no other process is at, or has done; `wait` for those that are."""
     with ExitStack() as claims:
-        found: Attempt = []
-        mine: Stack = []
-        for experiment in stack:
-            run = experiment.identity.run
-            if not claims.enter_context(claim(folder, run, wait)):
-                found.append((run, None))
-            elif (there := written(folder, experiment, keep_weights)) is not None:
-                found.append((run, there))
-            else:
-                mine.append(experiment)
+        found, mine = _claimed(claims, keep_weights, wait, folder, stack)
         return found + (_trained(keep_weights, progress, folder, mine) if mine else [])
+
+
+def _claimed(claims: ExitStack, keep_weights: bool, wait: bool, folder: Path, stack: Stack) -> tuple[Attempt, Stack]:
+    """Claim the runs of a stack; returns what is known of those that are not to be done here, and the others."""
+    found: Attempt = []
+    mine: Stack = []
+    for experiment in stack:
+        run = experiment.identity.run
+        if not claims.enter_context(claim(folder, run, wait)):
+            found.append((run, None))
+        elif (there := written(folder, experiment, keep_weights)) is not None:
+            found.append((run, there))
+        else:
+            mine.append(experiment)
+    return found, mine
 
 
 def _trained(keep_weights: bool, progress: Progress | None, folder: Path, stack: Stack) -> Attempt:

@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster: Ray schedules, moves data and replaces lost workers; this process alone writes files.
+"""Runs and trials on a Ray cluster: Ray schedules, moves data and replaces lost workers.
 
 A worker needs mer_zoo installed and nothing else: dialogues travel through Ray's object store, once per machine, and
 what a run leaves comes back the same way. No storage needs to be shared.
@@ -7,25 +7,22 @@ what a run leaves comes back the same way. No storage needs to be shared.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from itertools import chain, islice
 from typing import Any
 
 from mer_zoo import registry
-from mer_zoo.comparison.executing import Attempt, Failure, Stack
 from mer_zoo.comparison.workers import TRIES, Lost
 from mer_zoo.data.conversation import Dataset
-from mer_zoo.data.loading import load
 from mer_zoo.errors import MerZooError
-from mer_zoo.results.result import SUFFIX
-from mer_zoo.results.writing import write_atomically
-from mer_zoo.training.checkpoint import SUFFIX as CHECKPOINT
-from mer_zoo.training.experiment import Experiment
+from mer_zoo.training.experiment import Experiment, dataset_of
 
-Work = Callable[[Path, Stack], Attempt]
+Stack = Sequence[Experiment]
+Work = Callable[[Any], Any]
+
+LOOK_EVERY = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -58,34 +55,45 @@ class RayCluster:
             if share > 1 and share != int(share):
                 raise MerZooError(f"--{name} {share:g}: Ray takes whole numbers above 1. Use {int(share)}.")
 
-    def __call__(self, work: Work, stacks: Sequence[Stack], folder: Path) -> Iterator[tuple[Stack, Attempt | Lost]]:
-        """Do the work with every stack; yields each as soon as its files are in the folder."""
-        ray, ours = self._connect()
-        try:
-            yield from self._spread(ray, work, stacks, folder)
-        except ray.exceptions.RayError as error:
-            raise MerZooError(f"Ray: {_first_line(error)} Finished results are kept; run it again to go on.") from None
-        finally:
-            if ours:
-                ray.shutdown()
+    def __call__(self, work: Work, stacks: Iterable[Stack]) -> Iterator[tuple[Stack, Any]]:
+        """Do the work with every stack; yields each with its answer, or with `Lost`, as soon as that is there."""
+        stacks = iter(stacks)
+        if (first := next(stacks, None)) is None:  # then no cluster need be there
+            return
+        with self.connected() as ray:
+            try:
+                yield from self._spread(ray, work, chain([first], stacks))
+            except ray.exceptions.RayError as error:
+                raise MerZooError(
+                    f"Ray: {_first_line(error)} Finished results are kept; run it again to go on."
+                ) from None
 
-    def _connect(self) -> tuple[Any, bool]:
-        """Return Ray, and whether its connection was made here."""
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Connect to the cluster, or start one, for the block; a connection that is there already is used and kept.
+
+        Raises:
+            MerZooError: Ray is not installed, no cluster answers, or it has no machine for such a run.
+        """
         try:
             import ray
         except ImportError:
             raise MerZooError("--executor ray needs Ray. Install it: pip install 'mer-zoo[ray]'.") from None
         if ray.is_initialized():
-            return ray, False
+            yield ray
+            return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
         here: dict[str, Any] = {} if self.address else {"include_dashboard": False}
         try:
-            ray.init(address=self.address, **quiet, **here)
+            ray.init(address=self.address or "local", **quiet, **here)
         except Exception as error:  # Ray raises many kinds, from ConnectionError to gRPC's own
             place = f"--address {self.address}" if self.address else "--executor ray"
             raise MerZooError(f"{place}: no Ray cluster ({_first_line(error)}) Start one with `ray start`.") from None
-        self._check_resources(ray)
-        return ray, True
+        try:
+            self._check_resources(ray)
+            yield ray
+        finally:
+            ray.shutdown()
 
     def _check_resources(self, ray: Any) -> None:
         """Refuse a share that no machine of the cluster has, for which Ray would wait without end."""
@@ -95,67 +103,64 @@ class RayCluster:
         ]
         for name, share, there in zip(("cpus", "gpus"), (self.cpus, self.gpus), most, strict=True):
             if share > there:
-                ray.shutdown()
                 raise MerZooError(
                     f"--{name} {share:g}: the largest machine of the cluster has {there:g}. Ask for less."
                 )
 
-    def _spread(
-        self, ray: Any, work: Work, stacks: Sequence[Stack], folder: Path
-    ) -> Iterator[tuple[Stack, Attempt | Lost]]:
+    def _room(self, ray: Any) -> int:
+        """Return how many stacks are asked for at a time: one more than there is room for, so that no machine idles.
+
+        A cluster that can grow sees by it that more is wanted.
+        """
+        shares = [(name, share) for name, share in (("CPU", self.cpus), ("GPU", self.gpus)) if share] or [("CPU", 1.0)]
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return 1 + sum(int(min(node.get(name, 0.0) / share for name, share in shares)) for node in alive)
+
+    def _spread(self, ray: Any, work: Work, stacks: Iterator[Stack]) -> Iterator[tuple[Stack, Any]]:
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": TRIES - 1}
         run = ray.remote(**options)(_run)
         data: dict[str, Any] = {}
-        waiting = {}
-        for stack in stacks:
-            first = stack[0]
-            if first.fingerprint not in data:
-                data[first.fingerprint] = ray.put(first.data if isinstance(first.data, Dataset) else load(first.data))
-            # the dialogues go by reference, beside experiments without them
-            bare = [replace(one, data="") for one in stack]
-            job = run.remote(work, bare, data[first.fingerprint], registry.session(), os.getcwd(), self.cpus)
-            waiting[job] = stack
+        waiting: dict[Any, Stack] = {}
         try:
-            while waiting:
-                (job,), _ = ray.wait(list(waiting), num_returns=1)
-                stack = waiting.pop(job)
-                try:
-                    attempt, files = ray.get(job)
-                except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-                    yield stack, Lost(f"its worker was lost, {TRIES} times ({_first_line(error)})")
-                    continue
-                except ray.exceptions.RayTaskError as error:
-                    yield stack, Lost(f"its worker could not run it: {_first_line(error.cause or error)}")
-                    continue
-                for name in sorted(files, key=lambda name: name.endswith(SUFFIX)):  # the result vouches for the rest
-                    write_atomically(folder / name, files[name])
-                yield stack, _with_data(attempt, stack)
+            while True:
+                for stack in islice(stacks, max(0, self._room(ray) - len(waiting))):
+                    first = stack[0]
+                    if first.fingerprint not in data:
+                        data[first.fingerprint] = ray.put(dataset_of(first.data))
+                    # the dialogues go by reference, beside experiments without them
+                    bare = [replace(one, data="") for one in stack]
+                    job = run.remote(work, bare, data[first.fingerprint], registry.session(), os.getcwd(), self.cpus)
+                    waiting[job] = stack
+                if not waiting:
+                    return
+                for job in ray.wait(list(waiting), num_returns=1, timeout=LOOK_EVERY)[0]:
+                    yield waiting.pop(job), _answer(ray, job)
         finally:
             for job in waiting:
                 with suppress(Exception):
                     ray.cancel(job, force=True)
 
 
-def _run(
-    work: Work, stack: Stack, data: Dataset, session: Mapping[Any, Any], folder: str, cpus: float
-) -> tuple[Attempt, dict[str, bytes]]:
-    """Do the work in a worker, and return what it answers and the files it wrote."""
+def _run(work: Work, stack: Stack, data: Dataset, session: Mapping[Any, Any], folder: str, cpus: float) -> Any:
+    """Do the work in a worker."""
     import torch
 
     registry.resume(session)
     torch.set_num_threads(max(1, int(cpus)))
     with suppress(OSError):  # where files of the user's own are shared, their relative paths mean the same
         os.chdir(folder)
-    with TemporaryDirectory() as made:
-        attempt = work(Path(made), [replace(one, data=data) for one in stack])
-        files = {path.name: path.read_bytes() for path in Path(made).iterdir() if path.suffix != CHECKPOINT}
-    return _with_data(attempt, stack), files
+    return work([replace(one, data=data) for one in stack])
 
 
-def _with_data(attempt: Attempt, stack: Stack) -> Attempt:
-    """Return an answer whose failures hold the experiments of a stack, with their data or without."""
-    known: dict[str, Experiment] = {one.identity.run: one for one in stack}
-    return [(run, replace(x, experiment=known[run]) if isinstance(x, Failure) else x) for run, x in attempt]
+def _answer(ray: Any, job: Any) -> Any:
+    """Return what a worker answered, or `Lost`."""
+    lost = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError")
+    try:
+        return ray.get(job)
+    except tuple(getattr(ray.exceptions, name) for name in lost) as error:
+        return Lost(f"its worker was lost, {TRIES} times ({_first_line(error)})")
+    except ray.exceptions.RayTaskError as error:
+        return Lost(f"its worker could not run it: {_first_line(error.cause or error)}")
 
 
 def _first_line(error: object) -> str:

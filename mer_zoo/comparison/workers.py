@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -32,8 +33,28 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpus(devices: Collection[str]) -> list[dict[str, str]]:
+    """Return variables that give each worker a GPU of its own: every GPU for `cuda`, one for `cuda:1`, none on CPU.
+
+    Args:
+        devices: that the jobs name.
+
+    Example:
+        >>> gpus({"cpu"}), gpus({"cuda:1"})
+        ([], [{}])
+    """
+    named = {device for device in devices if device.startswith("cuda")}
+    if named != {"cuda"}:
+        return [{}] if named else []
+    import torch
+
+    visible = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    numbers = visible or [str(number) for number in range(torch.cuda.device_count())]
+    return [{"CUDA_VISIBLE_DEVICES": number} for number in numbers]
+
+
 def spread(
-    work: Callable[[Job], Answer], jobs: Sequence[Job], count: int, variables: Sequence[Mapping[str, str]] = ()
+    work: Callable[[Job], Answer], jobs: Iterable[Job], count: int, variables: Sequence[Mapping[str, str]] = ()
 ) -> Iterator[tuple[Job, Answer | Lost]]:
     """Do jobs in processes, and yield each with its answer as soon as it is there.
 
@@ -41,7 +62,7 @@ def spread(
 
     Args:
         work: what to do with a job; it and its answer are pickled.
-        jobs: what to do it with.
+        jobs: what to do it with; each is taken when a process is free for it.
         count: processes.
         variables: environment of each process, beside the caller's; by default nothing.
 
@@ -84,10 +105,16 @@ def spread(
     for number in range(count):
         free.put(start(number))
     with ThreadPoolExecutor(count) as threads_of_parent:
+        left = iter(jobs)
+        running: dict[Any, Job] = {}
         try:
-            futures = {threads_of_parent.submit(answer, job): job for job in jobs}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            while True:
+                for job in islice(left, count - len(running)):
+                    running[threads_of_parent.submit(answer, job)] = job
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
         finally:  # also when the caller is interrupted: what has not begun never does
             stopped.set()
             threads_of_parent.shutdown(wait=False, cancel_futures=True)

@@ -100,7 +100,7 @@ def found(search: Search, data: str) -> Found:
     return Found(
         model=search.name,
         data=data,
-        metric=search.experiment.plan.training.select.replace("_", " "),
+        metric=search.metric.replace("_", " "),
         seeds=search.seeds,
         trials=tuple(trials),
         refused=sum("refused" in trial.user_attrs for trial in study.trials),

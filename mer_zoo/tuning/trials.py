@@ -7,18 +7,23 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from mer_zoo.comparison.workers import Lost, processors, spread
+import numpy as np
+
+from mer_zoo.comparison.claims import claim
+from mer_zoo.comparison.executing import Executor
+from mer_zoo.comparison.workers import Lost, gpus, processors, spread
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.changes import Change
+from mer_zoo.model.optimising import LOSS
 from mer_zoo.model.recipe import Given
+from mer_zoo.results.metrics import value_of
 from mer_zoo.training.experiment import Experiment, prepare
 from mer_zoo.training.task import Task
 from mer_zoo.tuning.space import Space, changed
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 
 FILE = "search.db"
 REFUSALS = 30  # draws in a row that do not fit together, before the space is to blame
+ENDED_FIRST = 5  # trials before any is stopped early
+EPOCHS_FIRST = 5  # of every trial
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,16 @@ class Blind(Experiment):
     """An experiment that has no test dialogues: what it reports as test scores is of validation dialogues.
 
     The test dialogues are not in the dataset it trains on, so nothing can reach them.
+
+    Attributes:
+        trial: its number in the search.
+        bar: epoch -> the score that the best so far must reach, or the trial is stopped.
+        metric: the validation score that is searched for.
     """
+
+    trial: int = 0
+    bar: Mapping[int, float] = field(default_factory=dict)
+    metric: str = "weighted_f1"
 
     def task(self) -> Task:
         """Load the dialogues, split them, and leave those of the test split out."""
@@ -78,20 +94,29 @@ class Search:
     def blind(self, changes: Mapping[str, Any]) -> Blind:
         """Return the experiment with changes, without its test dialogues."""
         now = self.experiment
-        how: dict[str, Any] = {
-            "fold": now.fold,
-            "split_rule": now.split_rule,
-            "device": now.device,
-            "options": now.options,
-        }
+        how: dict[str, Any] = {"fold": now.fold, "split_rule": now.split_rule, "options": now.options}
         made = prepare(self.recipe, now.data, name=self.name, changes=[*self.changes, *changed(changes)], **how)
-        return Blind(**vars(made))
+        return Blind(**{**vars(made), "device": now.device})  # which a worker has, and this machine perhaps not
+
+    @property
+    def metric(self) -> str:
+        """The validation score that is searched for: the one that chooses the epoch.
+
+        Losses of different parts cannot be compared, so weighted F1 takes the place of the loss.
+        """
+        select = self.experiment.plan.training.select
+        return "weighted_f1" if select == LOSS else select
+
+    @property
+    def key(self) -> str:
+        """Hash of what makes it this search: another recipe, space or data is another."""
+        what = [self.experiment.identity.model_dump(), self.space.plain(), list(self.seeds)]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def study_name(self) -> str:
-        """The name under which the trials are kept: another recipe, space or data is another search."""
-        what = [self.experiment.identity.model_dump(), self.space.plain(), list(self.seeds)]
-        return f"{self.name} {hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]}"
+        """The name under which the trials are kept."""
+        return f"{self.name} {self.key}"
 
     def study(self) -> optuna.Study:
         """Open the trials, which are made if there are none.
@@ -108,14 +133,13 @@ class Search:
         try:
             storage = optuna.storages.RDBStorage(
                 f"sqlite:///{self.storage}",
-                engine_kwargs={"connect_args": {"timeout": 60}},  # another worker may be writing
+                engine_kwargs={"connect_args": {"timeout": 60}},  # another search may be writing
             )
             study = optuna.create_study(
                 storage=storage,
                 study_name=self.study_name,
                 direction="maximize",
                 load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=5),
             )
         except Exception as error:  # Optuna's, SQLAlchemy's and SQLite's own
             line = str(error).splitlines()[0][:200]
@@ -130,21 +154,42 @@ class Search:
         return [trial for trial in self.study().get_trials(states=ended) if "refused" not in trial.user_attrs]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a trial went, as the worker says that trained it.
+
+    Attributes:
+        scores: of its seeds; fewer where it was stopped or failed.
+        curve: epoch -> validation score of the first seed.
+        seconds: that it took.
+        failed: why, if it did.
+    """
+
+    scores: tuple[float, ...] = ()
+    curve: Mapping[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    failed: str = ""
+
+
 def run(
     search: Search,
     *,
     workers: int | None = None,
+    executor: Executor | None = None,
     watch: Callable[[optuna.trial.FrozenTrial], None] = lambda trial: None,
 ) -> None:
     """Make the trials that are left of the budget, several at a time; a stopped search goes on where it was.
 
+    This process alone draws and keeps trials; a worker trains one and answers how it went.
+
     Args:
         search: what to search.
         workers: processes; None: one per processor.
+        executor: what trains trials elsewhere, such as `ray_cluster.RayCluster`; None: processes of this machine.
         watch: called with every trial that has ended.
 
     Raises:
-        MerZooError: nothing that was drawn fits together, or a worker is lost again and again.
+        MerZooError: nothing that was drawn fits together, or no trial came to its end.
 
     Example:
         >>> import tempfile
@@ -159,37 +204,55 @@ def run(
         ...     len(search.trained())
         2
     """
-    study = search.study()
+    with claim(search.storage.parent, search.key, wait=True):  # of two processes, the second finds what the first did
+        study = search.study()
+        _give_back(study)
+        slots = range(len(search.trained()), search.budget)
+        running: dict[int, optuna.Trial] = {}
+
+        def stacks() -> Iterator[list[Blind]]:
+            for slot in slots:
+                trial, blind = _draw(search, study, slot)
+                running[trial.number] = trial
+                yield [replace(blind, seed=seed) for seed in search.seeds]
+
+        for stack, answer in _spread(stacks(), len(slots), search.experiment.device, workers, executor):
+            ended = Ended(failed=answer.message) if isinstance(answer, Lost) else answer
+            watch(_note(search, study, running.pop(stack[0].trial), ended))
+        trials = search.trained()
+        if all(trial.value is None for trial in trials):
+            raise MerZooError(
+                f"search '{search.name}': no trial came to its end; the first: {trials[0].user_attrs.get('failed')}"
+            )
+
+
+def _spread(
+    stacks: Iterator[list[Blind]], total: int, device: str, workers: int | None, executor: Executor | None
+) -> Iterator[tuple[list[Blind], Any]]:
+    if executor is not None:
+        yield from executor(train, stacks)
+        return
+    devices = gpus({device})
+    count = min(len(devices) or workers or processors(), total)
+    yield from spread(train, stacks, count, devices) if count > 1 else ((stack, train(stack)) for stack in stacks)
+
+
+def _give_back(study: optuna.Study) -> None:
+    """Enqueue what a process that was killed was at, and at the very beginning the recipe as it is."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        kept = {key: trial.user_attrs[key] for key in ("default",) if key in trial.user_attrs}
+        study.enqueue_trial(trial.params, user_attrs=kept)
+        study.tell(trial.number, state=TrialState.FAIL)
     if not study.trials:
         study.enqueue_trial({}, user_attrs={"default": True})
-    have = len(search.trained())
-    slots = list(range(have, search.budget))
-    if not slots:
-        return
-    count = min(workers or processors(), len(slots))
-    answers: Iterator[tuple[int, Any]] = (
-        ((slot, attempt(search, slot)) for slot in slots)
-        if count == 1
-        else spread(partial(attempt, search), slots, count)
-    )
-    for _, answer in answers:
-        if isinstance(answer, Lost):
-            raise MerZooError(f"search '{search.name}': {answer.message}")
-        if isinstance(answer, str):
-            raise MerZooError(f"search '{search.name}': {answer}")
-        watch(answer)
 
 
-def attempt(search: Search, slot: int) -> optuna.trial.FrozenTrial | str:
-    """Draw until something fits together, and make that trial; returns it, or why there is none.
-
-    Args:
-        search: what to search.
-        slot: number of the trial within the budget, which seeds the sampler.
-    """
+def _draw(search: Search, study: optuna.Study, slot: int) -> tuple[optuna.Trial, Blind]:
+    """Draw until something fits together; the slot, a number within the budget, seeds the sampler."""
     import optuna
 
-    study = search.study()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.sampler = optuna.samplers.TPESampler(seed=slot, multivariate=True, group=True, constant_liar=True)
@@ -205,33 +268,65 @@ def attempt(search: Search, slot: int) -> optuna.trial.FrozenTrial | str:
                 trial.set_user_attr("refused", refused := str(error))
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 continue
-            return _train(search, study, trial, blind)
-    return f"{REFUSALS} draws in a row do not fit together; the last: {refused}"
+            return trial, replace(blind, trial=trial.number, bar=_bar(study), metric=search.metric)
+    raise MerZooError(f"search '{search.name}': {REFUSALS} draws in a row do not fit together; the last: {refused}")
 
 
-def _train(search: Search, study: optuna.Study, trial: optuna.Trial, blind: Blind) -> optuna.trial.FrozenTrial:
-    """Train a trial and tell the study how it went; one that is behind the others is stopped early."""
-    import optuna
+def _bar(study: optuna.Study) -> dict[int, float]:
+    """Return for every epoch what half of the trials that ended have reached (median stopping, Golovin, KDD 2017).
 
-    select = blind.plan.training.select
+    It goes with a trial to wherever that is trained, so that stopping needs no line back.
+    """
+    from optuna.trial import TrialState
+
+    curves = [trial.intermediate_values for trial in study.get_trials(states=(TrialState.COMPLETE,))]
+    if len(curves) < ENDED_FIRST:
+        return {}
+    epochs = {epoch for curve in curves for epoch in curve if epoch >= EPOCHS_FIRST}
+    return {epoch: median(curve[epoch] for curve in curves if epoch in curve) for epoch in epochs}
+
+
+class _Behind(Exception):
+    """A trial is behind the others."""
+
+
+def train(stack: Sequence[Blind]) -> Ended:
+    """Train a trial with each of its seeds, of which the first is stopped early where it is behind the others.
+
+    Args:
+        stack: the same experiment with every seed.
+    """
+    curve: dict[int, float] = {}
 
     def report(record: dict[str, Any]) -> None:
-        trial.report(record["validation_weighted_f1"], record["epoch"])
-        if trial.should_prune():
-            raise optuna.TrialPruned
+        curve[record["epoch"]] = record[f"validation_{stack[0].metric}"]
+        if max(curve.values()) < stack[0].bar.get(record["epoch"], -1.0):
+            raise _Behind
 
     scores: list[float] = []
+    failed = ""
     began = time.perf_counter()
     try:
-        for seed in search.seeds:
-            outcome = replace(blind, seed=seed).run(None if scores else report)
+        for blind in stack:
+            outcome = blind.run(None if scores else report)
             assert outcome.result.metrics.validation is not None
-            scores.append(getattr(outcome.result.metrics.validation, select))
-    except optuna.TrialPruned:
+            scores.append(value_of(blind.metric, np.array(outcome.result.metrics.validation.confusion)))
+    except _Behind:
         pass
-    except MerZooError as error:
-        trial.set_user_attr("failed", str(error))
-    trial.set_user_attr("seconds", time.perf_counter() - began)
-    if len(scores) == len(search.seeds):
-        return study.tell(trial, fmean(scores))
+    except (Exception, SystemExit) as error:  # a part may break in its own way, which costs this trial alone
+        failed = str(error) if isinstance(error, MerZooError) else f"unexpected {type(error).__name__}: {error}"
+    return Ended(tuple(scores), curve, time.perf_counter() - began, failed)
+
+
+def _note(search: Search, study: optuna.Study, trial: optuna.Trial, ended: Ended) -> optuna.trial.FrozenTrial:
+    """Keep how a trial went."""
+    import optuna
+
+    for epoch, score in ended.curve.items():
+        trial.report(score, epoch)
+    trial.set_user_attr("seconds", ended.seconds)
+    if ended.failed:
+        trial.set_user_attr("failed", ended.failed)
+    if len(ended.scores) == len(search.seeds):
+        return study.tell(trial, fmean(ended.scores))
     return study.tell(trial, state=optuna.trial.TrialState.PRUNED)
