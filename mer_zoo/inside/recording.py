@@ -127,8 +127,7 @@ class Recorder:
             walk = self._map("attention", empty, relations, nodes, nodes)
             self.told.append(walk)
         at, seen = (slice(start, start + size) for start, size in zip((target, source), rows.shape[-2:], strict=True))
-        mirrored = any(getattr(running.module, "mirrored", False) for running in self._running)
-        (walk.weights[..., ::-1, ::-1] if mirrored else walk.weights)[..., at, seen] = rows
+        walk.weights[..., at, seen] = rows
         self._walk, self._next = walk, target + rows.shape[-2]
 
     def _map(
