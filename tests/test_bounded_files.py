@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -349,3 +350,17 @@ def test_the_refusals_are_measured():
     code = REFUSE.format(code=f"bytearray({MEGABYTES << 21})", limit=MEGABYTES << 20, before="")
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert "MemoryError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent / "fuzzing/corpus/parquet").iterdir()), ids=lambda path: path.name
+)
+@pytest.mark.attack("A8")
+def test_parquet_that_ends_its_reader(path):
+    """Found by fuzzing: a declaration that pyarrow answers with an abort, and words that are not there."""
+    from mer_zoo.data.importing import import_dataset
+    from mer_zoo.errors import MerZooError
+
+    pytest.importorskip("pyarrow")
+    with pytest.raises(MerZooError, match=r"cannot be read \(.*damaged"):
+        import_dataset("parquet", path)

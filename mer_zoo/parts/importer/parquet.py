@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mer_zoo.data.parquet_chunks import chunks
 from mer_zoo.data.table import feature_groups, refuse_unknown
 from mer_zoo.errors import MerZooError
 from mer_zoo.parts.importer.base import EXAMPLE, Parts, TableImporter
@@ -46,16 +47,18 @@ class Parquet(TableImporter):
         """Return features and columns."""
         pyarrow = _arrow()
         try:
-            with pyarrow.parquet.ParquetFile(path) as opened:
+            with pyarrow.parquet.ParquetFile(path) as opened:  # most damaged files end here, at little cost
                 texts = [f.name for f in opened.schema_arrow if pyarrow.types.is_string(f.type)]
+            _check_size(path)
             with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as opened:
-                _check_size(opened, path)
                 names = [field.name for field in opened.schema_arrow]
                 if twice := next((name for name in names if names.count(name) > 1), None):
                     raise MerZooError(f"{path}: two columns are called '{twice}'. Rename one.")
                 refuse_unknown(names, self.naming, str(path))
                 wanted = [name for name in names if name not in self.naming.ignore]
                 columns = {name: opened.read(columns=[name]).column(0) for name in wanted}
+                for column in columns.values():
+                    column.validate(full=True)
                 return self._parts(columns, path)
         except pyarrow.ArrowException as error:
             reason = " ".join(str(error).split())[:200]
@@ -90,17 +93,13 @@ class Parquet(TableImporter):
         return path
 
 
-def _check_size(opened: Any, path: Path) -> None:
+def _check_size(path: Path) -> None:
     """Compare what a file declares that it unpacks to with its size, before room is made for it."""
-    meta = opened.metadata
-    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
-    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-    size = 0
-    for chunk in chunks:
-        is_feature = "." in chunk.path_in_schema or chunk.physical_type in ("FLOAT", "DOUBLE")
-        each = 8 if is_feature else OBJECT
-        size += max(each * chunk.num_values, each * meta.num_rows // max(len(groups), 1), chunk.total_uncompressed_size)
-    if size > UNPACKED * path.stat().st_size + SPARE or any(chunk.num_values < 0 for chunk in chunks):
+    size, declared = 0, chunks(path)
+    for chunk in declared:
+        is_feature = "." in chunk.path or chunk.kind in ("FLOAT", "DOUBLE")
+        size += max((8 if is_feature else OBJECT) * max(chunk.values, chunk.rows), chunk.size)
+    if size > UNPACKED * path.stat().st_size + SPARE or any(min(chunk.values, chunk.rows) < 0 for chunk in declared):
         raise MerZooError(f"{path}: unpacks to {size:,} bytes, which its own size does not explain.")
 
 
