@@ -20,6 +20,7 @@ _HOMES = {
     "contributions": "mer_zoo.api",
     "comparison_table": "mer_zoo.comparison.report",
     "describe": "mer_zoo.commands.describe",
+    "export": "mer_zoo.api",
     "from_arrays": "mer_zoo.data.frames",
     "from_dataframe": "mer_zoo.data.frames",
     "load_data": "mer_zoo.api",

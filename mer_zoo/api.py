@@ -170,13 +170,40 @@ def load_model(path: str | Path, device: str = "cpu", trust: Collection[str] = (
     """Return a model that `mer-zoo train` saved; its `predict` takes conversations.
 
     Args:
-        path: a `.safetensors` file, or the `.result.json` beside it.
+        path: a `.safetensors` file, the `.result.json` beside it, or a folder that `export` wrote.
         device: where to put it.
         trust: parts by file or module that may be run, such as `./mine.py:Mine`; no other code of that kind is.
     """
     from mer_zoo.model.saving import load
 
     return load(path, device, trust)
+
+
+def export(run: str | os.PathLike[str], to: str | os.PathLike[str]) -> Path:
+    """Write a trained model into a folder that others can use: weights, recipe, and a model card for the model hub.
+
+    Args:
+        run: a `.result.json` whose weights lie beside it, or those weights.
+        to: the folder, which must not exist yet. `load_model` reads it.
+
+    Returns:
+        the folder.
+
+    Raises:
+        MerZooError: no weights, weights of another run, or a folder that is there already.
+
+    Example:
+        >>> import tempfile
+        >>> from mer_zoo.training.experiment import keep, prepare
+        >>> one = prepare("bilstm", "synthetic", changes=["training.epochs=1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = keep(one, one.run(), Path(folder), weights=True)
+        ...     sorted(file.name for file in export(path, Path(folder) / "model").iterdir())
+        ['README.md', 'model.safetensors', 'recipe.yaml']
+    """
+    from mer_zoo.comparison.exporting import export
+
+    return export(Path(run), Path(to))
 
 
 def attention(model: Model, conversation: Conversation, device: str = "cpu") -> Attention:

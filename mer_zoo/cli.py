@@ -24,7 +24,7 @@ COMMANDS: dict[str, Any] = {
     name: import_module(f"mer_zoo.commands.{name}{'_' * keyword.iskeyword(name)}")
     for name in (
         "list", "describe", "train", "evaluate", "predict", "compare", "tune", "validate", "import", "extract",
-        "parity", "report", "reproduce", "rerun", "new", "check", "doctor",
+        "parity", "report", "reproduce", "rerun", "export", "new", "check", "doctor",
     )
 }  # fmt: skip
 

@@ -109,10 +109,11 @@ def test_balancing_of_single_tensors_is_stacked(small, strategy):
 
 def test_what_cannot_be_stacked_says_why(small):
     assert why_not_stacked(task(small)) is None
-    assert why_not_stacked(task(small, "bilstm")) == "encoder/bilstm cannot be stacked"
+    wrapped = task(small, "amb_dsgdn", "model.same_speaker.layer={name: dgl, conv: GATv2Conv, num_heads: 2}")
+    assert why_not_stacked(wrapped) == "layer/dgl cannot be stacked"
     assert "balancing/ogm_ge" in why_not_stacked(task(small, "amb_dsgdn", "balancing=ogm_ge"))
-    with pytest.raises(MerZooError, match=r"encoder/bilstm cannot be stacked\. Train its seeds one by one"):
-        train_stacked(task(small, "bilstm"), [0, 1])
+    with pytest.raises(MerZooError, match=r"layer/dgl cannot be stacked\. Train its seeds one by one"):
+        train_stacked(wrapped, [0, 1])
 
 
 def test_a_seed_that_stops_early_keeps_its_best_epoch(small):
@@ -345,7 +346,8 @@ def test_dgl_cannot_be_stacked_but_trains(small):
 
 @pytest.mark.parametrize(("stack", "stacked"), [(None, False), (True, True), (False, False)])
 def test_compare_stacks_seeds_when_told_to(small_folder, tmp_path, stack, stacked):
-    models = {"AMB-DSGDN": "amb_dsgdn", "BiLSTM": "bilstm"}
+    mine = {"recipe": "amb_dsgdn", "change": {"balancing": "ogm_ge"}}
+    models = {"AMB-DSGDN": "amb_dsgdn", "OGM-GE": mine}
     change = {"training.epochs": 1}
     wanted = suite.Suite(title="t", data=[str(small_folder)], models=models, seeds=2, change=change)
     runs = suite.experiments(wanted, options=ComputeOptions(stack=stack))
@@ -353,7 +355,7 @@ def test_compare_stacks_seeds_when_told_to(small_folder, tmp_path, stack, stacke
     assert failures == []
     assert [(r.recipe_name, r.seed) for r in results] == [(m, s) for m in models for s in (0, 1)]
     marks = ["stacked_seeds" in r.history[0] for r in results]
-    assert marks == [stacked, stacked, False, False]  # the BiLSTM cannot be stacked and is trained all the same
+    assert marks == [stacked, stacked, False, False]  # OGM-GE cannot be stacked and is trained all the same
 
 
 def test_unknown_precision_is_refused():

@@ -1,10 +1,16 @@
 """The wheel, installed in an empty environment: complete, self-contained, one top-level name."""
 
+import os
 import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
+
+import mer_zoo
+from mer_zoo.data.container import write_dataset
+from mer_zoo.training.experiment import keep, prepare
 
 STEP = """
 from dataclasses import replace
@@ -33,6 +39,16 @@ for name in recipe.names():
     task = Task(name, filling.fill(file, data.widths), data, split)
     result = learn(task, 0).result if learner else train(task, 0).result
     print(name, len(result.predictions))
+"""
+
+
+USE = """
+import numpy as np
+
+import mer_zoo
+
+dialogues = mer_zoo.load_data("data").conversations
+np.savez("there.npz", **mer_zoo.load_model("model").predict(dialogues))
 """
 
 
@@ -71,3 +87,18 @@ def test_it_lists_and_trains_every_recipe(empty_environment, tmp_path):
     (tmp_path / "step.py").write_text(STEP)
     trained = run(empty_environment / "python", "step.py").splitlines()
     assert [f"recipe/{line.split()[0]}" for line in trained] == recipes
+
+
+def test_an_exported_folder_predicts_the_same_to_the_bit(empty_environment, small, tmp_path):
+    one = prepare("bilstm", small, changes=["training.epochs=1"])
+    outcome = one.run()
+    mer_zoo.export(keep(one, outcome, tmp_path / "runs", weights=True), tmp_path / "model")
+    write_dataset(small, tmp_path / "data")
+    here = outcome.saved.predict(small.conversations)
+    command = [empty_environment / "python", "-c", USE]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    there = np.load(tmp_path / "there.npz")
+    assert set(there.files) == set(here)
+    assert all(np.array_equal(there[name], here[name]) for name in here)

@@ -13,7 +13,9 @@ from mer_zoo.errors import MerZooError
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    command.add_argument("run", metavar="RUN", type=Path, help="a .safetensors or .result.json that `train` wrote")
+    command.add_argument(
+        "run", metavar="RUN", type=Path, help="a .safetensors or .result.json of `train`, or an exported folder"
+    )
     command.add_argument("--data", required=True, help="a dataset's name or folder; labels are not needed")
     command.add_argument("--output", metavar="FILE", type=Path, help="JSON file to write, a new one (the terminal)")
     command.add_argument(

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
@@ -29,6 +29,9 @@ from mer_zoo.results.writing import write_atomically
 FORMAT = "2"
 NORMALISER = "normaliser:"
 """What the names of a normaliser's arrays begin with."""
+
+IN_FOLDER = "model.safetensors"
+"""The model file in a folder that `mer-zoo export` wrote."""
 
 
 @dataclass(frozen=True)
@@ -159,25 +162,49 @@ def run_of(path: Path) -> str | None:
         return None
 
 
-def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> Saved:
-    """Read a model back. A model file is data: no code runs that is not installed, unless the caller trusts it by name.
+def file_of(path: Path | str) -> Path:
+    """Return the model file that a path stands for: itself, the one beside a result file, or the one in a folder.
 
     Args:
-        path: a `.safetensors` file, or the `.result.json` beside it.
-        device: where to put it.
-        trust: parts by file or module that may be run, such as `./mine.py:Mine`; their source must be what it was when
-            the model was trained.
+        path: of a model file, a result file, or a folder that `mer-zoo export` wrote.
 
     Raises:
-        MerZooError: no such file, not a model of this library, a part it needs is gone, not trusted, or has changed.
+        MerZooError: there is none.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
+    if path.is_dir():
+        if not (path / IN_FOLDER).is_file():
+            raise MerZooError(f"{path}: no {IN_FOLDER} in this folder. `mer-zoo export` writes it; or name the file.")
+        return path / IN_FOLDER
     if path.name.endswith(".result.json"):
         path = path.with_name(path.name.removesuffix(".result.json") + ".safetensors")
     if not path.is_file():
         raise MerZooError(f"{path}: no such file. `mer-zoo train` writes one; `compare` does with --keep-weights.")
+    return path
+
+
+def refuse_another(path: Path, run: str, plan: Mapping[str, Any], label_names: Sequence[str]) -> None:
+    """Refuse a model file that is not whole, or not of a run; no part is made, so none is run.
+
+    Args:
+        path: of a `.safetensors` file.
+        run, plan, label_names: what the result of the run says.
+
+    Raises:
+        MerZooError: the file is damaged, or its model is another.
+    """
+    _, header = _read(path, "cpu")
+    if (header.run, header.filled.plain(), header.label_names) != (run, dict(plan), tuple(label_names)):
+        raise MerZooError(
+            f"{path}: weights of another run ({short(header.run)}; the result is of {run}). Put the weights of this "
+            "run beside its result, or repeat it with --keep-weights."
+        )
+
+
+def _read(path: Path, device: str) -> tuple[dict[str, torch.Tensor], _Header]:
+    """Return the weights of a file and what it says of them; nothing of it is made or run."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt", device=device) as archive:
             metadata = archive.metadata() or {}
@@ -190,11 +217,27 @@ def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> 
     if metadata.get("mer_zoo") != FORMAT:
         raise MerZooError(f"{path}: not a model of format {FORMAT}, which this mer_zoo reads. Train it anew.")
     try:
-        header = _Header.model_validate_json(metadata.get("model", ""))
+        return weights, _Header.model_validate_json(metadata.get("model", ""))
     except pydantic.ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"])) or "it"
         raise MerZooError(f"{path}: its description is damaged: {where}: {fault['msg']}. Train it anew.") from None
+
+
+def load(path: Path | str, device: str = "cpu", trust: Collection[str] = ()) -> Saved:
+    """Read a model back. A model file is data: no code runs that is not installed, unless the caller trusts it by name.
+
+    Args:
+        path: a `.safetensors` file, the `.result.json` beside it, or the folder that `mer-zoo export` wrote.
+        device: where to put it.
+        trust: parts by file or module that may be run, such as `./mine.py:Mine`; their source must be what it was when
+            the model was trained.
+
+    Raises:
+        MerZooError: no such file, not a model of this library, a part it needs is gone, not trusted, or has changed.
+    """
+    path = file_of(path)
+    weights, header = _read(path, device)
     plan = header.filled
     _refuse_missing(plan, header.packages, path)
     refuse_strangers(plan, trust, path)

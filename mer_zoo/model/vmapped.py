@@ -38,7 +38,8 @@ def run(calls: Sequence[Call], stackable: bool) -> list[Tensor]:
     results: dict[int, Tensor] = {}
     alike: dict[Any, list[int]] = {}
     for number, call in enumerate(calls):
-        together = stackable and launch_cost.is_costly(call.x.device) and _is_torch(call) and not remembers(call.part)
+        costly = stackable and launch_cost.is_costly(call.x.device)
+        together = costly and _is_torch(call) and not remembers(call.part) and not _is_fused(call.part)
         alike.setdefault(_form(call) if together else number, []).append(number)
     for numbers in alike.values():
         several = [calls[number] for number in numbers]
@@ -49,6 +50,11 @@ def run(calls: Sequence[Call], stackable: bool) -> list[Tensor]:
 def _is_torch(call: Call) -> bool:
     """Whether the call is made of torch's own operations, which `torch.func.vmap` knows."""
     return not any(getattr(y, "foreign", False) for y in call.beside)
+
+
+def _is_fused(part: nn.Module) -> bool:
+    """Whether a part holds a recurrent layer of torch, few launches for all turns, which mapped are many for each."""
+    return any(isinstance(module, nn.RNNBase) for module in part.modules())
 
 
 def can_be_mapped(part: nn.Module) -> bool:

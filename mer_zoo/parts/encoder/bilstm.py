@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout
 from mer_zoo.parts.ops.dropout import Dropout
+from mer_zoo.parts.ops.scan import scan, stacking
 
 
 class BiLSTM(nn.Module):
@@ -91,6 +92,8 @@ def read(cell: Any, x: Tensor, mapped: bool) -> Tensor:
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         with torch.autocast("cpu", enabled=False):  # oneDNN has no bfloat16 LSTM there, and its GRU is slower
             return read(cell, x.float(), mapped)
+    if stacking():
+        return scan(cell, x if mapped else F.linear(x, cell.weight_ih_l0))
     if not mapped:
         return cell(x)[0]
     gates = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)

@@ -1,0 +1,56 @@
+"""Recurrent layers of plain operations, turn by turn: torch's fused ones cannot be stacked under `torch.func.vmap`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mer_zoo.parts.ops import gru
+
+
+def stacking() -> bool:
+    """Return whether a transform such as `torch.func.vmap` is at work, for which fused layers have no rule.
+
+    Example:
+        >>> stacking(), torch.func.vmap(lambda x: x + stacking())(torch.zeros(2))
+        (False, tensor([1., 1.]))
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def scan(cell: Any, seen: Tensor) -> Tensor:
+    r"""Return the states of a layer over all turns, from zero states: what `nn.LSTM` or `nn.GRU` computes.
+
+    $$c' = \sigma(f)\,c + \sigma(i)\tanh(g),\quad h' = \sigma(o)\tanh(c'),\qquad [i, f, g, o] = s + W h + b$$
+
+    with the gates of Hochreiter and Schmidhuber (1997) as PyTorch orders them; for the GRU see `gru.step`.
+
+    Args:
+        cell: `nn.LSTM` or `nn.GRU` of one layer and one direction.
+        seen: its inputs, mapped to gates without bias: s, float `[batch, turns, gates]`.
+
+    Returns:
+        float `[batch, turns, hidden]`.
+
+    Example:
+        >>> cell, x = nn.LSTM(3, 2, batch_first=True), torch.ones(4, 5, 3)
+        >>> torch.allclose(scan(cell, x @ cell.weight_ih_l0.t()), cell(x)[0], atol=1e-6)
+        True
+    """
+    weight, bias = cell.weight_hh_l0, cell.bias_hh_l0
+    seen = seen + cell.bias_ih_l0
+    state = memory = torch.zeros_like(seen[:, 0, : weight.shape[1]])
+    states = []
+    for turn in seen.unbind(1):
+        kept = F.linear(state, weight, bias)
+        if isinstance(cell, nn.LSTM):
+            take, keep, new, show = (turn + kept).chunk(4, -1)
+            memory = keep.sigmoid() * memory + take.sigmoid() * new.tanh()
+            state = show.sigmoid() * memory.tanh()
+        else:
+            state = gru.step(turn, kept, state)[0]
+        states.append(state)
+    return torch.stack(states, 1)
