@@ -26,6 +26,7 @@ KNOWN = (
     "https://pydata",
     "https://optuna.org",
     "https://docs.ray.io",
+    "https://doi.org",
 )
 WIDTHS = {"desktop": 1280, "phone": 390}
 
