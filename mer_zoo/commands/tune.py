@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -59,6 +58,7 @@ def _search(
     from mer_zoo.comparison.suite import Entry
     from mer_zoo.comparison.summary import write_csv
     from mer_zoo.data.loading import load
+    from mer_zoo.results.result import file_word
     from mer_zoo.tuning import summary, trials
 
     console = terminal.console()
@@ -70,7 +70,7 @@ def _search(
         one = summary.found(search, suites.data_name(data))
         found.append(one)
         console.print(one.sentence())
-        file = re.sub(r"[^\w.]+", "_", f"{search.name}-{one.data}") + ".yaml"
+        file = file_word(f"{search.name}-{one.data}", 200) + ".yaml"
         tuned = summary.write_best(search, one, options.output / file)
         console.print(f"Best recipe: {tuned}")
         best.append((data, f"{search.name}, tuned", Entry(recipe=str(tuned))))

@@ -15,14 +15,12 @@ from typing import Any
 from mer_zoo import registry
 from mer_zoo.comparison.claims import claim
 from mer_zoo.comparison.executing import Failure, Listener
-from mer_zoo.data.conversation import Dataset
-from mer_zoo.data.loading import load
 from mer_zoo.errors import MerZooError
 from mer_zoo.registry.faults import raised, short
 from mer_zoo.results.result import SUFFIX, Result
 from mer_zoo.results.run import Run
 from mer_zoo.results.writing import check_writable
-from mer_zoo.training.experiment import weights_beside
+from mer_zoo.training.experiment import dataset_of, weights_beside
 
 LOGGED = "tracked.jsonl"
 """What is in the folder of the results was logged before: a line for each run and tracker."""
@@ -184,8 +182,7 @@ class Tracking:
     def _run(self, outcome: Result | Failure) -> Run:
         if isinstance(outcome, Failure):
             one = outcome.experiment
-            data = one.data if isinstance(one.data, Dataset) else load(one.data)
-            return Run.broken(one.identity, one.name, data.name, outcome.message)
+            return Run.broken(one.identity, one.name, dataset_of(one.data).name, outcome.message)
         pattern = f"*-{outcome.run}{SUFFIX}"
         path = next(chain(self._folder.glob(pattern), self._folder.rglob(pattern)), None)
         files = {} if path is None else {"result.json": path, "model.safetensors": weights_beside(path)}

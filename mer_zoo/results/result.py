@@ -260,8 +260,21 @@ def file_stem(name: str, data: str, seed: int, fold: int | None, run: str) -> st
         'My_model-meld-seed0-f00d'
     """
     words = [name, data, f"seed{seed}", *([] if fold is None else [f"fold{fold}"])]
-    plain = [re.sub(r"[^\w.]+", "_", word).encode()[:80].decode(errors="ignore") for word in words]
-    return "-".join(plain) + f"-{run}"
+    return "-".join(file_word(word, 80) for word in words) + f"-{run}"
+
+
+def file_word(text: str, most: int) -> str:
+    """Return a text as any disk takes it in a name.
+
+    Args:
+        text: whatever a user calls things.
+        most: bytes.
+
+    Example:
+        >>> file_word("a/b, seed 0", 150)
+        'a_b_seed_0'
+    """
+    return re.sub(r"[^\w.]+", "_", text).encode()[:most].decode(errors="ignore")
 
 
 def write_result(result: Result, folder: str | Path) -> Path:

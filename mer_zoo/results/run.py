@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +12,7 @@ from typing import Any
 
 from mer_zoo.results.identity import Identity
 from mer_zoo.results.metrics import SCORES
-from mer_zoo.results.result import Metrics, Result
+from mer_zoo.results.result import Metrics, Result, file_word
 
 Setting = str | int | float | bool | None
 
@@ -62,8 +61,7 @@ class Run:
             >>> Run("f00d", "a/b, seed 0", {}).file_name
             'a_b_seed_0-f00d'
         """
-        plain = re.sub(r"[^\w.]+", "_", self.name).encode()[:150].decode(errors="ignore")
-        return f"{plain}-{self.id}"
+        return f"{file_word(self.name, 150)}-{self.id}"
 
     @classmethod
     def done(cls, result: Result, files: Mapping[str, Path]) -> Run:
