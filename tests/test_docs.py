@@ -36,11 +36,12 @@ def check():
     def never(path, *arguments, **options):
         raise AssertionError(f"{path} was written")
 
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as end:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
         patch.setattr(sys, "argv", ["docs.generator", "--check"])
         patch.setattr(generator, "pages", pages)
         patch.setattr(Path, "write_text", never)
-        runpy.run_module("docs.generator", run_name="__main__")
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module("docs.generator", run_name="__main__")
     return end.value.code, errors.getvalue(), made
 
 
