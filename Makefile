@@ -9,9 +9,10 @@ DGL2 := .venv-dgl2/bin
 compare: .venv/ready
 	$(BIN)/mer-zoo compare --output runs
 
-# a worker per processor, one thread each; a file's tests stay together, for they share what is costly to make
+# a worker per processor, one thread each; a file's tests stay together, for they share what is costly to make; the
+# longest files begin (tests/conftest.py)
 TESTS := OMP_NUM_THREADS=1
-SPREAD := --numprocesses auto --dist loadfile
+SPREAD := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: lint .venv-dgl2/ready
 	$(TESTS) $(BIN)/python -m pytest $(SPREAD)
