@@ -1,4 +1,5 @@
-# Each target makes its own environment when there is none. PYTHON=python3.11 make test chooses the interpreter.
+# Each target makes its own environment when there is none; Python compiles what it imports, a small part of it.
+# PYTHON=python3.11 make test chooses the interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
 # the second environment of the tests: the same packages, but dgl 2.1.0
@@ -47,12 +48,12 @@ lint: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[test]'
 	touch $@
 
 .venv-dgl2/ready: .venv/ready
 	$(BIN)/python -m venv .venv-dgl2
-	$(DGL2)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/requirements-dgl2.txt
+	$(DGL2)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --requirement tests/requirements-dgl2.txt
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
 		"$$($(DGL2)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
 	touch $@

@@ -65,8 +65,8 @@ def empty_environment(wheel, tmp_path_factory, pytestconfig):
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     constraints = pytestconfig.rootpath / "constraints.txt"
-    install = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--constraint", constraints, wheel]
-    subprocess.run(install, check=True)
+    install = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--no-compile", "--constraint", constraints]
+    subprocess.run([*install, wheel], check=True)
     return folder / "bin"
 
 
