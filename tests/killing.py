@@ -19,6 +19,8 @@ from pathlib import Path
 
 from machines import children, two
 
+from mer_zoo.comparison.summary import read_csv
+
 SUITE = """
 title: killed
 data: [{{name: synthetic, dialogues: [24, 6, 8], utterances: [4, 9]}}]
@@ -27,7 +29,7 @@ change: {{training.epochs: {epochs}}}
 models: {{A: bilstm, B: mmgcn, C: majority}}
 """
 RESULTS = 6
-OUTSIDE = ("seconds", "finished", "peak_memory_mb", "git_commit")  # somebody may commit meanwhile
+OUTSIDE = ("seconds", "finished", "peak_memory_mb", "git_commit")  # how keys begin; somebody may commit meanwhile
 ENDS = 20  # seconds until workers notice that their parent is gone
 
 
@@ -76,22 +78,19 @@ def nobody_left(group):
 
 
 def files(folder):
-    """Return what is compared of every file: weights bitwise, results without times, of all others their names."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".safetensors":
-            found[path.name] = path.read_bytes()
-        elif path.name.endswith(".result.json"):
-            found[path.name] = inside(json.loads(path.read_text(encoding="utf-8")))
-        else:
-            found[path.name] = None
-    return found
+    """Return what is compared of every file: weights bitwise, data without times, of all others their names."""
+    read = {
+        ".safetensors": Path.read_bytes,
+        ".json": lambda path: inside(json.loads(path.read_text(encoding="utf-8"))),
+        ".csv": lambda path: inside(read_csv(path)),
+    }
+    return {path.name: read.get(path.suffix, lambda _: None)(path) for path in sorted(folder.iterdir())}
 
 
 def inside(value):
     """Return plain data without what a clock, a machine's load or a commit decides."""
     if isinstance(value, dict):
-        return {key: inside(inner) for key, inner in value.items() if key not in OUTSIDE}
+        return {key: inside(inner) for key, inner in value.items() if not key.startswith(OUTSIDE)}
     return [inside(inner) for inner in value] if isinstance(value, list) else value
 
 
