@@ -12,7 +12,7 @@ from mer_zoo.commands.progress import Bar
 from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
-    from mer_zoo.comparison.ray_cluster import RayCluster
+    from mer_zoo.comparison.ray_cluster import Connected
     from mer_zoo.comparison.suite import Suite
     from mer_zoo.tuning.trials import Search
 
@@ -45,12 +45,12 @@ def run(options: argparse.Namespace) -> int:
         raise MerZooError(f"--workers {options.workers}: want at least 1.")
     searches = _searches(options, suite)  # all of them before the first trial, so a mistake costs nothing
     check_writable(options.output)
-    with executor.connected() if executor else nullcontext():
-        return _search(options, suite, searches, executor)
+    with executor.connected() if executor else nullcontext() as connected:
+        return _search(options, suite, searches, connected)
 
 
 def _search(
-    options: argparse.Namespace, suite: Suite, searches: list[tuple[Search, Any]], executor: RayCluster | None
+    options: argparse.Namespace, suite: Suite, searches: list[tuple[Search, Any]], executor: Connected | None
 ) -> int:
     from mer_zoo.comparison import suite as suites
     from mer_zoo.comparison.executing import Listener, execute
