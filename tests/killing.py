@@ -76,7 +76,7 @@ def random_moment(process, folder, lasts):
     wanted = random.randint(min(there_now(folder), RESULTS - 1), RESULTS - 1)
     while there_now(folder) < wanted and process.poll() is None:
         time.sleep(0.1)
-    time.sleep(random.uniform(0, lasts / 4))
+    time.sleep(random.uniform(0, lasts / 4 / (RESULTS if wanted else 1)))  # it begins slowly, then results come fast
 
 
 def in_turns(ways):
