@@ -72,11 +72,13 @@ def there_now(folder):
 
 
 def random_moment(process, folder, lasts):
-    """Wait until some of the results that are missing are there, and a while longer, or the process ends."""
-    wanted = random.randint(min(there_now(folder), RESULTS - 1), RESULTS - 1)
+    """Wait until up to two more results are there, and a while longer, or the process ends."""
+    there = there_now(folder)
+    wanted = min(random.randint(there, there + 2), RESULTS - 1)
     while there_now(folder) < wanted and process.poll() is None:
         time.sleep(0.1)
-    time.sleep(random.uniform(0, lasts / 4 / (RESULTS if wanted else 1)))  # it begins slowly, then results come fast
+    # a process begins slowly, then results come fast
+    time.sleep(random.uniform(0, lasts / 4 / (RESULTS if wanted > there else 1)))
 
 
 def in_turns(ways):

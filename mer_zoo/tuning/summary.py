@@ -13,7 +13,7 @@ import pydantic
 import yaml
 
 from mer_zoo.model import recipe
-from mer_zoo.results.run import Run, settings_of
+from mer_zoo.results.run import Run, Setting, settings_of
 from mer_zoo.results.writing import write_atomically
 from mer_zoo.tuning.space import changed
 from mer_zoo.tuning.trials import Search
@@ -122,8 +122,13 @@ def tracked(search: Search, trial: optuna.trial.FrozenTrial, data: str) -> Run:
     changes, failure = trial.user_attrs.get("changes", {}), trial.user_attrs.get("failed", "")
     complete = trial.state.name == "COMPLETE"
     state = "failed" if failure else "complete" if complete else "stopped early"
-    about = {"search": search.key, "trial": trial.number, "state": state, "seeds": json.dumps(search.seeds)}
-    score = {f"validation/{search.metric}": trial.value} if complete else {}
+    about: dict[str, Setting] = {
+        "search": search.key,
+        "trial": trial.number,
+        "state": state,
+        "seeds": json.dumps(search.seeds),
+    }
+    score = {f"validation/{search.metric}": trial.value} if complete and trial.value is not None else {}
     seconds, ended = trial.user_attrs.get("seconds", 0.0), trial.datetime_complete
     return Run(
         id=hashlib.sha256(f"{search.key} {trial.number}".encode()).hexdigest()[:16],
