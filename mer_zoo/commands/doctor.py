@@ -122,9 +122,7 @@ def _extras(what: str) -> Iterator[Diagnosis]:
         extras = importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
         wanted = [Requirement(text) for text in importlib.metadata.requires(PACKAGE) or ()]
     except importlib.metadata.PackageNotFoundError:
-        yield Diagnosis(
-            what, "note", f"{PACKAGE} is not installed here, only found. Run `pip install .` in its folder."
-        )
+        yield Diagnosis(what, "note", f"{PACKAGE} is found but not installed. Run `pip install .` in its folder.")
         return
     for extra in extras:
         if missing := sorted(set(_missing(extra, wanted))):
@@ -136,10 +134,12 @@ def _extras(what: str) -> Iterator[Diagnosis]:
 
 def _missing(extra: str, wanted: Collection[Requirement]) -> Iterator[str]:
     """Yield what of an extra is not installed, or too old."""
+    from packaging.utils import canonicalize_name
+
     for one in wanted:
         if one.marker is None or one.marker.evaluate({"extra": ""}) or not one.marker.evaluate({"extra": extra}):
             continue  # not of this extra
-        if one.name == PACKAGE:  # an extra made of extras
+        if canonicalize_name(one.name) == PACKAGE:  # an extra made of extras
             for other in one.extras:
                 yield from _missing(other, wanted)
             continue
