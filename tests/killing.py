@@ -78,7 +78,7 @@ def random_moment(process, folder, lasts):
     while there_now(folder) < wanted and process.poll() is None:
         time.sleep(0.1)
     # a process begins slowly, then results come fast
-    time.sleep(random.uniform(0, lasts / 4 / (RESULTS if wanted > there else 1)))
+    time.sleep(random.uniform(0, lasts / (100 if wanted > there else 4)))
 
 
 def in_turns(ways):
