@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Stack = Sequence[Experiment]
 Work = Callable[[Any], Any]
 
-LOOK_EVERY = 5.0
+LOOK_EVERY = 2.0
 """Seconds after which new machines are seen at the latest."""
 LEAVING = 10.0
 """Seconds that the end of a connection may take."""

@@ -57,6 +57,7 @@ class Driver:
     """A connection to a cluster, and what is waited for there."""
 
     def __init__(self) -> None:
+        self.ray: Any = None
         self.data: dict[str, Any] = {}
         self.jobs: dict[Any, int] = {}
 
@@ -74,41 +75,33 @@ class Driver:
         here: dict[str, Any] = {} if address else {"include_dashboard": False}
         try:
             ray.init(address=address or "local", **quiet, **here)
+            self.ray = ray
         except Exception as error:
             place = f"--address {address}" if address else "--executor ray"
             raise MerZooError(f"{place}: no Ray cluster ({first_line(error)}) Start one with `ray start`.") from None
 
     def leave(self) -> None:
         """End the connection, and a cluster that was started for it."""
-        import ray
-
-        ray.shutdown()
+        if self.ray is not None:
+            self.ray.shutdown()
 
     def machines(self) -> list[Machine]:
         """Return the machines of the cluster."""
-        import ray
-
-        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
     def keep(self, name: str, data: Any) -> None:
         """Put something where every machine finds it."""
-        import ray
-
-        self.data[name] = ray.put(data)
+        self.data[name] = self.ray.put(data)
 
     def ask(self, number: int, work: bytes, name: str, cpus: float, gpus: float) -> None:
         """Ask for some work on what is kept; its number comes back with the answer."""
-        import ray
-
-        run = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=TRIES - 1)(_run)
+        run = self.ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=TRIES - 1)(_run)
         self.jobs[run.remote(work, self.data[name])] = number
 
     def answered(self, seconds: float) -> tuple[int | None, bytes | Lost]:
         """Wait for an answer, at most so long; returns it with its number, or None as a number."""
-        import ray
-
-        for job in ray.wait(list(self.jobs), num_returns=1, timeout=seconds)[0]:
-            return self.jobs.pop(job), _answer(ray, job)
+        for job in self.ray.wait(list(self.jobs), num_returns=1, timeout=seconds)[0]:
+            return self.jobs.pop(job), _answer(self.ray, job)
         return None, b""
 
 
@@ -119,10 +112,10 @@ def _run(work: bytes, data: Any) -> bytes:
 
 def _answer(ray: Any, job: Any) -> bytes | Lost:
     """Return what a worker answered, or `Lost`."""
-    lost = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError")
+    kinds = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError")
     try:
         return ray.get(job)
-    except tuple(getattr(ray.exceptions, name) for name in lost) as error:
+    except tuple(getattr(ray.exceptions, name) for name in kinds) as error:
         return Lost(f"its worker was lost, {TRIES} times ({first_line(error)})")
     except ray.exceptions.RayTaskError as error:
         return Lost(f"its worker could not run it: {first_line(error.cause or error)}")
