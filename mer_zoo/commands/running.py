@@ -41,6 +41,11 @@ def noting_arguments(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="note what each modality contributes on validation, epoch by epoch",
     )
+    track_argument(command)
+
+
+def track_argument(command: argparse.ArgumentParser) -> None:
+    """Add `--track`."""
     command.add_argument(
         "--track",
         metavar="TRACKER",
