@@ -1,5 +1,6 @@
 """Fast paths change time, not results: stacked seeds, captured steps, precision, deterministic mode, long dialogues."""
 
+import copy
 import dataclasses
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from mer_zoo.kernel.dgl import DGL
 from mer_zoo.kernel.planes import Planes
 from mer_zoo.kernel.segment import Segment
 from mer_zoo.model import filling, recipe, vmapped
+from mer_zoo.model.saving import load as load_model
+from mer_zoo.model.saving import save
 from mer_zoo.parts.balancing.base import Balancing
 from mer_zoo.parts.encoder.bigru import BiGRU
 from mer_zoo.parts.encoder.bilstm import BiLSTM
@@ -186,6 +189,84 @@ def test_parts_run_as_one_where_they_are_alike():
                 torch.testing.assert_close(y, call.part(call.x))
 
 
+class Copies(TorchDispatchMode):
+    """Counts what puts tensors together."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        self.count += function in (torch.ops.aten.stack.default, torch.ops.aten.cat.default)
+        return function(*arguments, **(named or {}))
+
+
+def apart(parts):
+    """Give parts memory of their own again."""
+    for part in parts:
+        for x in part.parameters():
+            x.data = x.data.clone()
+
+
+def moved(parts):
+    apart(parts[1:])
+
+
+def swapped(parts):
+    parts[0].weight.data, parts[1].weight.data = parts[1].weight.data, parts[0].weight.data
+
+
+def copied(parts):
+    parts[:] = copy.deepcopy(parts)
+
+
+def loaded(parts):
+    parts[1].load_state_dict(parts[0].state_dict())
+
+
+def stepped(parts):
+    for x in (x for part in parts for x in part.parameters()):
+        x.grad = torch.ones_like(x)
+    torch.optim.Adam([x for part in parts for x in part.parameters()], lr=0.1, fused=True).step()
+    for part in parts:
+        part.zero_grad()
+
+
+@pytest.mark.parametrize("happens", [moved, swapped, copied, loaded, stepped])
+def test_weights_that_lie_side_by_side_are_those_of_their_parts(happens):
+    torch.manual_seed(0)
+    parts = [nn.Linear(3, 2) for _ in range(3)]
+    x = [torch.randn(5, 3, requires_grad=True) for _ in parts]
+
+    def ran():
+        with launch_cost.assumed(True), Copies() as counted:
+            found = vmapped.run([vmapped.Call(part, y, ()) for part, y in zip(parts, x, strict=True)], True)
+        sum(y.square().sum() for y in found).backward()
+        gradients = [p.grad for part in parts for p in part.parameters()]
+        for part in parts:
+            part.zero_grad()
+        return found, gradients, counted.count
+
+    apart(parts)
+    stacked = ran()
+    vmapped.lay_side_by_side(parts)
+    joined = ran()
+    assert stacked[2] - joined[2] == 2  # weight and bias
+    torch.testing.assert_close(joined[:2], stacked[:2])
+    happens(parts)
+    after = ran()
+    apart(parts)
+    torch.testing.assert_close(after[:2], ran()[:2])
+
+
+def test_a_model_whose_weights_lie_side_by_side_is_trained_saved_and_loaded(small, tmp_path):
+    cell = task(small, "amb_dsgdn", *STILL["amb_dsgdn"])
+    plain = train(cell, 1)
+    with launch_cost.assumed(True):
+        ours = train(cell, 1)
+    close(ours.model.state_dict(), plain.model.state_dict(), 1e-3)
+    save(ours.saved, tmp_path / "m.safetensors")
+    close(load_model(tmp_path / "m.safetensors").model.state_dict(), ours.model.state_dict(), 0)
+
+
 @pytest.mark.parametrize("kernel", [Segment, Dense, Band], ids=lambda k: k.__name__)
 def test_few_shapes_hold_all_batches(kernel):
     from mer_zoo.training.capturing import Captured, common_shapes
@@ -233,7 +314,10 @@ def test_recording_leaves_training_as_it_was(name):
             return loss.detach(), torch.zeros(())
 
         def state():
-            return [weight, *(x for kept in optimizer.state.values() for x in kept.values() if isinstance(x, torch.Tensor))]
+            return [
+                weight,
+                *(x for kept in optimizer.state.values() for x in kept.values() if isinstance(x, torch.Tensor)),
+            ]
 
         captured = kind(step, [Shape(1), Shape(2)], state, "cpu")
         losses = [captured({"scale": torch.tensor(1.0 + i)}, Shape(1 + i % 2), i > 3)[0] for i in range(12)]

@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mer_zoo import registry
+from mer_zoo.batch import launch_cost
 from mer_zoo.batch.index import BatchIndex, Shape
 from mer_zoo.batch.output import Output
 from mer_zoo.corpus import ConversationBatch, Corpus
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.step import Step, companions, explained
+from mer_zoo.model.vmapped import lay_side_by_side
 from mer_zoo.parts.balancing.base import Features
 from mer_zoo.training.capturing import Captured, common_shapes, union
 from mer_zoo.training.descending import Descent, why_not_recorded
@@ -172,6 +174,9 @@ class OneSeed(Engine):
     """One seed."""
 
     def _trained(self) -> dict[str, Tensor]:
+        if launch_cost.is_costly(torch.device(self.task.device)):
+            for stage in (stage for _, stage in self.step.model.named_stages() if stage.stackable):
+                lay_side_by_side(list(stage.parts.values()))
         return dict(self.step.model.named_parameters())
 
     def _stacked(self) -> None:
