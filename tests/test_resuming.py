@@ -230,18 +230,18 @@ def test_stacked_seeds_go_on_together(changes, data, tmp_path, every_epoch):
     stack = [prepare("mlp", data, seed=seed, **how) for seed in (0, 1)]
     undisturbed = [outcome.result for outcome in run_stack(stack)]
     with pytest.raises(Stopped):
-        run_stack(stack, stop_in(2), Checkpoints(tmp_path, strict=True))
+        list(run_stack(stack, stop_in(2), Checkpoints(tmp_path, strict=True)))
     seen = []
-    outcomes = run_stack(stack, seen.append, Checkpoints(tmp_path, strict=True))
+    outcomes = list(run_stack(stack, seen.append, Checkpoints(tmp_path, strict=True)))
     assert seen[0]["epoch"] == 2
     for one, other in zip(undisturbed, (outcome.result for outcome in outcomes), strict=True):
         assert killing.inside(one.model_dump(mode="json")) == killing.inside(other.model_dump(mode="json"))
     with pytest.raises(Stopped):
-        run_stack(stack, stop_in(2), Checkpoints(tmp_path / "other"))
+        list(run_stack(stack, stop_in(2), Checkpoints(tmp_path / "other")))
     with pytest.raises(MerZooError, match=r"seeds is \[0, 1\] there, \[1\] here"):
-        run_stack(stack[1:], None, Checkpoints(tmp_path / "other", strict=True))
+        list(run_stack(stack[1:], None, Checkpoints(tmp_path / "other", strict=True)))
     with pytest.warns(match=r"seeds is \[0, 1\] there, \[1\] here.*begins anew"):
-        run_stack(stack[1:], None, Checkpoints(tmp_path / "other"))
+        list(run_stack(stack[1:], None, Checkpoints(tmp_path / "other")))
 
 
 @pytest.fixture

@@ -454,6 +454,85 @@ def test_compare_stacks_seeds_when_told_to(small_folder, tmp_path, stack, stacke
     assert marks == [stacked, stacked, False, False]  # OGM-GE cannot be stacked and is trained all the same
 
 
+class Card:
+    """A card that holds so many seeds at once, and says that it holds more."""
+
+    def __init__(self, monkeypatch, holds, after=0, as_recorded=False):
+        self.tried, self.holds, self.after, self.as_recorded = [], holds, after, as_recorded
+        self.step, self.alone = StackedSeeds._step, OneSeed._step
+        monkeypatch.setattr(StackedSeeds, "_step", lambda engine, index: self.take(engine, index, self.step))
+        monkeypatch.setattr(OneSeed, "_step", lambda engine, index: self.take(engine, index, self.alone))
+        monkeypatch.setattr("mer_zoo.training.experiment.seeds_that_fit", lambda task: 1 << 30)
+
+    def take(self, engine, index, step):
+        seeds = len(engine.models)
+        if not self.tried or self.tried[-1] is not engine:
+            self.tried.append(engine)
+            self.steps = 0
+        self.steps += 1
+        if seeds > self.holds and self.steps > self.after:
+            full = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB.")
+            if not self.as_recorded:
+                raise full
+            try:
+                raise full
+            finally:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        return step(engine, index)
+
+    @property
+    def sizes(self):
+        return [len(engine.models) for engine in self.tried]
+
+
+def five_seeds(folder, **changes):
+    change = {"training.epochs": 2, **changes}
+    wanted = suite.Suite(title="t", data=[str(folder)], models={"MLP": "mlp"}, seeds=5, change=change)
+    return suite.experiments(wanted, options=ComputeOptions(stack=True))
+
+
+@pytest.mark.parametrize("after", [0, 3], ids=["at once", "in the second epoch"])
+@pytest.mark.parametrize("as_recorded", [False, True])
+def test_a_stack_that_does_not_fit_is_halved(small_folder, tmp_path, monkeypatch, after, as_recorded):
+    card = Card(monkeypatch, holds=2, after=after, as_recorded=as_recorded)
+    with pytest.warns(UserWarning, match="5 seeds do not fit in memory together. 3 are tried."):
+        results, failures = execute(five_seeds(small_folder), tmp_path, workers=1)
+    assert failures == []
+    assert card.sizes == [5, 3, 2, 2, 1]
+    assert [r.seed for r in results] == list(range(5))
+    assert [r.history[0].get("stacked_seeds", 1) for r in results] == [2, 2, 2, 2, 1]
+    assert len(list(tmp_path.glob("*.result.json"))) == 5
+
+
+def test_finished_seeds_of_a_stack_outlive_what_breaks_the_others(small_folder, tmp_path, monkeypatch):
+    card = Card(monkeypatch, holds=2)
+    whole = card.step
+    finished = []
+
+    def breaks(engine, index):
+        if len(card.sizes) == 4:  # the second pair
+            finished.extend(path.name for path in tmp_path.glob("*.result.json"))
+            raise ValueError("broken")
+        return whole(engine, index)
+
+    card.step = breaks
+    with pytest.warns(UserWarning, match="do not fit"):
+        results, failures = execute(five_seeds(small_folder), tmp_path, workers=1)
+    assert failures == []
+    assert len(finished) == 2
+    assert [r.history[0].get("stacked_seeds", 1) for r in results] == [2, 2, 1, 1, 1]
+    assert card.sizes == [5, 3, 2, 2, 1, 1, 1]
+
+
+def test_a_seed_that_does_not_fit_alone_says_what_helps(small_folder, tmp_path, monkeypatch):
+    Card(monkeypatch, holds=0)
+    with pytest.warns(UserWarning, match="do not fit"):
+        results, failures = execute(five_seeds(small_folder), tmp_path, workers=1)
+    assert results == []
+    assert len(failures) == 5
+    assert "does not fit in the memory of the device. Lower `training.dialogues_per_batch`" in failures[0].message
+
+
 def test_unknown_precision_is_refused():
     with pytest.raises(MerZooError, match="no precision 'fp16'"):
         ComputeOptions(precision="fp16")

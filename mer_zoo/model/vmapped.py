@@ -128,7 +128,7 @@ class _SideBySide(torch.autograd.Function):
         return first.as_strided((len(weights), *first.shape), (first.numel(), *first.stride()))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         return gradient.unbind()
 
 

@@ -20,6 +20,7 @@ from mer_zoo.model.assembly import assemble
 from mer_zoo.model.step import Step, companions, explained
 from mer_zoo.model.vmapped import lay_side_by_side
 from mer_zoo.parts.balancing.base import Features
+from mer_zoo.training import memory
 from mer_zoo.training.capturing import Captured, common_shapes, union
 from mer_zoo.training.descending import Descent, why_not_recorded
 from mer_zoo.training.lambdas import Lambdas
@@ -345,7 +346,7 @@ def seeds_that_fit(task: Task) -> int:
     largest = np.argsort(-task.train.lengths)[: task.plan.training.dialogues_per_batch]
     OneSeed(task, [0], [[[largest]]], ComputeOptions(capture=False)).epoch(0)
     cost = torch.cuda.max_memory_allocated(task.device) - before
-    torch.cuda.empty_cache()
+    memory.give_back(task.device)
     free, _ = torch.cuda.mem_get_info(task.device)
     return max(1, int(0.7 * free / max(cost, 1)))
 
