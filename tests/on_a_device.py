@@ -28,8 +28,8 @@ def talk(turns, number, widths, tasks):
     )
 
 
-def task(given, *changes, kernels=None):
-    """Return a recipe, by name or written out, on five short dialogues, on the device."""
+def task(given, *changes, kernels=None, device=fakes.DEVICE):
+    """Return a recipe, by name or written out, on five short dialogues, on a device."""
     file = recipe.read(given)
     asked = file.recipe.modalities
     modalities = list(asked) if isinstance(asked, (dict, list)) else MODALITIES
@@ -37,7 +37,7 @@ def task(given, *changes, kernels=None):
     plan = filling.fill(recipe.read(given, (f"modalities=[{','.join(modalities)}]", *changes)), widths)
     dialogues = [talk(turns, number, widths, plan.tasks) for number, turns in enumerate((2, 3, 1, 2, 3))]
     data = Dataset("talks", dialogues, tuple("abcdef"), SPLIT._asdict())
-    return Task(file.name, plan, data, SPLIT, device=fakes.DEVICE, kernels=kernels)
+    return Task(file.name, plan, data, SPLIT, device=device, kernels=kernels)
 
 
 def train_and_judge(cell, seeds=(0,), epochs=(0,)):

@@ -196,9 +196,9 @@ def data(small):
     return Dataset(small.name, tuple(dialogues), small.label_names, small.splits)
 
 
-def made(case, own, data):
+def made(case, own, data, device="cpu"):
     recipe, changes, how = [*json.loads(json.dumps(CASES[case][:2]).replace("OWN", own)), CASES[case][2]]
-    return prepare(recipe, data, changes={"training.epochs": EPOCHS, **changes}, **how)
+    return prepare(recipe, data, changes={"training.epochs": EPOCHS, **changes}, device=device, **how)
 
 
 def seeded():
@@ -208,8 +208,8 @@ def seeded():
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("error:.*checkpoint")
-def test_a_resumed_run_ends_in_the_files_of_an_undisturbed_one(case, own, data, tmp_path, every_epoch):
-    experiment = made(case, own, data)
+def test_a_resumed_run_ends_in_the_files_of_an_undisturbed_one(case, own, data, tmp_path, every_epoch, computed_on):
+    experiment = made(case, own, data, computed_on)
     seeded()
     keep(experiment, experiment.run(), tmp_path / "undisturbed", weights=True)
     seeded()
@@ -224,9 +224,9 @@ def test_a_resumed_run_ends_in_the_files_of_an_undisturbed_one(case, own, data, 
 
 
 @pytest.mark.parametrize("changes", [{}, {"training.schedule": PLATEAU, "training.patience": 2}])
-def test_stacked_seeds_go_on_together(changes, data, tmp_path, every_epoch):
+def test_stacked_seeds_go_on_together(changes, data, tmp_path, every_epoch, computed_on):
     changes = {"training.epochs": EPOCHS, **changes}
-    how = {"changes": changes, "options": ComputeOptions(stack=True)}
+    how = {"changes": changes, "device": computed_on, "options": ComputeOptions(stack=True)}
     stack = [prepare("mlp", data, seed=seed, **how) for seed in (0, 1)]
     undisturbed = [outcome.result for outcome in run_stack(stack)]
     with pytest.raises(Stopped):

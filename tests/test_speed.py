@@ -57,9 +57,9 @@ STILL = {
 """Recipes without dropout, and without parts that cannot be stacked."""
 
 
-def task(dataset, name="amb_dsgdn", *changes, kernels=None, epochs=2):
+def task(dataset, name="amb_dsgdn", *changes, kernels=None, epochs=2, device="cpu"):
     filled = filling.fill(recipe.read(name, (f"training.epochs={epochs}", *changes)), dataset.widths)
-    return Task(name, filled, dataset, split_dataset(dataset), kernels=kernels)
+    return Task(name, filled, dataset, split_dataset(dataset), kernels=kernels, device=device)
 
 
 def epoch(engine_class, cell, seeds, options=None):
@@ -77,8 +77,8 @@ def close(ours, theirs, tolerance=1e-4):
 
 @pytest.mark.parametrize("kernel", [None, Segment, Dense, Band, Planes], ids=lambda k: k.__name__ if k else "chosen")
 @pytest.mark.parametrize("name", STILL)
-def test_a_stacked_seed_is_what_it_is_alone(small, name, kernel):
-    cell = task(small, name, *STILL[name], kernels=kernel)
+def test_a_stacked_seed_is_what_it_is_alone(small, name, kernel, computed_on):
+    cell = task(small, name, *STILL[name], kernels=kernel, device=computed_on)
     losses, stacked = epoch(StackedSeeds, cell, [3, 4, 5])
     for number, seed in enumerate([3, 4, 5]):
         loss, (alone,) = epoch(OneSeed, cell, [seed])
@@ -86,8 +86,10 @@ def test_a_stacked_seed_is_what_it_is_alone(small, name, kernel):
         close(stacked[number], alone)
 
 
-def test_a_clipped_stack_clips_every_seed_by_itself(small):
-    cell = task(small, "amb_dsgdn", *STILL["amb_dsgdn"], "training.clip=0.05", "training.optimizer=sgd")
+def test_a_clipped_stack_clips_every_seed_by_itself(small, computed_on):
+    cell = task(
+        small, "amb_dsgdn", *STILL["amb_dsgdn"], "training.clip=0.05", "training.optimizer=sgd", device=computed_on
+    )
     _, stacked = epoch(StackedSeeds, cell, [1, 2])
     for number, seed in enumerate([1, 2]):
         close(stacked[number], epoch(OneSeed, cell, [seed])[1][0], 1e-5)
@@ -100,9 +102,9 @@ def test_stacked_seeds_drop_out_differently(small):
 
 
 @pytest.mark.parametrize("strategy", ["none", "modality_dropout", "adaptive_dropout", "opm"])
-def test_balancing_of_single_tensors_is_stacked(small, strategy):
+def test_balancing_of_single_tensors_is_stacked(small, strategy, computed_on):
     warm = ", warm_up: 1" if strategy in ("adaptive_dropout", "opm") else ""
-    cell = task(small, "amb_dsgdn", f"balancing={{name: {strategy}{warm}}}", epochs=3)
+    cell = task(small, "amb_dsgdn", f"balancing={{name: {strategy}{warm}}}", epochs=3, device=computed_on)
     outcomes = train_stacked(cell, [0, 1])
     assert [o.result.seed for o in outcomes] == [0, 1]
     assert all(h["stacked_seeds"] == 2 for o in outcomes for h in o.result.history)
@@ -131,8 +133,8 @@ def test_a_seed_that_stops_early_keeps_its_best_epoch(small):
     assert min(o.result.epochs_run for o in outcomes) < 12
 
 
-def test_the_model_of_a_stacked_seed_is_the_one_that_was_judged(small):
-    cell = task(small)
+def test_the_model_of_a_stacked_seed_is_the_one_that_was_judged(small, computed_on):
+    cell = task(small, device=computed_on)
     for outcome in train_stacked(cell, [0, 1]):
         batch = cell.test.batch(range(len(cell.test)))
         with torch.no_grad():
@@ -142,9 +144,9 @@ def test_the_model_of_a_stacked_seed_is_the_one_that_was_judged(small):
 
 @pytest.mark.parametrize("name", STILL)
 @pytest.mark.parametrize("engine", [OneSeed, StackedSeeds])
-def test_captured_shapes_change_nothing(small, name, engine):
+def test_captured_shapes_change_nothing(small, name, engine, computed_on):
     """On CPU nothing is recorded, but batches are padded to the same few shapes and go through the same buffers."""
-    cell = task(small, name, *STILL[name])
+    cell = task(small, name, *STILL[name], device=computed_on)
     seeds = [1, 2] if engine is StackedSeeds else [1]
     plain, captured = (epoch(engine, cell, seeds, ComputeOptions(capture=c)) for c in (False, True))
     torch.testing.assert_close(captured[0], plain[0], atol=1e-4, rtol=1e-4)
@@ -154,11 +156,12 @@ def test_captured_shapes_change_nothing(small, name, engine):
 
 @pytest.mark.parametrize("name", STILL)
 @pytest.mark.parametrize("engine", [OneSeed, StackedSeeds])
-def test_parts_that_run_as_one_change_nothing(small, name, engine):
+def test_parts_that_run_as_one_change_nothing(small, name, engine, computed_on):
     """As on a GPU: modalities of equal computation are mapped, padded layouts are kept, steps are captured."""
-    cell = task(small, name, *STILL[name])
+    cell = task(small, name, *STILL[name], device=computed_on)
     seeds = [1, 2] if engine is StackedSeeds else [1]
-    plain = epoch(engine, cell, seeds)
+    with launch_cost.assumed(False):
+        plain = epoch(engine, cell, seeds)
     with launch_cost.assumed(True):
         together = epoch(engine, cell, seeds, ComputeOptions(capture=True))
     torch.testing.assert_close(together[0], plain[0], atol=1e-4, rtol=1e-4)
@@ -334,10 +337,10 @@ def test_recording_leaves_training_as_it_was(name):
 @pytest.mark.parametrize("launches", ["cheap", "costly"])
 @pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
-def test_deterministic_runs_repeat_bitwise(small, name, capture, launches):
+def test_deterministic_runs_repeat_bitwise(small, name, capture, launches, computed_on):
     options = ComputeOptions(deterministic=True, capture=capture)
     with launch_cost.assumed(launches == "costly"):
-        first, again = (train(task(small, name), 5, options=options) for _ in range(2))
+        first, again = (train(task(small, name, device=computed_on), 5, options=options) for _ in range(2))
     assert first.result.history == again.result.history
     for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -346,9 +349,10 @@ def test_deterministic_runs_repeat_bitwise(small, name, capture, launches):
 
 @pytest.mark.parametrize("name", ["amb_dsgdn", "mmgcn", "dialoguegcn", "bilstm"])
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
-def test_lower_precision_trains(small, name, precision):
+def test_lower_precision_trains(small, name, precision, computed_on):
     exact, rounded = (
-        train(task(small, name), 0, options=ComputeOptions(precision=p)).result for p in ("float32", precision)
+        train(task(small, name, device=computed_on), 0, options=ComputeOptions(precision=p)).result
+        for p in ("float32", precision)
     )
     losses = [[h["train_loss"] for h in r.history] for r in (exact, rounded)]
     np.testing.assert_allclose(*losses, rtol=0.1)
@@ -357,9 +361,9 @@ def test_lower_precision_trains(small, name, precision):
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_stacked_seeds_in_bfloat16(small):
-    assert all(np.isfinite(o.result.history[-1]["train_loss"]) for o in
-               train_stacked(task(small), [0, 1], options=ComputeOptions(precision="bf16")))  # fmt: skip
+def test_stacked_seeds_in_bfloat16(small, computed_on):
+    outcomes = train_stacked(task(small, device=computed_on), [0, 1], options=ComputeOptions(precision="bf16"))
+    assert all(np.isfinite(outcome.result.history[-1]["train_loss"]) for outcome in outcomes)
 
 
 def test_every_strategy_that_changes_the_loop_is_left_alone():
