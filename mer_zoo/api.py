@@ -57,6 +57,7 @@ def train(
     fold: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    contributions: bool = False,
     track: Track = (),
     resume: str | os.PathLike[str] | None = None,
 ) -> Outcome:
@@ -70,6 +71,7 @@ def train(
         fold: which fold is the test, for data without a test split (None: the first).
         device: `cpu`, `cuda`, `cuda:1`.
         progress: called after every epoch with its record.
+        contributions: also note after every epoch what each modality contributes on validation, for the report.
         track: see `Track`; what trackers write goes into `runs`. One that fails is warned of.
         resume: a folder for a checkpoint, written every few epochs and removed at the end; where one of this run is
             there, training goes on from it, to the bit. None: there is none.
@@ -78,7 +80,7 @@ def train(
         `Outcome`: the model and its result; print it, or let a notebook show it.
 
     Raises:
-        MerZooError: recipe and data do not fit, or the checkpoint is of another run.
+        MerZooError: recipe and data do not fit, the checkpoint is of another run, or no contributions can be noted.
 
     Example:
         >>> outcome = train("bilstm", change={"training.epochs": 1})
@@ -88,8 +90,10 @@ def train(
     from mer_zoo.results.writing import check_writable
     from mer_zoo.training.checkpoint import Checkpoints, remove
     from mer_zoo.training.experiment import prepare
+    from mer_zoo.training.options import ComputeOptions
 
-    experiment = prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device)
+    options = ComputeOptions(contributions=contributions)
+    experiment = prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device, options=options)
     checkpoints = None
     if resume is not None:
         check_writable(Path(resume))
@@ -112,6 +116,7 @@ def compare(
     output: str | Path = "runs",
     workers: int | None = None,
     device: str = "cpu",
+    contributions: bool = False,
     track: Track = (),
 ) -> Results:
     """Train models × datasets × seeds, skipping what the folder already holds.
@@ -124,6 +129,7 @@ def compare(
         output: folder of the result files.
         workers: processes; None: one per processor.
         device: `cpu`, `cuda`, `cuda:1`.
+        contributions: as of `train`; models of which none can be noted are warned of.
         track: see `Track`. A tracker that fails is warned of.
 
     Returns:
@@ -143,6 +149,7 @@ def compare(
     from mer_zoo.comparison.executing import Listener, execute
     from mer_zoo.comparison.results import Results
     from mer_zoo.model.changes import changes_from
+    from mer_zoo.training.options import ComputeOptions
 
     kept: dict[str, Dataset] = {}
     plan = suite.checked(
@@ -154,7 +161,8 @@ def compare(
             "change": {change.key: change.value for change in changes_from(change)},
         }
     )
-    experiments = suite.experiments(plan, device=device, datasets=kept)
+    options = ComputeOptions(contributions=contributions)
+    experiments = suite.experiments(plan, device=device, options=options, datasets=kept)
     tracking = _tracking(track, Path(output))
     results, failures = execute(experiments, Path(output), workers=workers, listener=tracking.listener(Listener()))
     tracking.finish([*results, *failures])

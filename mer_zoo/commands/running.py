@@ -34,8 +34,13 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--deterministic", action="store_true", help="bitwise equal runs, at a price")
 
 
-def track_argument(command: argparse.ArgumentParser) -> None:
-    """Add `--track`."""
+def noting_arguments(command: argparse.ArgumentParser) -> None:
+    """Add `--contributions` and `--track`."""
+    command.add_argument(
+        "--contributions",
+        action="store_true",
+        help="note what each modality contributes on validation, epoch by epoch",
+    )
     command.add_argument(
         "--track",
         metavar="TRACKER",
@@ -106,5 +111,5 @@ def compute_options(options: argparse.Namespace) -> ComputeOptions:
     """Return how to compute."""
     from mer_zoo.training.options import ComputeOptions
 
-    stack = getattr(options, "stack", None)
-    return ComputeOptions(options.precision, options.capture, options.compile, options.deterministic, stack)
+    more = {name: getattr(options, name) for name in ("stack", "contributions") if hasattr(options, name)}
+    return ComputeOptions(options.precision, options.capture, options.compile, options.deterministic, **more)

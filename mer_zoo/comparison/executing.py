@@ -79,7 +79,7 @@ def execute(
     Several processes may do so at once in one folder: they share the work, and each run is done by one of them.
 
     Args:
-        experiments: what to run.
+        experiments: what to run; one that is to note contributions is run again if its result has none.
         folder: where result files lie; one is written as soon as its run ends.
         workers: processes; None: as many as there are processors, at most one per run.
         keep_weights: also keep every trained model; a run whose weights are missing or damaged is run again.
@@ -138,7 +138,9 @@ def _there(
 
 
 def _whole(path: Path, result: Result, experiment: Experiment, keep_weights: bool) -> bool:
-    """Whether the weights that a result vouches for are there, where they are wanted."""
+    """Whether what is wanted beside a result is there: contributions over epochs, and the weights it vouches for."""
+    if experiment.options.contributions and not all("contributions" in epoch for epoch in result.history):
+        return False
     weighted = keep_weights and experiment.plan.learner is None
     return not weighted or run_of(weights_beside(path)) == result.run
 

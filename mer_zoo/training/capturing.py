@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from mer_zoo.batch.index import Shape
 from mer_zoo.corpus import Corpus
 
 Pair = tuple[Tensor, Tensor]
+T = TypeVar("T")
 BUCKETS = 2
 """Fixed shapes per run: each costs a recording, each more wastes less padding."""
 
@@ -45,19 +46,19 @@ def union(shapes: Sequence[Shape]) -> Shape:
     return found
 
 
-class Replayed:
-    """A computation of two tensors that stay where they are; on a GPU it is recorded when it is wanted a second time.
+class Replayed(Generic[T]):
+    """A computation of tensors that stay where they are; on a GPU it is recorded when it is wanted a second time.
 
     Args:
         compute: returns tensors.
         device: where.
     """
 
-    def __init__(self, compute: Callable[[], Pair], device: str) -> None:
+    def __init__(self, compute: Callable[[], T], device: str) -> None:
         self.compute, self.device = compute, device
         self._calls = 0
 
-    def __call__(self) -> Pair:
+    def __call__(self) -> T:
         """Return the results for what the tensors hold now."""
         if self._calls == 1 and self.device.startswith("cuda"):
             with torch.cuda.device(self.device):

@@ -74,6 +74,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if not isinstance(self.seed, int) or not 0 <= self.seed < SEEDS:
             raise MerZooError(f"seed {self.seed}: want a whole number from 0 to {SEEDS - 1}.")
+        if self.options.contributions and (reason := why_no_contributions(self.plan)) is not None:
+            raise MerZooError(f"{self.name}: no contributions over epochs, for {reason}. Leave `contributions` out.")
 
     @property
     def identity(self) -> Identity:
@@ -154,6 +156,14 @@ def prepare(
     experiment = Experiment(name or file.name, plan, data, dataset.fingerprint, fold=fold, split_rule=rule, **how)
     experiment.task()
     return experiment
+
+
+def why_no_contributions(plan: Plan) -> str | None:
+    """Return why the contributions of modalities cannot be noted after every epoch, or None if they can."""
+    if plan.learner is not None:
+        return "a learner has no epochs"
+    only = next(iter(plan.modalities))
+    return f"{only} is its only modality" if len(plan.modalities) == 1 else None
 
 
 def folds_of(data: Data, rule: SplitRule | None = None) -> Sequence[int | None]:
