@@ -122,7 +122,7 @@ def ways(device: str, quick: bool, compile: bool, **_: Any) -> Iterator[dict[str
     if compile:
         choices += [Options("bf16", True, compile=True)]
     for speed in choices:
-        yield {"way": vars(speed), **measure.ours(cell, speed=speed)}
+        yield {"way": vars(speed), **measure.ours(cell, options=speed)}
 
 
 def seeds(device: str, quick: bool, compile: bool, **_: Any) -> Iterator[dict[str, Any]]:

@@ -66,6 +66,11 @@ def test_a_step_of_every_strategy_before_its_warm_up_ends_and_after(name, stacke
     train_and_judge(cell, seeds=(0, 1) if stacked else (0,), epochs=(0, 99))
 
 
+@pytest.mark.parametrize("name", ["ogm_ge", "pmr"])
+def test_a_strategy_that_rests_rests_on_the_device(name):
+    train_and_judge(task(HEADS, f"balancing={{name: {name}, epochs: 0}}"), epochs=(0, 1))
+
+
 LOSSES = {"multi_task": "graphsmile/sentiment", "joint": "factorial_chains", "focal_contrastive": "multiemo"}
 """Losses that ask for more than heads, with a recipe that has it."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mer_zoo.batch import launch_cost
@@ -33,7 +34,7 @@ from mer_zoo.parts.encoder.bigru import BiGRU
 from mer_zoo.parts.encoder.bilstm import BiLSTM
 from mer_zoo.parts.layer.differential_gat import DifferentialGAT
 from mer_zoo.parts.ops.dropout import dropout
-from mer_zoo.training.capturing import Captured
+from mer_zoo.training.capturing import Captured, union
 from mer_zoo.training.engines import OneSeed, StackedSeeds, batches_of, why_not_stacked
 from mer_zoo.training.loop import train, train_stacked
 from mer_zoo.training.options import ComputeOptions
@@ -111,6 +112,18 @@ def test_balancing_of_single_tensors_is_stacked(small, strategy, computed_on):
     if warm:
         assert any(rate > 0 for o in outcomes for rate in o.result.history[-1]["rates"].values())
         assert outcomes[0].result.history[-1]["rates"] != outcomes[1].result.history[-1]["rates"]
+
+
+def test_a_batch_of_stacked_seeds_is_uploaded_as_one(small, monkeypatch):
+    cell, uploads = task(small), []
+    chosen = [np.arange(3), np.arange(1, 4)]
+    shape = union([cell.train.shape(one) for one in chosen])
+    once = cell.train.index(chosen[1], shape=shape).tensors()
+    upload = cell.train._upload
+    monkeypatch.setattr(cell.train, "_upload", lambda x: uploads.append(x) or upload(x))
+    stacked = cell.train.stacked_index(chosen, shape)
+    assert len(uploads) == len(pytree.tree_leaves(once))
+    torch.testing.assert_close(pytree.tree_map(lambda x: x[1], stacked), once)
 
 
 def test_what_cannot_be_stacked_says_why(small):

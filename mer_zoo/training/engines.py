@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from mer_zoo import registry
 from mer_zoo.batch import launch_cost
@@ -243,8 +242,7 @@ class StackedSeeds(Engine):
         return [*self.trained.values(), *self.buffers.values()]
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
-        planned = [self.task.train.index(chosen, shape=shape).tensors() for chosen in batches]
-        return pytree.tree_map(lambda *tensors: torch.stack(tensors), *planned)
+        return self.task.train.stacked_index(batches, shape)
 
     def _step(self, index: dict[str, Any]) -> tuple[Tensor, Tensor]:
         self.descent.zero_grad()
