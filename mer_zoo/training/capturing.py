@@ -83,8 +83,9 @@ def _recorded(compute: Callable[[], Any], pool: Any = None) -> tuple[Callable[[]
 class Captured:
     """A step that reads its batch from fixed buffers; on a GPU it is recorded once per shape and phase.
 
-    Recording runs the step a few times to warm up; weights, moments and the random generator are then put back, so
-    that training is what it would be without.
+    The first step of a shape and phase is not recorded: it makes what the optimiser remembers from then on. Recording
+    runs the second a few times to warm up; weights, moments and the random generator are then put back, so that
+    training is what it would be without.
 
     Args:
         compute: the step, from index tensors to losses and balancing rates.
@@ -101,6 +102,7 @@ class Captured:
         device: str,
     ) -> None:
         self.compute, self.shapes, self.state, self.device = compute, list(shapes), state, device
+        self._begun: set[tuple[int, bool]] = set()
         self._recorded: dict[tuple[int, bool], tuple[dict[str, Any], Callable[[], Pair]]] = {}
         self._pool: Any = None
 
@@ -117,6 +119,9 @@ class Captured:
             phase: what of Python's branches has changed since another recording: balancing has begun.
         """
         key = (self.shapes.index(shape), phase)
+        if key not in self._begun:
+            self._begun.add(key)
+            return self.compute(index)
         if key not in self._recorded:
             self._recorded[key] = self._record(index)
         buffers, run = self._recorded[key]
@@ -144,13 +149,13 @@ class Captured:
 
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:
-        """Put back in place whatever steps change: tensors that were not there before are set to zero."""
-        before = {id(x): x.detach().clone() for x in self.state()}
+        """Put back in place whatever steps change."""
+        before = [(x, x.detach().clone()) for x in self.state()]
         generator = torch.get_rng_state() if self.device == "cpu" else torch.cuda.get_rng_state(self.device)
         yield
         with torch.no_grad():
-            for x in self.state():
-                x.copy_(before[id(x)]) if id(x) in before else x.zero_()
+            for x, was in before:
+                x.copy_(was)
         if self.device == "cpu":
             torch.set_rng_state(generator)
         else:
