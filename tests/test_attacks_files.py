@@ -4,16 +4,15 @@ import importlib.metadata
 import json
 import os
 import stat
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import limited
 import numpy as np
 import pytest
-from test_bounded_files import declared, refusal
+from test_bounded_files import declared
 
 from docs.generator import attacks
 from mer_zoo.cli import main
@@ -29,6 +28,13 @@ from mer_zoo.model.model import Facts
 from mer_zoo.training.experiment import check_room, prepare
 
 PARITY = Path(__file__).parent / "parity"
+
+
+@pytest.fixture(scope="module")
+def process():
+    """Return a process in which a line runs with little memory."""
+    with limited.Process("from mer_zoo.model import parity, saving") as one:
+        yield one
 
 
 @pytest.mark.attack("C5")
@@ -118,14 +124,13 @@ def test_a_parity_file_that_cannot_be_used(tmp_path, case):
 
 
 @pytest.mark.attack("C17", "C18")
-def test_a_parity_file_that_declares_terabytes(tmp_path):
+def test_a_parity_file_that_declares_terabytes(process, tmp_path):
     import zipfile
 
     path = tmp_path / "bclstm.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("dialogue0.text.npy", declared((2, 2**40)))
-    code = "from mer_zoo.model import parity; parity.check(sys.argv[1])"
-    assert "declares shape (2, 1099511627776)" in refusal(code, path)
+    assert "declares shape (2, 1099511627776)" in process.refusal("parity.check(sys.argv[1])", path)
 
 
 # -- model files
@@ -168,11 +173,11 @@ def told(small, tmp_path):
         (("facts", "widths", "text"), 9),
     ],
 )
-def test_a_model_file_makes_no_room_for_more_than_it_holds(told, keys, value):
+def test_a_model_file_makes_no_room_for_more_than_it_holds(process, told, keys, value):
     path = told(*keys, value=value)
     if keys[:2] == ("filled", "modalities"):
         path = told("facts", "widths", "text", value=value)
-    found = refusal("from mer_zoo.model import saving; saving.load(sys.argv[1])", path)
+    found = process.refusal("saving.load(sys.argv[1])", path)
     assert "changed.safetensors" in found
     assert "allocate" not in found
 
@@ -212,9 +217,12 @@ def test_equal_models_are_equal_files(small, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 @pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o022, 0o644)])
 def test_files_are_as_private_as_the_user_wants(small_folder, tmp_path, mask, mode):
-    code = f"import os, sys; os.umask({mask}); from mer_zoo.cli import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["train", "bilstm", "--data", small_folder, "--output", tmp_path, "-o", "training.epochs=1"]
-    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True)
+    before = os.umask(mask)
+    try:
+        arguments = ["--data", str(small_folder), "--output", str(tmp_path), "-o", "training.epochs=1"]
+        assert main(["train", "bilstm", *arguments]) == 0
+    finally:
+        os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {mode}
 
 

@@ -4,43 +4,28 @@ import io
 import json
 import pickle
 import re
-import subprocess
-import sys
-import textwrap
 import zipfile
 from pathlib import Path
 
+import limited
 import numpy as np
 import pytest
 
-MEGABYTES = 600  # of memory that a refusal may take beyond what the library itself takes
-
-REFUSE = """
-import resource, sys
-from mer_zoo.data import importing, container  # loaded before memory is limited
-from mer_zoo.errors import MerZooError
-from mer_zoo.registry import document
+LOADED = """
+import contextlib
+from mer_zoo.data import container, importing
 from mer_zoo.data.unpickling import load_plain
-{before}
-
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + {limit}, used + {limit}))
-try:
-    {code}
-except MerZooError as error:
-    print(error)
+from mer_zoo.registry import document
+with contextlib.suppress(ImportError):
+    import pyarrow.parquet
 """
 
 
-def refusal(code, path, before=""):
-    """Run a line of Python on `path` with little memory; return the one message it ends in."""
-    code = REFUSE.format(code=code, limit=MEGABYTES << 20, before=before)
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done
-    assert "MemoryError" not in done.stdout
-    return done.stdout
+@pytest.fixture(scope="module")
+def process():
+    """Return a process in which a line runs with little memory."""
+    with limited.Process(LOADED) as one:
+        yield one
 
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -62,11 +47,11 @@ YAML = {
 
 @pytest.mark.parametrize("case", YAML)
 @pytest.mark.attack("A4", "A5")
-def test_yaml(tmp_path, case):
+def test_yaml(process, tmp_path, case):
     text, message = YAML[case]
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    found = refusal("document.read(sys.argv[1])", path)
+    found = process.refusal("document.read(sys.argv[1])", path)
     assert any(part in found for part in message.split("|")), found
     assert found.count("\n") == 1
 
@@ -117,16 +102,16 @@ RAW = {
 
 @pytest.mark.parametrize("case", PICKLES)
 @pytest.mark.attack("A7")
-def test_pickles(tmp_path, case):
+def test_pickles(process, tmp_path, case):
     content, message = PICKLES[case]
     path = tmp_path / "features.pkl"
     path.write_bytes(RAW.get(case) or pickle.dumps(content, 4))
-    found = refusal("load_plain(sys.argv[1])", path)
+    found = process.refusal("load_plain(sys.argv[1])", path)
     assert message in found
     assert len(found) < 400
 
 
-def test_arrays_of_the_same_bytes(tmp_path):
+def test_arrays_of_the_same_bytes(process, tmp_path):
     """One text of 4 MB, made an array 500 times: 1 bytes in the file for 300 in memory."""
     array = np.frombuffer(ROW, "u1").copy()
     function, arguments, state = array.__reduce__()
@@ -136,7 +121,7 @@ def test_arrays_of_the_same_bytes(tmp_path):
     path = tmp_path / "features.pkl"
     path.write_bytes(pickle.dumps(content, 4))
     assert len(one) < path.stat().st_size
-    assert "asks for more memory than its size explains" in refusal("load_plain(sys.argv[1])", path)
+    assert "asks for more memory than its size explains" in process.refusal("load_plain(sys.argv[1])", path)
 
 
 class Built:
@@ -150,7 +135,7 @@ class Built:
 
 
 @pytest.mark.parametrize("case", ["rows of rows", "a shared row", "a speaker"])
-def test_shared_rows_of_a_layout(tmp_path, case):
+def test_shared_rows_of_a_layout(process, tmp_path, case):
     """Nested lists of the same lists take no room in a pickle; written out they would take all there is."""
     nested = [0.0] * 10
     for _ in range(9):
@@ -169,7 +154,7 @@ def test_shared_rows_of_a_layout(tmp_path, case):
     content = (*({"d": part} for part in parts), ["d"], [])
     path = tmp_path / "features.pkl"
     path.write_bytes(pickle.dumps(content, 4))
-    found = refusal("importing.import_dataset('mmgcn-iemocap', sys.argv[1])", path)
+    found = process.refusal("importing.import_dataset('mmgcn-iemocap', sys.argv[1])", path)
     assert any(part in found for part in message.split("|")), found
     assert len(found) < 400
 
@@ -208,11 +193,11 @@ NPZ = {
 
 @pytest.mark.parametrize("case", NPZ)
 @pytest.mark.attack("C18", "C19")
-def test_npz(tmp_path, case):
+def test_npz(process, tmp_path, case):
     change, message = NPZ[case]
     path = npz(tmp_path / "dialogues.npz")
     change(path)
-    found = refusal("importing.import_dataset('npz', sys.argv[1])", path)
+    found = process.refusal("importing.import_dataset('npz', sys.argv[1])", path)
     assert message in found
     assert found.count("\n") == 1
 
@@ -243,10 +228,10 @@ VALUES = {
 
 @pytest.mark.parametrize("case", VALUES)
 @pytest.mark.attack("A6", "B5", "B9", "C8", "C10", "C21")
-def test_values(tmp_path, case):
+def test_values(process, tmp_path, case):
     columns, message = VALUES[case]
     path = npz(tmp_path / "dialogues.npz", **columns)
-    found = refusal("importing.import_dataset('npz', sys.argv[1])", path)
+    found = process.refusal("importing.import_dataset('npz', sys.argv[1])", path)
     assert message in found
     assert len(found) < 500
 
@@ -264,7 +249,7 @@ MANIFESTS = {
 
 @pytest.mark.parametrize("case", MANIFESTS)
 @pytest.mark.attack("C20")
-def test_manifests(tmp_path, case):
+def test_manifests(process, tmp_path, case):
     from mer_zoo.data.container import write_dataset
     from mer_zoo.data.importing import import_dataset
 
@@ -273,7 +258,7 @@ def test_manifests(tmp_path, case):
     manifest = json.loads((folder / "manifest.json").read_text())
     made = change(manifest)
     (folder / "manifest.json").write_text(made if isinstance(made, str) else json.dumps(manifest))
-    found = refusal("container.read_dataset(sys.argv[1])", folder)
+    found = process.refusal("container.read_dataset(sys.argv[1])", folder)
     assert message in found
     assert len(found) < 700
 
@@ -314,23 +299,23 @@ TABLES = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_tables(tmp_path, case):
+def test_tables(process, tmp_path, case):
     layout, content, message = TABLES[case]
     path = tmp_path / "mine"
     path.write_text(content(), encoding="utf-8")
-    found = refusal(f"importing.import_dataset({layout!r}, sys.argv[1])", path)
+    found = process.refusal(f"importing.import_dataset({layout!r}, sys.argv[1])", path)
     assert re.search(message, found), found
     assert len(found) < 400
 
 
-def test_parquet_that_packs_well(tmp_path):
+def test_parquet_that_packs_well(process, tmp_path):
     """Millions of equal rows take nothing in the file."""
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     zeros = np.zeros(8_000_000, "i1")
     for column in (arrow.array(zeros), arrow.DictionaryArray.from_arrays(arrow.array(zeros), ["x" * 1_000_000])):
         path = tmp_path / "mine"
         parquet.write_table(arrow.table({"dialogue": column}), path)
-        found = refusal("importing.import_dataset('parquet', sys.argv[1])", path, before="import pyarrow.parquet")
+        found = process.refusal("importing.import_dataset('parquet', sys.argv[1])", path)
         assert "which its own size does not explain" in found
 
 
@@ -345,11 +330,11 @@ def test_widths_of_an_extractor(settings):
         registry.build(registry.find("extractor", "hashed_words"), {name: int(value)}, {})
 
 
-def test_the_refusals_are_measured():
+def test_the_refusals_are_measured(process, tmp_path):
     """What takes the memory itself is stopped by the limit, so a refusal is no accident."""
-    code = REFUSE.format(code=f"bytearray({MEGABYTES << 21})", limit=MEGABYTES << 20, before="")
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
-    assert "MemoryError" in done.stderr
+    ended, _, error = process.run(f"bytearray({limited.MEGABYTES << 21})", tmp_path)
+    assert ended == 1
+    assert "MemoryError" in error
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mer_zoo.kernel.dense import Dense
 from mer_zoo.kernel.dgl import DGL
 from mer_zoo.kernel.planes import Planes
 from mer_zoo.kernel.segment import Segment
-from mer_zoo.model import formula, parity, parity_mapping
+from mer_zoo.model import formula, parity, parity_mapping, recipe
 from mer_zoo.model.model import Facts, Model
 
 FOLDER = Path(__file__).parent / "parity"
@@ -37,14 +37,24 @@ MODELS = [
     "graphsmile",
     "corect",
 ]
+WITHOUT_GRAPH = {"bclstm", "bclstm_attention", "dialoguernn", "dialoguernn_listener", "sdt"}  # so no kernel is used
+KERNELS = {"chosen": None, "Segment": Segment, "Dense": Dense, "Band": Band, "Planes": Planes, "DGL": DGL}
+CASES = [(name, kernel) for name in MODELS for kernel in (["chosen"] if name in WITHOUT_GRAPH else KERNELS)]
 
 
-@pytest.mark.parametrize(
-    "kernel", [None, Segment, Dense, Band, Planes, DGL], ids=lambda k: k.__name__ if k else "chosen"
-)
-@pytest.mark.parametrize("launches", ["cheap", "costly"])
 @pytest.mark.parametrize("name", MODELS)
+def test_models_of_a_graph_are_run_by_every_kernel(name):
+    with np.load(FOLDER / f"{name}.npz") as archive:
+        shapes = {key[7:]: list(archive[key].shape) for key in archive.files if key.startswith("weight.")}
+        meta = json.loads(str(archive["meta"])) | {"shape": shapes}
+    mapping = parity_mapping.read(parity_mapping.find(Path(name)), meta)
+    assert (recipe.read(mapping.recipe).recipe.graph is None) == (name in WITHOUT_GRAPH)
+
+
+@pytest.mark.parametrize("launches", ["cheap", "costly"])
+@pytest.mark.parametrize(("name", "kernel"), CASES)
 def test_parity(name, launches, kernel):
+    kernel = KERNELS[kernel]
     if name == "graphsmile" and kernel is Planes:
         with pytest.raises(MerZooError, match="cannot hold edges between modalities of different utterances"):
             parity.check(FOLDER / f"{name}.npz", kernel)

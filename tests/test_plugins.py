@@ -112,12 +112,18 @@ def one_step(path: Path) -> None:
     assert output.logits.shape == (8, 6)
 
 
-STEP = """
+CHECK_AND_STEP = """
+    from mer_zoo.checking import check_part
+    from mer_zoo.commands.describe import describe
+    for kind, name in {names!r}.items():
+        print(len(check_part(kind, name)) > 5, describe(f"{{kind}}/{{name}}").data["settings"])
+
     import sys
     sys.path.insert(0, {tests!r})
     from pathlib import Path
     import test_plugins
     test_plugins.one_step(test_plugins.written(Path({folder!r}), {names!r}))
+    print("stepped")
 """
 
 
@@ -139,26 +145,15 @@ def test_it_is_listed_without_being_imported(site):
     ]
 
 
-def test_it_passes_check_and_is_described(site):
-    out = run(
-        site,
-        """
-        from mer_zoo.checking import check_part
-        from mer_zoo.commands.describe import describe
-        for kind, name in (("fusion", "acme/blend"), ("graph", "acme/chain"), ("balancing", "acme/noise")):
-            print(len(check_part(kind, name)) > 5, describe(f"{kind}/{name}").data["settings"])
-        """,
-    )
+def test_it_passes_check_is_described_and_runs_in_a_recipe(site, tmp_path):
+    names = {kind: f"acme/{cls.lower()}" for kind, cls in PARTS.items()}
+    out = run(site, CHECK_AND_STEP.format(tests=str(ROOT / "tests"), folder=str(tmp_path), names=names))
     assert out.splitlines() == [
         "True {'out_width': {'type': 'int', 'default': 64, 'meaning': 'width of the result.'}}",
         "True {'past': {'type': 'int', 'default': 5, 'meaning': 'turns to look back, at least 0.'}}",
         "True {'spread': {'type': 'float', 'default': 0.1, 'meaning': '$\\\\sigma$, at least 0.'}}",
+        "stepped",
     ]
-
-
-def test_it_runs_in_a_recipe(site, tmp_path):
-    names = {kind: f"acme/{cls.lower()}" for kind, cls in PARTS.items()}
-    run(site, STEP.format(tests=str(ROOT / "tests"), folder=str(tmp_path), names=names))
 
 
 def test_the_same_parts_by_file(tmp_path):

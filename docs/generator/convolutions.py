@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +91,7 @@ def _entry(library: str, name: str) -> Entry:
     return Entry(name, needed, layer, looped=looped)
 
 
-def section(library: str, entries: Sequence[Entry]) -> str:
+def section(library: str, entries: Collection[Entry]) -> str:
     """Return the list of a library as Markdown."""
     cls, package = LIBRARIES[library]
     good = [entry for entry in entries if entry.layer]

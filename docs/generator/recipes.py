@@ -99,7 +99,7 @@ def _page(name: str, results: Sequence[Result]) -> str:
         data = {"iemocap": "IEMOCAP", "meld": "MELD"}.get(known, "the synthetic dialogues")
         parts.append(f"{count:,} parameters for {data} ({classes} classes, up to {speakers} speakers).")
     parts += ["## Published scores", _published(read.published)]
-    parts += ["## Measured here", _measured([r for r in results if _is(r, name)])]
+    parts += ["## Measured here", _measured([r for r in results if _is(r, file)])]
     if read.notes:
         parts += ["## Paper and code", "\n".join(f"- {note}" for note in read.notes)]
     parts += ["## Run it", _run(name, read)]
@@ -127,9 +127,8 @@ def _published(scores: Sequence[recipe.Published]) -> str:
     )
 
 
-def _is(result: Result, name: str) -> bool:
+def _is(result: Result, file: recipe.RecipeFile) -> bool:
     """Whether a result is of this recipe: the same stages and graph."""
-    file = recipe.read(name)
     try:
         filled = filling.fill(file, result.dataset.modalities).plain()
     except Exception:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import importlib.util
 import inspect
 import types
@@ -196,19 +197,24 @@ def _source(card: registry.Card) -> tuple[str, docstrings.Docstring]:
 
 def _users(card: registry.Card) -> list[str]:
     """Return the recipes that use a part."""
+    names = {(card.kind, name) for name in (card.name, *card.aliases)}
+    return [recipe for recipe, parts in _parts_by_recipe().items() if names & parts]
+
+
+@registry.remembered
+def _parts_by_recipe() -> dict[str, set[tuple[str, str]]]:
+    """Return kind and name of every part of every recipe that can be read."""
     from mer_zoo.model import recipe
 
-    def uses(name: str) -> bool:
-        try:
+    found = {}
+    for name in recipe.names():
+        with contextlib.suppress(MerZooError):
             read = recipe.read(name).recipe
-        except MerZooError:
-            return False
-        parts = [(stage.kind, stage.part) for stage in read.model.values()]
-        trained = [("graph", read.graph), ("balancing", read.balancing), ("loss", read.loss)]
-        parts += trained if read.learner is None else [("learner", read.learner)]
-        return any(kind == card.kind and part and part.name in (card.name, *card.aliases) for kind, part in parts)
-
-    return [name for name in recipe.names() if uses(name)]
+            parts = [(stage.kind, stage.part) for stage in read.model.values()]
+            trained = [("graph", read.graph), ("balancing", read.balancing), ("loss", read.loss)]
+            parts += trained if read.learner is None else [("learner", read.learner)]
+            found[name] = {(kind, part.name) for kind, part in parts if part}
+    return found
 
 
 def _recipe(name: str) -> dict[str, Any]:

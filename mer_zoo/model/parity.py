@@ -244,8 +244,8 @@ def _build(mapping: ParityMapping, numbers: Numbers, dialogues: list[Conversatio
 
 def _refuse_forgotten(mapping: ParityMapping, numbers: Numbers) -> None:
     """Refuse a mapping that leaves out a published parameter which matters."""
-    weights, gradients = numbers.under("weight."), numbers.under("grad.")
-    live = [name for name in gradients if name not in numbers.dead]
+    weights, gradients, dead = numbers.under("weight."), numbers.under("grad."), numbers.dead
+    live = [name for name in gradients if name not in dead]
     if forgotten := mapping.forgotten(weights, live):
         raise MerZooError(
             f"parity mapping: no parameter of ours belongs to {', '.join(forgotten)}, though the published model "

@@ -15,13 +15,13 @@ from mer_zoo.registry.lookup import (
     load,
     names_class,
     plugin_faults,
-    refresh,
     register,
     resume,
     session,
     split,
 )
 from mer_zoo.registry.plugins import ENTRY_POINT_GROUP
+from mer_zoo.registry.resources import refresh, remembered
 from mer_zoo.registry.signature import Setting, construct, facts, schema, settings, validate
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "read_card",
     "refresh",
     "register",
+    "remembered",
     "resume",
     "schema",
     "session",

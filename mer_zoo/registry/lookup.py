@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import functools
 import hashlib
 import importlib
 import importlib.util
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_zoo.errors import MerZooError, at, nearest
-from mer_zoo.registry import document, plugins, references, resources
+from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.cards import Card, DeprecatedName, faults_of, is_name, make_card, read_card, snake_case
 from mer_zoo.registry.faults import raised
 from mer_zoo.registry.kinds import KINDS
@@ -31,7 +30,7 @@ _registered: dict[tuple[str, str], tuple[Card, type]] = {}
 _Cards = dict[tuple[str, str], Card]
 
 
-@functools.cache
+@resources.remembered
 def _built_in() -> tuple[_Cards, dict[str, str]]:
     """Cards of the library itself, and what is wrong with those that are broken, by `kind/name`."""
     found: _Cards = {}
@@ -59,7 +58,7 @@ def _why(function: Any, *arguments: Any) -> str:
     return ""
 
 
-@functools.cache
+@resources.remembered
 def _plugins() -> tuple[_Cards, dict[str, str], tuple[str, ...]]:
     """Cards that installed packages bring, what is wrong with single ones by `kind/name`, and with whole packages."""
     found: _Cards = {}
@@ -78,12 +77,6 @@ def _plugins() -> tuple[_Cards, dict[str, str], tuple[str, ...]]:
             except Exception:
                 faults[f"{kind}/{name}"] = _why(read_card, path, kind)
     return found, faults, (*broken, *twice)
-
-
-def refresh() -> None:
-    """Forget what was read from disk (for tests and notebooks that add cards while running)."""
-    for read in (_built_in, _plugins, plugins.plugins, references.references):
-        read.cache_clear()
 
 
 def plugin_faults() -> tuple[str, ...]:

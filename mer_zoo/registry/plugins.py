@@ -7,13 +7,13 @@ A package names its folder by an entry point of the group `mer_zoo.cards`, as in
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.registry import resources
 from mer_zoo.registry.cards import is_name
 from mer_zoo.registry.kinds import KINDS
 
@@ -47,7 +47,7 @@ class Plugin:
         return found
 
 
-@functools.cache
+@resources.remembered
 def plugins() -> tuple[tuple[Plugin, ...], tuple[str, ...]]:
     """Return the installed plugins, and what is wrong with those that are broken."""
     found: list[Plugin] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ class Reference:
         return f"{self.short}. {self.title}.{f' {self.venue}.' if self.venue else ''}"
 
 
-@functools.cache
+@resources.remembered
 def references() -> dict[str, Reference]:
     """Return every paper of the library by its key, and those of plugins as `plugin/key`.
 
