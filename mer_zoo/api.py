@@ -12,6 +12,8 @@ from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mer_zoo.comparison.results import Results
     from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.inside.attention import Attention
@@ -187,18 +189,27 @@ def load_model(path: str | Path, device: str = "cpu", trust: Collection[str] = (
     return load(path, device, trust)
 
 
-def export(run: str | os.PathLike[str], to: str | os.PathLike[str]) -> Path:
+def export(
+    run: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    onnx: bool = False,
+    trust: Collection[str] = (),
+) -> Path:
     """Write a trained model into a folder that others can use: weights, recipe, and a model card for the model hub.
 
     Args:
         run: a `.result.json` whose weights lie beside it, or those weights.
         to: the folder, which must not exist yet. `load_model` reads it.
+        onnx: write `model.onnx` too, checked against the model; `onnx_inputs` makes its inputs.
+        trust: parts by file or module that may be run for it, as of `load_model`.
 
     Returns:
         the folder.
 
     Raises:
-        MerZooError: no weights, weights of another run, or a folder that is there already.
+        MerZooError: no weights, weights of another run, a folder that is there already, or a model that ONNX cannot
+            hold.
 
     Example:
         >>> import tempfile
@@ -211,7 +222,32 @@ def export(run: str | os.PathLike[str], to: str | os.PathLike[str]) -> Path:
     """
     from mer_zoo.comparison.exporting import export
 
-    return export(Path(run), Path(to))
+    return export(Path(run), Path(to), onnx=onnx, trust=trust)
+
+
+def onnx_inputs(model: Model, conversation: Conversation) -> dict[str, np.ndarray]:
+    """Return one dialogue as the `model.onnx` of an exported model takes it.
+
+    Args:
+        model: what `train` or `load_model` returned, or a model's file or folder.
+        conversation: the dialogue, with the features that the model was trained on.
+
+    Returns:
+        `features.MODALITY`: float32 `[utterances, width]`, NaN where absent; `speaker`: int64 `[utterances]`, numbered
+        by first appearance; for models with a graph `edges`: int64 `[3, edges]`, source, target and relation, a node
+        being `utterance * node types + node type`.
+
+    Raises:
+        MerZooError: a modality is missing, or has another width.
+
+    Example:
+        >>> outcome = train("mlp", change={"training.epochs": 1})
+        >>> sorted(onnx_inputs(outcome, load_data("synthetic")["test-0"]))
+        ['features.audio', 'features.text', 'features.visual', 'speaker']
+    """
+    from mer_zoo.model.onnx import inputs
+
+    return inputs(_saved(model), conversation)
 
 
 def attention(model: Model, conversation: Conversation, device: str = "cpu") -> Attention:
