@@ -122,7 +122,7 @@ def ways(device: str, quick: bool, compile: bool, **_: Any) -> Iterator[dict[str
     if compile:
         choices += [Options("bf16", True, compile=True)]
     for speed in choices:
-        yield {"way": vars(speed), **measure.ours(cell, speed=speed)}
+        yield {"way": vars(speed), **measure.ours(cell, options=speed)}
 
 
 def seeds(device: str, quick: bool, compile: bool, **_: Any) -> Iterator[dict[str, Any]]:
@@ -247,16 +247,17 @@ def main() -> None:
             rows.append(row)
             found[part] = rows
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(_rounded(found), indent=1) + "\n")
+            path.write_text(json.dumps(rounded(found), indent=1) + "\n")
             print(part, json.dumps(row, default=lambda x: round(float(x), 5)), flush=True)
         print(f"{part}: {time.perf_counter() - began:.0f} s -> {path}", flush=True)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Return numbers to four digits, wherever they stand."""
     if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
+        return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_rounded(v) for v in value]
+        return [rounded(v) for v in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

@@ -223,14 +223,15 @@ class Plain:
                 Bilinear,
             }
             if type(part) in plain:
-                states = self._stage(stage, flow.states, speakers, edges)
+                states = self._stage(stage, flow, speakers, edges)
                 flow = replace(flow, states=states, saved={**flow.saved, stage.name: (states, flow.layout)})
             else:
                 flow = stage(flow)
         return Output(flow.states["utterance"], flow.modality_logits, {}), batch.labels
 
-    def _stage(self, stage: Any, states: States, speakers: list[list[int]], edges: dict[str, Any]) -> States:
-        lengths, builder, found = [len(dialogue) for dialogue in speakers], self.model.builder, dict(states)
+    def _stage(self, stage: Any, flow: Flow, speakers: list[list[int]], edges: dict[str, Any]) -> States:
+        states, lengths = flow.states, flow.layout.lengths.tolist()  # where padding is shown, all are the longest
+        builder, found = self.model.builder, dict(states)
         for key, part in stage.parts.items():
             group = stage.groups[key]
             for node in group:

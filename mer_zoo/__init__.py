@@ -25,6 +25,7 @@ _HOMES = {
     "from_dataframe": "mer_zoo.data.frames",
     "load_data": "mer_zoo.api",
     "load_model": "mer_zoo.api",
+    "onnx_inputs": "mer_zoo.api",
     "register": "mer_zoo.registry",
     "train": "mer_zoo.api",
     "write_html": "mer_zoo.comparison.report",

@@ -12,6 +12,8 @@ from mer_zoo.data.conversation import Conversation, Dataset
 from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mer_zoo.comparison.results import Results
     from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.inside.attention import Attention
@@ -57,6 +59,7 @@ def train(
     fold: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    contributions: bool = False,
     track: Track = (),
     resume: str | os.PathLike[str] | None = None,
 ) -> Outcome:
@@ -70,6 +73,7 @@ def train(
         fold: which fold is the test, for data without a test split (None: the first).
         device: `cpu`, `cuda`, `cuda:1`.
         progress: called after every epoch with its record.
+        contributions: also note after every epoch what each modality contributes on validation, for the report.
         track: see `Track`; what trackers write goes into `runs`. One that fails is warned of.
         resume: a folder for a checkpoint, written every few epochs and removed at the end; where one of this run is
             there, training goes on from it, to the bit. None: there is none.
@@ -78,7 +82,7 @@ def train(
         `Outcome`: the model and its result; print it, or let a notebook show it.
 
     Raises:
-        MerZooError: recipe and data do not fit, or the checkpoint is of another run.
+        MerZooError: recipe and data do not fit, the checkpoint is of another run, or no contributions can be noted.
 
     Example:
         >>> outcome = train("bilstm", change={"training.epochs": 1})
@@ -88,8 +92,10 @@ def train(
     from mer_zoo.results.writing import check_writable
     from mer_zoo.training.checkpoint import Checkpoints, remove
     from mer_zoo.training.experiment import prepare
+    from mer_zoo.training.options import ComputeOptions
 
-    experiment = prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device)
+    options = ComputeOptions(contributions=contributions)
+    experiment = prepare(recipe, _data(data), changes=change, seed=seed, fold=fold, device=device, options=options)
     checkpoints = None
     if resume is not None:
         check_writable(Path(resume))
@@ -112,6 +118,7 @@ def compare(
     output: str | Path = "runs",
     workers: int | None = None,
     device: str = "cpu",
+    contributions: bool = False,
     track: Track = (),
 ) -> Results:
     """Train models × datasets × seeds, skipping what the folder already holds.
@@ -124,6 +131,7 @@ def compare(
         output: folder of the result files.
         workers: processes; None: one per processor.
         device: `cpu`, `cuda`, `cuda:1`.
+        contributions: as of `train`; models of which none can be noted are warned of.
         track: see `Track`. A tracker that fails is warned of.
 
     Returns:
@@ -143,6 +151,7 @@ def compare(
     from mer_zoo.comparison.executing import Listener, execute
     from mer_zoo.comparison.results import Results
     from mer_zoo.model.changes import changes_from
+    from mer_zoo.training.options import ComputeOptions
 
     kept: dict[str, Dataset] = {}
     plan = suite.checked(
@@ -154,7 +163,8 @@ def compare(
             "change": {change.key: change.value for change in changes_from(change)},
         }
     )
-    experiments = suite.experiments(plan, device=device, datasets=kept)
+    options = ComputeOptions(contributions=contributions)
+    experiments = suite.experiments(plan, device=device, options=options, datasets=kept)
     tracking = _tracking(track, Path(output))
     results, failures = execute(experiments, Path(output), workers=workers, listener=tracking.listener(Listener()))
     tracking.finish([*results, *failures])
@@ -179,18 +189,27 @@ def load_model(path: str | Path, device: str = "cpu", trust: Collection[str] = (
     return load(path, device, trust)
 
 
-def export(run: str | os.PathLike[str], to: str | os.PathLike[str]) -> Path:
+def export(
+    run: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    onnx: bool = False,
+    trust: Collection[str] = (),
+) -> Path:
     """Write a trained model into a folder that others can use: weights, recipe, and a model card for the model hub.
 
     Args:
         run: a `.result.json` whose weights lie beside it, or those weights.
         to: the folder, which must not exist yet. `load_model` reads it.
+        onnx: write `model.onnx` too, checked against the model; `onnx_inputs` makes its inputs.
+        trust: parts by file or module that may be run for it, as of `load_model`.
 
     Returns:
         the folder.
 
     Raises:
-        MerZooError: no weights, weights of another run, or a folder that is there already.
+        MerZooError: no weights, weights of another run, a folder that is there already, or a model that ONNX cannot
+            hold.
 
     Example:
         >>> import tempfile
@@ -203,7 +222,32 @@ def export(run: str | os.PathLike[str], to: str | os.PathLike[str]) -> Path:
     """
     from mer_zoo.comparison.exporting import export
 
-    return export(Path(run), Path(to))
+    return export(Path(run), Path(to), onnx=onnx, trust=trust)
+
+
+def onnx_inputs(model: Model, conversation: Conversation) -> dict[str, np.ndarray]:
+    """Return one dialogue as the `model.onnx` of an exported model takes it.
+
+    Args:
+        model: what `train` or `load_model` returned, or a model's file or folder.
+        conversation: the dialogue, with the features that the model was trained on.
+
+    Returns:
+        `features.MODALITY`: float32 `[utterances, width]`, NaN where absent; `speaker`: int64 `[utterances]`, numbered
+        by first appearance; for models with a graph `edges`: int64 `[3, edges]`, source, target and relation, a node
+        being `utterance * node types + node type`.
+
+    Raises:
+        MerZooError: a modality is missing, or has another width.
+
+    Example:
+        >>> outcome = train("mlp", change={"training.epochs": 1})
+        >>> sorted(onnx_inputs(outcome, load_data("synthetic")["test-0"]))
+        ['features.audio', 'features.text', 'features.visual', 'speaker']
+    """
+    from mer_zoo.model.onnx import inputs
+
+    return inputs(_saved(model), conversation)
 
 
 def attention(model: Model, conversation: Conversation, device: str = "cpu") -> Attention:

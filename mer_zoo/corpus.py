@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from mer_zoo.batch.index import BatchIndex, Layout, Shape
 from mer_zoo.data.conversation import Conversation
@@ -155,6 +156,27 @@ class Corpus:
             dialogues: numbers of the dialogues, in order; `len(self)` is a place holder without utterances.
             shape: pad to at least this.
         """
+        plan, going = self._plan(dialogues, shape)
+        return BatchIndex(**self._uploaded(plan), going=going)
+
+    def stacked_index(self, batches: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> dict[str, Any]:
+        """Plan several batches of one shape, and upload them as one: the fields of `BatchIndex`, `[batches, ...]`.
+
+        Args:
+            batches: as of `index`.
+            shape: pad all to this.
+        """
+        plans = [self._plan(dialogues, shape)[0] for dialogues in batches]
+        return self._uploaded(pytree.tree_map(lambda *arrays: np.stack(arrays), *plans))
+
+    def _uploaded(self, plan: dict[str, Any]) -> dict[str, Any]:
+        uploaded: dict[str, Any] = pytree.tree_map(self._upload, plan)
+        return uploaded
+
+    def _plan(
+        self, dialogues: Sequence[int] | np.ndarray, shape: Shape | None
+    ) -> tuple[dict[str, Any], tuple[int, ...]]:
+        """Return the fields of a `BatchIndex` as arrays, and `going`."""
         least = shape or Shape()
         chosen = np.asarray(dialogues, dtype=np.int64)
         chosen = np.append(chosen, np.full(max(least.dialogues - len(chosen), 0), len(self)))
@@ -171,11 +193,10 @@ class Corpus:
                 more = dict(zip(("utterances", "rows", "cells"), laid, strict=True))
                 more["there"], more["back"] = _joined(view, chosen, starts, begin, count, total)
             edges[name] = {**kernel.plan(view, chosen, begin, total, least.edges.get(name, 0)), **more}
-        uploaded = {name: {key: self._upload(plan) for key, plan in plans.items()} for name, plans in edges.items()}
-        tensors = [self._upload(one) for one in (utterances, chosen, rows, cells)]
         place = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
         going = tuple(np.bincount(place, minlength=1).tolist())
-        return BatchIndex(tensors[0], tensors[1], tensors[2], tensors[3], uploaded, going)
+        laid_out = {"utterances": utterances, "dialogues": chosen, "rows": rows, "cells": cells, "edges": edges}
+        return laid_out, going
 
     def batch(self, dialogues: Sequence[int] | np.ndarray | BatchIndex) -> ConversationBatch:
         """Gather a batch: index operations on tensors that are already on the device."""

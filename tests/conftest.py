@@ -14,6 +14,24 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
+def pytest_addoption(parser):
+    parser.addoption("--gpu", help="the GPU for tests that have one: cuda if torch sees one; cpu stands in for it")
+
+
+def pytest_generate_tests(metafunc):
+    """Run what names `gpu` on the GPU, and what names `computed_on` there, too."""
+    wanted = {"gpu", "computed_on"} & set(metafunc.fixturenames)
+    if not wanted:
+        return
+    import torch
+
+    there = metafunc.config.getoption("gpu") or ("cuda" if torch.cuda.is_available() else None)
+    marks = [pytest.mark.gpu, *([] if there else [pytest.mark.skip("no GPU here")])]
+    on_gpu = pytest.param(there, marks=marks, id="gpu")
+    for name in wanted:
+        metafunc.parametrize(name, ["cpu", *([on_gpu] if there else [])] if name == "computed_on" else [on_gpu])
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """Return a function: file name below `shared/data` -> its path; skips the test where it is absent."""

@@ -1,8 +1,9 @@
 """Random kills: a suite whose parent, a worker, or all of them are killed and started again ends in the same files.
 
 `python tests/killing.py --kills 20` (or `make kill KILLS=20`) runs it at length; `test_killing.py` a piece of it. With
-`--ray` the suite runs on a cluster of two machines, of which one is lost now and then, and must end in the files that
-undisturbed processes of this machine write.
+`--ray` the suite runs on a cluster of two machines, each of which is lost now and then, and must end in the files that
+undisturbed processes of this machine write. When its head is lost the suite must say so and end, and a new start on a
+new cluster goes on. Only kills that come while runs are left are counted.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from machines import children, two
 
+from mer_zoo.comparison.summary import read_csv
+
 SUITE = """
 title: killed
 data: [{{name: synthetic, dialogues: [24, 6, 8], utterances: [4, 9]}}]
@@ -27,8 +30,11 @@ change: {{training.epochs: {epochs}}}
 models: {{A: bilstm, B: mmgcn, C: majority}}
 """
 RESULTS = 6
-OUTSIDE = ("seconds", "finished", "peak_memory_mb", "git_commit")  # somebody may commit meanwhile
+OUTSIDE = ("seconds", "finished", "peak_memory_mb", "git_commit")  # how keys begin; somebody may commit meanwhile
 ENDS = 20  # seconds until workers notice that their parent is gone
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+WAYS = [(victim, number) for victim in ("parent", "group", "worker") for number in SIGNALS]
+LOSSES = [("machine", None), ("head", None)]
 
 
 def begin(folder, epochs, machines=None):
@@ -42,25 +48,43 @@ def begin(folder, epochs, machines=None):
 
 
 def kill(process, victim, number, machines=None):
-    """Kill the parent, all of its group, one worker, or a machine."""
+    """Kill the parent, all of its group, one worker, or a machine; returns whether there was one."""
     if victim == "machine":
         machines.lose_one()
+    elif victim == "head":
+        machines.lose_head()
     elif victim == "parent":
         os.kill(process.pid, number)
     elif victim == "group":
         os.killpg(process.pid, number)
-    elif workers := machines.workers() if machines else children(process.pid):
-        with suppress(ProcessLookupError):  # it may have just ended
+    else:
+        workers = children(process.pid) + (machines.workers() if machines else [])
+        with suppress(ProcessLookupError, IndexError):  # it may have just ended
             os.kill(random.choice(workers), number)
+            return True
+        return False
+    return True
+
+
+def there_now(folder):
+    """Return how many results are there."""
+    return len(list(folder.glob("*.result.json")))
 
 
 def random_moment(process, folder, lasts):
-    """Wait until so many results are there, and a while longer, or the process ends; returns how many are there."""
-    wanted = random.randint(0, RESULTS)
-    while (there := len(list(folder.glob("*.result.json")))) < wanted and process.poll() is None:
+    """Wait until up to two more results are there, and a while longer, or the process ends."""
+    there = there_now(folder)
+    wanted = min(random.randint(there, there + 2), RESULTS - 1)
+    while there_now(folder) < wanted and process.poll() is None:
         time.sleep(0.1)
-    time.sleep(random.uniform(0, lasts / 4))
-    return there
+    # a process begins slowly, then results come fast
+    time.sleep(random.uniform(0, lasts / (100 if wanted > there else 4)))
+
+
+def in_turns(ways):
+    """Yield every way in a random order, then again in another, without end."""
+    while True:
+        yield from random.sample(ways, len(ways))
 
 
 def nobody_left(group):
@@ -76,22 +100,19 @@ def nobody_left(group):
 
 
 def files(folder):
-    """Return what is compared of every file: weights bitwise, results without times, of all others their names."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".safetensors":
-            found[path.name] = path.read_bytes()
-        elif path.name.endswith(".result.json"):
-            found[path.name] = inside(json.loads(path.read_text(encoding="utf-8")))
-        else:
-            found[path.name] = None
-    return found
+    """Return what is compared of every file: weights bitwise, data without times, of all others their names."""
+    read = {
+        ".safetensors": Path.read_bytes,
+        ".json": lambda path: inside(json.loads(path.read_text(encoding="utf-8"))),
+        ".csv": lambda path: inside(read_csv(path)),
+    }
+    return {path.name: read.get(path.suffix, lambda _: None)(path) for path in sorted(folder.iterdir())}
 
 
 def inside(value):
     """Return plain data without what a clock, a machine's load or a commit decides."""
     if isinstance(value, dict):
-        return {key: inside(inner) for key, inner in value.items() if key not in OUTSIDE}
+        return {key: inside(inner) for key, inner in value.items() if not key.startswith(OUTSIDE)}
     return [inside(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -104,21 +125,27 @@ def run(kills, home, epochs=3, say=print, machines=None):
     expected = files(home / "undisturbed")
     assert sum(name.endswith(".safetensors") for name in expected) == 4
     number = turn = 0
+    ways = in_turns(WAYS + LOSSES if machines else WAYS)
     while number < kills:
         folder, turn, killed = home / f"round{turn}", turn + 1, 0
         while True:
-            process = begin(folder, epochs, machines)
+            process, victim = begin(folder, epochs, machines), None
             if number < kills:
-                there = random_moment(process, folder, lasts)
-                victim = random.choice(("parent", "worker", "machine" if machines else "group"))
-                how = random.choice((signal.SIGKILL, signal.SIGTERM))
-                if process.poll() is None:
-                    kill(process, victim, how, machines)
+                random_moment(process, folder, lasts)
+                there = there_now(folder)
+                victim, how = next(ways)
+                if process.poll() is None and kill(process, victim, how, machines) and there < RESULTS:
                     number, killed = number + 1, killed + 1
-                    by = "" if victim == "machine" else f" by {how.name}"
+                    by = f" by {how.name}" if how else ""
                     say(f"kill {number}: {victim}{by}, {there} of {RESULTS} results there")
             code = process.wait()
             assert nobody_left(process.pid), "workers outlive their parent"
+            if victim == "head":
+                said = folder.with_suffix(".log").read_text().splitlines()[-1]
+                assert code == 0 or (code == 2 and said.startswith("mer-zoo compare: ")), (code, said)
+                machines.begin_anew()
+            if machines:
+                assert machines.quiet(ENDS), "runs outlive who asked for them"
             if code == 0:
                 break
         found = files(folder)

@@ -1,13 +1,16 @@
 """A Ray cluster of two machines, simulated here by two nodes with one processor each."""
 
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 SIZE = {"num_cpus": 1, "object_store_memory": 100 << 20}
+PATIENCE = 5  # seconds for which Ray waits for a head to come back; as it comes, 60
+HEAD = {**SIZE, "include_dashboard": False, "_system_config": {"gcs_rpc_server_reconnect_timeout_s": PATIENCE}}
 
 
 class Machines:
-    """The cluster; the second machine can be lost, and is replaced.
+    """The cluster; each machine can be lost: the second is replaced, without its head there has to be a new cluster.
 
     Attributes:
         cluster: of Ray.
@@ -15,9 +18,13 @@ class Machines:
     """
 
     def __init__(self):
+        self.begin()
+
+    def begin(self):
+        """Start a cluster."""
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(initialize_head=True, head_node_args={**SIZE, "include_dashboard": False})
+        self.cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         self.second = self.cluster.add_node(**SIZE)
 
     @property
@@ -29,6 +36,22 @@ class Machines:
         """Kill the second machine, and let another join."""
         self.cluster.remove_node(self.second, allow_graceful=False)
         self.second = self.cluster.add_node(**SIZE)
+
+    def lose_head(self):
+        """Kill the head, without which the cluster is none."""
+        self.cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+    def begin_anew(self):
+        """Start a new cluster instead of what is left of this one."""
+        self.cluster.shutdown()
+        self.begin()
+
+    def quiet(self, seconds):
+        """Wait until no process is at a run; returns whether so."""
+        deadline = time.monotonic() + seconds
+        while self.workers() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return not self.workers()
 
     def workers(self):
         """Return the processes that are at a run."""

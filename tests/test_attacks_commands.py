@@ -70,6 +70,11 @@ MISTAKES = {
     "true for a number": (["train", "bilstm", "-o", "training.epochs=true"], "must be a valid integer (given: true)"),
     "epochs without end": (["train", "bilstm", "-o", f"training.epochs={10**20}"], "less than or equal to 100000"),
     "an infinite step": (["train", "bilstm", "-o", "training.learning_rate=.inf"], "training.learning_rate"),
+    "contributions of a learner": (["train", "majority", "--contributions"], "a learner has no epochs"),
+    "contributions of one modality": (
+        ["train", "bilstm", "--contributions", "-o", "modalities=[text]"],
+        "text is its only modality",
+    ),
     "an unknown tag": (["list", "fusion", "--tag", "zzz"], "no part has this tag"),
     "a tag of recipes": (["list", "recipe", "--tag", "zzz"], "only parts have tags"),
     "a long recipe": (["train", LONG], "no recipe named"),

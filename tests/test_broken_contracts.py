@@ -117,6 +117,20 @@ class FromPython(Sound):
         return self.map(x) * torch.tensor([1.0], dtype=x.dtype)
 
 
+class OnTheProcessor(Sound):
+    def forward(self, x, dialogues):
+        return self.map(x) * torch.ones(self.out_width)
+
+
+class NoBuffer(Sound):
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.scale = torch.ones(self.out_width)
+
+    def forward(self, x, dialogues):
+        return self.map(x) * self.scale
+
+
 class Future(Sound):
     def forward(self, x, dialogues):
         padded = dialogues.pad(x)
@@ -184,6 +198,8 @@ def test_broken_contracts(cls, message):
         (Masking, "capturable", "a shape depends on values"),
         (ThroughNumpy, "capturable", "goes through numpy"),
         (FromPython, "capturable", "a tensor is made from Python numbers"),
+        (OnTheProcessor, "capturable", "on the processor, a copy from the host (test_broken_contracts.py"),
+        (NoBuffer, "capturable", "return self.map(x) * self.scale"),
         (Future, "causal", "promised `causal`, but later utterances change what earlier ones get"),
         (BySpeaker, "speaker_relabelling_invariant", "other speaker numbers change the result"),
         (ByPosition, "utterance_permutation_equivariant", "another order of the utterances changes what they get"),

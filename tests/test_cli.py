@@ -201,6 +201,33 @@ def test_help_names_every_command(capsys):
         assert name in out
 
 
+def test_the_doctor_knows_the_extras_from_the_package_itself(capsys, tmp_path, monkeypatch):
+    about = tmp_path / "mer_zoo-9.dist-info"
+    about.mkdir()
+    extras = {
+        "here": "pyyaml>=1",
+        "gone": "no-such-thing>=1",
+        "old": "numpy>=999",
+        "elsewhere": "no-such-thing; python_version<'3'",
+        "all": "mer-zoo[here,gone,old]",
+    }
+    lines = ["Metadata-Version: 2.1", "Name: mer-zoo", "Version: 9", "Requires-Dist: no-such-base; python_version>'3'"]
+    for extra, need in extras.items():
+        need, _, marker = need.partition("; ")
+        marker = f"{marker} and " if marker else ""
+        lines += [f"Provides-Extra: {extra}", f"Requires-Dist: {need}; {marker}extra == '{extra}'"]
+    (about / "METADATA").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, err = run(capsys, "doctor")
+    assert code == 0, err
+    told = dict(line[6:].split(": ", 1) for line in out.splitlines() if "extra " in line)
+    assert list(told) == [f"extra {extra}" for extra in extras]
+    assert told["extra here"] == told["extra elsewhere"] == "installed"
+    assert told["extra gone"] == "without no-such-thing. If you want it: `pip install 'mer-zoo[gone]'`."
+    assert told["extra old"].startswith("without numpy>=999 (there is ")
+    assert told["extra all"].startswith("without no-such-thing, numpy>=999 (there is ")
+
+
 def test_an_edited_part_is_trained_anew(capsys, small_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = (

@@ -1,13 +1,16 @@
 """Kills and neighbours: a suite that is killed, or done by two processes at once, ends in the same files."""
 
+import json
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import killing
 import pytest
 
+from mer_zoo.cli import main
 from mer_zoo.comparison.claims import claim, sweep
 
 POSIX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="signals and processes of Linux")
@@ -18,6 +21,53 @@ POSIX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="signals
 def test_a_suite_that_is_killed_ends_in_the_files_of_an_undisturbed_one(tmp_path):
     random.seed(0)
     killing.run(2, tmp_path, epochs=1)
+
+
+NOTING = """
+import os
+import time
+
+from mer_zoo.parts.balancing.base import Balancing
+from mer_zoo.training import checkpoint
+
+checkpoint.EVERY, checkpoint.SHARE = 0.0, float("inf")  # a checkpoint behind every epoch
+
+
+class Noting(Balancing):
+    def on_epoch_start(self, epoch, collect):
+        if epoch:  # epochs 0 are also rehearsed
+            with open(NOTES, "a") as notes:
+                notes.write(f"{epoch} ")
+        while epoch == 3 and os.path.exists(STAY):
+            time.sleep(0.05)
+"""
+
+
+@POSIX
+@pytest.mark.attack("H3")
+def test_a_suite_that_is_killed_within_a_run_goes_on_from_its_checkpoint(tmp_path):
+    notes, stay, part, folder = (tmp_path / name for name in ("notes", "stay", "own.py", "killed"))
+    part.write_text(f"NOTES, STAY = {str(notes)!r}, {str(stay)!r}\n{NOTING}")
+    mine = {"recipe": "bilstm", "change": {"balancing": f"{part}:Noting", "training.epochs": 5}}
+    data = {"name": "synthetic", "dialogues": [6, 3, 3], "utterances": [3, 8]}
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(json.dumps({"title": "k", "data": [data], "models": {"A": "majority", "B": mine}, "seeds": 1}))
+    command = ["compare", str(plan), "--workers", "1", "--keep-weights", "--output"]
+    stay.touch()
+    process = subprocess.Popen([sys.executable, "-m", "mer_zoo", *command, folder], stdout=subprocess.DEVNULL)
+    while not notes.exists() or notes.read_text().split()[-1:] != ["3"]:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    stay.unlink()
+    assert [path.name[0] for path in folder.glob("*.result.json")] == ["A"]
+    assert [path.name[0] for path in folder.glob("*.checkpoint")] == ["B"]
+    assert main([*command, str(folder)]) == 0
+    assert notes.read_text().split() == ["1", "2", "3", "3", "4"]  # from the checkpoint, not from the beginning
+    assert main([*command, str(tmp_path / "undisturbed")]) == 0
+    assert killing.files(folder) == killing.files(tmp_path / "undisturbed")
+    assert list(folder.glob("*.checkpoint")) == []
 
 
 RACER = """

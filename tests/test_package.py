@@ -103,7 +103,7 @@ data = "acme_mer/talk"
 for name, changes in (("acme_mer/sage", []), ("acme_mer/mix", ["model.context.encoder=linear"])):
     first = prepare(name, data, changes=["training.epochs=2", *changes])
     print(name, "one by one" if why_not_stacked(first.task()) else "stacked")
-    outcomes = run_stack([first, replace(first, seed=1)])
+    outcomes = list(run_stack([first, replace(first, seed=1)]))
     path = weights_beside(keep(first, outcomes[0], Path("runs"), weights=True))
     saved = mer_zoo.load_model(path)
     dialogues = list(mer_zoo.load_data(data))[:2]

@@ -17,6 +17,7 @@ from mer_zoo.comparison.suite import checked, experiments
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.changes import changes_from
 from mer_zoo.model.saving import load
+from mer_zoo.results.result import read_result
 from mer_zoo.training.experiment import prepare
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
@@ -85,12 +86,11 @@ def test_two_that_ask_share_the_work_and_write_no_file_twice(machines, suite, tm
     def ask():
         found.append(execute(suite, tmp_path, keep_weights=True, executor=cluster))
 
-    with cluster.connected():
-        both = [Thread(target=ask) for _ in range(2)]
-        for thread in both:
-            thread.start()
-        for thread in both:
-            thread.join()
+    both = [Thread(target=ask) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
     assert [len(results) for results, _ in found] == [6, 6]
     assert numbers(found[0][0]) == numbers(found[1][0])
     assert sorted(written) == sorted(path.name for path in tmp_path.iterdir())  # each once, and no claim among them
@@ -146,6 +146,25 @@ def test_more_than_any_machine_has_is_refused_instead_of_waited_for(machines, su
 def test_a_suite_that_is_killed_on_a_cluster_ends_in_the_files_of_an_undisturbed_one_here(machines, tmp_path):
     random.seed(1)
     killing.run(1, tmp_path, epochs=1, machines=machines)
+
+
+def test_a_lost_head_is_one_message_and_a_new_cluster_goes_on(machines, suite, tmp_path):
+    heard = []
+
+    def lose(outcome):
+        heard.append(outcome.run)
+        if len(heard) == 1:
+            machines.lose_head()
+
+    told = r"^Ray: the cluster is lost \(.+\)\. Finished results are kept; run it again to go on"
+    with pytest.raises(MerZooError, match=told):
+        execute(suite, tmp_path, listener=Listener(run=lose), executor=RayCluster(machines.address))
+    machines.begin_anew()
+    assert heard[0] in {read_result(path).run for path in tmp_path.glob("*.result.json")}
+    assert list(tmp_path.glob(".*.claim")) == []
+    results, failures = execute(suite, tmp_path, listener=Listener(run=lose), executor=RayCluster(machines.address))
+    assert (len(results), failures) == (6, [])
+    assert len(heard) == len(set(heard)) == 6  # none again
 
 
 MISTAKES = {

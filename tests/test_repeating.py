@@ -1,6 +1,7 @@
 """A published score beside ours by both rules, and a run made again from its result file."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,11 +108,14 @@ def test_reproduce_shows_the_claim_and_ours_by_both_rules(capsys, small_folder, 
         "  - {dataset: iemocap, metric: weighted_f1, value: 99.9, where: table 1, selected_on: test}\n"
     )
     command = ["reproduce", recipe, "--data", small_folder, "--seeds", 2, "--output", tmp_path / "runs", *FAST]
-    code, out, err = run(capsys, *command, "--workers", 1)
+    book = Path(__file__).parents[1] / "docs" / "examples" / "tracking" / "book.py"
+    code, out, err = run(capsys, *command, "--workers", 1, "--track", f"{book}:Book")
     assert code == 0, err
     text = " ".join(out.split())
     assert "iemocap, weighted f1 99.9 (table 1): not reproduced: by its own rule it lies above our interval." in text
     found = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*.result.json")]
     assert {one["protocol"] for one in found} == {"test-oracle"}
+    logged = (tmp_path / "runs" / "book.txt").read_text().splitlines()
+    assert [line.rpartition(",")[2][:8] for line in logged] == [" seed 0:", " seed 1:"]
     code, _, err = run(capsys, "reproduce", "bilstm", "--data", small_folder)
     assert (code, "it quotes no published score" in err) == (2, True)

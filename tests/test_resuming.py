@@ -196,9 +196,9 @@ def data(small):
     return Dataset(small.name, tuple(dialogues), small.label_names, small.splits)
 
 
-def made(case, own, data):
+def made(case, own, data, device="cpu"):
     recipe, changes, how = [*json.loads(json.dumps(CASES[case][:2]).replace("OWN", own)), CASES[case][2]]
-    return prepare(recipe, data, changes={"training.epochs": EPOCHS, **changes}, **how)
+    return prepare(recipe, data, changes={"training.epochs": EPOCHS, **changes}, device=device, **how)
 
 
 def seeded():
@@ -208,8 +208,8 @@ def seeded():
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("error:.*checkpoint")
-def test_a_resumed_run_ends_in_the_files_of_an_undisturbed_one(case, own, data, tmp_path, every_epoch):
-    experiment = made(case, own, data)
+def test_a_resumed_run_ends_in_the_files_of_an_undisturbed_one(case, own, data, tmp_path, every_epoch, computed_on):
+    experiment = made(case, own, data, computed_on)
     seeded()
     keep(experiment, experiment.run(), tmp_path / "undisturbed", weights=True)
     seeded()
@@ -224,24 +224,24 @@ def test_a_resumed_run_ends_in_the_files_of_an_undisturbed_one(case, own, data, 
 
 
 @pytest.mark.parametrize("changes", [{}, {"training.schedule": PLATEAU, "training.patience": 2}])
-def test_stacked_seeds_go_on_together(changes, data, tmp_path, every_epoch):
+def test_stacked_seeds_go_on_together(changes, data, tmp_path, every_epoch, computed_on):
     changes = {"training.epochs": EPOCHS, **changes}
-    how = {"changes": changes, "options": ComputeOptions(stack=True)}
+    how = {"changes": changes, "device": computed_on, "options": ComputeOptions(stack=True)}
     stack = [prepare("mlp", data, seed=seed, **how) for seed in (0, 1)]
     undisturbed = [outcome.result for outcome in run_stack(stack)]
     with pytest.raises(Stopped):
-        run_stack(stack, stop_in(2), Checkpoints(tmp_path, strict=True))
+        list(run_stack(stack, stop_in(2), Checkpoints(tmp_path, strict=True)))
     seen = []
-    outcomes = run_stack(stack, seen.append, Checkpoints(tmp_path, strict=True))
+    outcomes = list(run_stack(stack, seen.append, Checkpoints(tmp_path, strict=True)))
     assert seen[0]["epoch"] == 2
     for one, other in zip(undisturbed, (outcome.result for outcome in outcomes), strict=True):
         assert killing.inside(one.model_dump(mode="json")) == killing.inside(other.model_dump(mode="json"))
     with pytest.raises(Stopped):
-        run_stack(stack, stop_in(2), Checkpoints(tmp_path / "other"))
+        list(run_stack(stack, stop_in(2), Checkpoints(tmp_path / "other")))
     with pytest.raises(MerZooError, match=r"seeds is \[0, 1\] there, \[1\] here"):
-        run_stack(stack[1:], None, Checkpoints(tmp_path / "other", strict=True))
+        list(run_stack(stack[1:], None, Checkpoints(tmp_path / "other", strict=True)))
     with pytest.warns(match=r"seeds is \[0, 1\] there, \[1\] here.*begins anew"):
-        run_stack(stack[1:], None, Checkpoints(tmp_path / "other"))
+        list(run_stack(stack[1:], None, Checkpoints(tmp_path / "other")))
 
 
 @pytest.fixture

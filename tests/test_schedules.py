@@ -72,8 +72,8 @@ def filled(small, epochs=6, **training):
     return filling.fill(file, small.widths)
 
 
-def task(small, epochs=6, **training):
-    return Task("quick", filled(small, epochs, **training), small, split_dataset(small))
+def task(small, epochs=6, device="cpu", **training):
+    return Task("quick", filled(small, epochs, **training), small, split_dataset(small), device=device)
 
 
 def rates(result):
@@ -128,9 +128,9 @@ WAYS = {
 
 @pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_stacked_seeds_are_what_they_are_alone(small, own, way, capture):
+def test_stacked_seeds_are_what_they_are_alone(small, own, way, capture, computed_on):
     settings = yaml.safe_load(yaml.safe_dump(WAYS[way]).replace("{own}", own))
-    cell, options = task(small, **settings), ComputeOptions(capture=capture)
+    cell, options = task(small, device=computed_on, **settings), ComputeOptions(capture=capture)
     stacked = [outcome.result for outcome in train_stacked(cell, [0, 1, 2], options=options)]
     for result in stacked:
         alone = train(cell, result.seed, options=options).result
@@ -143,10 +143,10 @@ def test_stacked_seeds_are_what_they_are_alone(small, own, way, capture):
 
 
 @pytest.mark.parametrize("way", ["cosine", "a plateau"])
-def test_a_rate_that_recorded_steps_read_is_the_same(small, way):
+def test_a_rate_that_recorded_steps_read_is_the_same(small, way, computed_on):
     """Where steps are recorded the rate is a tensor, changed in place; padding to fixed shapes changes nothing."""
     plain, recorded = (
-        train(task(small, **WAYS[way]), 0, options=ComputeOptions(capture=capture)).result.history
+        train(task(small, device=computed_on, **WAYS[way]), 0, options=ComputeOptions(capture=capture)).result.history
         for capture in (False, True)
     )
     assert [h["train_loss"] for h in plain] == pytest.approx([h["train_loss"] for h in recorded], abs=1e-4)

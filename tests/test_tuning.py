@@ -293,12 +293,66 @@ def test_tune_compares_the_best_with_the_recipe(capsys, small_folder, tmp_path):
     assert json.loads((tmp_path / "search.json").read_text()) == found
 
 
+LEDGER = """
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+
+class Ledger:
+    # a line of JSON per run; its process is killed once, before it writes the third
+
+    def __init__(self, results: str) -> None:
+        self.path, self.killed = Path(results, "ledger.txt"), Path(results, "killed")
+
+    def log(self, run) -> None:
+        if self.path.exists() and len(self.path.read_text().splitlines()) == 2 and not self.killed.exists():
+            self.killed.touch()
+            os.kill(os.getpid(), 9)
+        with self.path.open("a") as file:
+            file.write(json.dumps({**asdict(run), "files": sorted(run.files), "finished": str(run.finished)}) + "\\n")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_every_trial_is_tracked_once_also_by_a_search_that_was_killed(capsys, small_folder, tmp_path):
+    (tmp_path / "own.py").write_text(LEDGER)
+    name = mine(tmp_path, "  training.learning_rate: [1.0e-3, 1.0e-2, 1.0e+30]\n")
+    command = ["tune", name, "--trials", "5", "--seeds", "1", "--workers", "1", "--output", str(tmp_path / "runs")]
+    command += ["-o", "training.epochs=2", "--data", str(small_folder), "--track", f"{tmp_path / 'own.py'}:Ledger"]
+    killed = subprocess.run([sys.executable, "-m", "mer_zoo", *command], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for _ in range(2):
+        assert run(capsys, *command)[0] == 0
+    told = [json.loads(line) for line in (tmp_path / "runs" / "ledger.txt").read_text().splitlines()]
+    assert len({one["id"] for one in told}) == len(told) == 5 + 2
+    (found,) = json.loads((tmp_path / "runs" / "search.json").read_text())
+    logged = {one["settings"]["trial"]: one for one in told if "trial" in one["settings"]}
+    assert sorted(logged) == [trial["number"] for trial in found["trials"]]
+    states = set()
+    for trial in found["trials"]:
+        one = logged[trial["number"]]
+        assert one["name"] == f"mine on {found['data']}, trial {trial['number']}"
+        assert one["measures"].get("validation/weighted_f1") == trial["score"]
+        assert not any(name.startswith("test") for name in one["measures"])
+        for key, value in trial["changes"].items():
+            assert one["settings"][f"recipe.{key}"] == value
+        state = "failed" if trial["failed"] else "complete"
+        assert (one["settings"]["state"], bool(one["failure"])) == (state, trial["failed"])
+        assert list(one["epochs"]) == ([] if trial["failed"] else ["0", "1"])
+        states.add(state)
+    assert states == {"complete", "failed"}
+    assert [one["files"] for one in told if "trial" not in one["settings"]] == 2 * [["result.json"]]
+
+
 MISTAKES = {
     "no such thing": (["tune", "bilsm"], "Did you mean 'bilstm'"),
     "the oracle": (["tune", "bilstm", "--protocol", "test-oracle"], "a search never sees test dialogues"),
     "no trials": (["tune", "bilstm", "--trials", "0"], "--trials 0: want at least 1"),
     "a pattern that fits nothing": (["tune", "bilstm", "--keys", "trainig.*"], "--keys trainig.*: nothing"),
     "nothing to search": (["tune", "majority"], "majority: nothing to search"),
+    "no such tracker": (["tune", "bilstm", "--track", "mlfow"], "Did you mean 'mlflow'"),
 }
 
 

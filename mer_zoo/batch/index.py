@@ -56,9 +56,10 @@ class Layout:
         """
         count, size = self.rows.shape
         rows = torch.arange(count * size, device=self.rows.device)
+        position = torch.arange(size, device=self.rows.device).expand(count, size).flatten()
         speaker = self.pad(self.speaker.unsqueeze(-1)).flatten()
         full = torch.full_like(self.lengths, size)
-        return Layout(speaker, rows % size, full, rows.view(count, size), rows, within=self)
+        return Layout(speaker, position, full, rows.view(count, size), rows, within=self)
 
     @cached_property
     def dialogue(self) -> Tensor:

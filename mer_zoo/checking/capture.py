@@ -35,9 +35,10 @@ def find_sync(module: nn.Module, arguments: tuple[Any, ...]) -> str | None:
         what = READ if operation == "_local_scalar_dense" else f"a shape depends on values ({operation})"
         return f"promised `capturable`, but {what}{where(error)}. Use torch.where, masks and products with one-hots."
     except Forbidden as error:
+        what = f"a tensor is made from Python numbers or on the processor, a copy from the host{where(error)}"
         return (
-            f"promised `capturable`, but a tensor is made from Python numbers, a copy from the host{where(error)}. "
-            "Make it once, in __init__, as a buffer; a list as an index is such a copy too."
+            f"promised `capturable`, but {what}. Make it once, in __init__, as a buffer, or with `device=x.device`; "
+            "a list as an index is such a copy too."
         )
     except (RuntimeError, TypeError, UnsupportedOperatorException) as error:
         if "numpy" in str(error) or "__array__" in str(error):

@@ -37,6 +37,16 @@ RUNS: dict[str, tuple[Run, ...]] = {
         Run("00000000000000f2", FINISHED.name, FINISHED.settings, failure="loss is NaN.\nLower the rate."),
     ),
     "a run without epochs": (Run("00000000000000f3", "Majority", {}, chosen_epoch=0, finished=FINISHED.finished),),
+    "a trial of a search": (
+        replace(
+            FINISHED,
+            id="00000000000000f6",
+            name="BiLSTM on talk, trial 3",
+            settings={**FINISHED.settings, "search": "f00d", "trial": 3, "state": "complete"},
+            chosen_epoch=None,
+            measures={"validation/weighted_f1": 0.75},
+        ),
+    ),
     "a broken run, made again": (
         Run(FINISHED.id, FINISHED.name, FINISHED.settings, failure="no memory left."),
         FINISHED,

@@ -28,7 +28,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--all-pairs", action="store_true", help="compare every two models")
     command.add_argument("--dry-run", action="store_true", help="only say what would run, and for how long")
     command.add_argument("--keep-weights", action="store_true", help="also save every trained model")
-    running.track_argument(command)
+    running.noting_arguments(command)
     running.arguments(command)
 
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
-import importlib.util
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mer_zoo import registry
 from mer_zoo.commands import terminal
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.registry import resources
 
-EXTRAS = {
-    "tables": ("pyarrow",),
-    "report": ("matplotlib", "jinja2"),
-    "test": ("pytest", "pytest_benchmark", "hypothesis"),
-}
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+PACKAGE = "mer-zoo"
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -117,13 +115,41 @@ def _dgl(what: str) -> Iterator[Diagnosis]:
 
 
 def _extras(what: str) -> Iterator[Diagnosis]:
-    for extra, modules in EXTRAS.items():
-        missing = [name for name in modules if importlib.util.find_spec(name) is None]
-        if missing:
-            text = f"{', '.join(missing)} missing. If you want it: `pip install 'mer-zoo[{extra}]'`."
+    """Look at the extras that the installed package says it has."""
+    from packaging.requirements import Requirement
+
+    try:
+        extras = importlib.metadata.metadata(PACKAGE).get_all("Provides-Extra") or []
+        wanted = [Requirement(text) for text in importlib.metadata.requires(PACKAGE) or ()]
+    except importlib.metadata.PackageNotFoundError:
+        yield Diagnosis(what, "note", f"{PACKAGE} is found but not installed. Run `pip install .` in its folder.")
+        return
+    for extra in extras:
+        if missing := sorted(set(_missing(extra, wanted))):
+            text = f"without {', '.join(missing)}. If you want it: `pip install '{PACKAGE}[{extra}]'`."
             yield Diagnosis(f"extra {extra}", "note", text)
         else:
-            yield Diagnosis(f"extra {extra}", "ok", "present")
+            yield Diagnosis(f"extra {extra}", "ok", "installed")
+
+
+def _missing(extra: str, wanted: Collection[Requirement]) -> Iterator[str]:
+    """Yield what of an extra is not installed, or too old."""
+    from packaging.utils import canonicalize_name
+
+    for one in wanted:
+        if one.marker is None or one.marker.evaluate({"extra": ""}) or not one.marker.evaluate({"extra": extra}):
+            continue  # not of this extra
+        if canonicalize_name(one.name) == PACKAGE:  # an extra made of extras
+            for other in one.extras:
+                yield from _missing(other, wanted)
+            continue
+        try:
+            version = importlib.metadata.version(one.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield one.name
+        else:
+            if not one.specifier.contains(version, prereleases=True):
+                yield f"{one.name}{one.specifier} (there is {version})"
 
 
 def _folders(what: str) -> Iterator[Diagnosis]:

@@ -18,6 +18,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", required=True, help="the data that the scores are about, by name or folder")
     command.add_argument("--seeds", type=int, default=6, help="seeds (6)")
     command.add_argument("--workers", type=int, help="processes (one per processor)")
+    running.track_argument(command)
     running.arguments(command)
 
 
@@ -28,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from mer_zoo.comparison import suite as suites
     from mer_zoo.comparison.executing import Listener, execute
     from mer_zoo.comparison.repeating import claims
+    from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.model import recipe
 
     if options.protocol is not None:
@@ -40,10 +42,12 @@ def run(options: argparse.Namespace) -> int:
     plan |= {"split": running.split_fields(options)} if options.split else {}
     how: dict[str, Any] = {"device": options.device, "options": running.compute_options(options)}
     runs = suites.experiments(suites.checked(plan), changes=options.change, **how)
-    console = terminal.console()
+    console, trackers = terminal.console(), running.trackers(options)
     with Bar(len(runs), "runs") as bar:
-        listener = Listener(bar.start, bar.run, bar.epoch_of_run, bar.say)
+        tracking = Tracking(trackers, options.output, bar.say)
+        listener = tracking.listener(Listener(bar.start, bar.run, bar.epoch_of_run, bar.say))
         results, failures = execute(runs, options.output, workers=options.workers, listener=listener)
+        tracked = tracking.finish([*results, *failures])
     if failures:
         return 1
     table = Table("published on", "score", "claim", "chosen on", "ours, validation", "ours, test")
@@ -61,4 +65,4 @@ def run(options: argparse.Namespace) -> int:
     console.print(
         f"Ours: {options.data}, mean of {options.seeds} seeds, 95 % intervals for new seeds and new dialogues."
     )
-    return 0
+    return int(not tracked)

@@ -34,6 +34,16 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--deterministic", action="store_true", help="bitwise equal runs, at a price")
 
 
+def noting_arguments(command: argparse.ArgumentParser) -> None:
+    """Add `--contributions` and `--track`."""
+    command.add_argument(
+        "--contributions",
+        action="store_true",
+        help="note what each modality contributes on validation, epoch by epoch",
+    )
+    track_argument(command)
+
+
 def track_argument(command: argparse.ArgumentParser) -> None:
     """Add `--track`."""
     command.add_argument(
@@ -106,5 +116,5 @@ def compute_options(options: argparse.Namespace) -> ComputeOptions:
     """Return how to compute."""
     from mer_zoo.training.options import ComputeOptions
 
-    stack = getattr(options, "stack", None)
-    return ComputeOptions(options.precision, options.capture, options.compile, options.deterministic, stack)
+    more = {name: getattr(options, name) for name in ("stack", "contributions") if hasattr(options, name)}
+    return ComputeOptions(options.precision, options.capture, options.compile, options.deterministic, **more)

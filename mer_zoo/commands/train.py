@@ -19,7 +19,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", default="synthetic", help="a dataset's name or folder (synthetic)")
     command.add_argument("--seed", type=int, default=0, help="decides weights, order and dropout (0)")
     command.add_argument("--fold", type=int, help="which fold is the test, for data without a test split (the first)")
-    running.track_argument(command)
+    running.noting_arguments(command)
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint of a run that was stopped")
     running.arguments(command)
 

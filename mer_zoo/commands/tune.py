@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from mer_zoo.commands.progress import Bar
 from mer_zoo.errors import MerZooError
 
 if TYPE_CHECKING:
-    from mer_zoo.comparison.ray_cluster import RayCluster
+    from mer_zoo.comparison.ray_cluster import Connected
     from mer_zoo.comparison.suite import Suite
+    from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.tuning.trials import Search
 
 STOPPED = "finished trials and runs are kept; run it again to go on."
@@ -30,14 +32,16 @@ def arguments(command: argparse.ArgumentParser) -> None:
         "--keys", metavar="PATTERN", action="append", help="search only keys like this; may be repeated"
     )
     running.places(command)
+    running.track_argument(command)
     running.arguments(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Search settings and parts on validation data, then compare the best with the recipe as it is."""
+    from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.results.writing import check_writable
 
-    suite, executor = _suite(options), running.executor(options)
+    suite, executor, trackers = _suite(options), running.executor(options), running.trackers(options)
     for name, value in (("--trials", options.trials), ("--trial-seeds", options.trial_seeds)):
         if value < 1:
             raise MerZooError(f"{name} {value}: want at least 1.")
@@ -45,12 +49,17 @@ def run(options: argparse.Namespace) -> int:
         raise MerZooError(f"--workers {options.workers}: want at least 1.")
     searches = _searches(options, suite)  # all of them before the first trial, so a mistake costs nothing
     check_writable(options.output)
-    with executor.connected() if executor else nullcontext():
-        return _search(options, suite, searches, executor)
+    tracking = Tracking(trackers, options.output, lambda message: terminal.say(message, sys.stderr))
+    with executor.connected() if executor else nullcontext() as connected:
+        return _search(options, suite, searches, connected, tracking)
 
 
 def _search(
-    options: argparse.Namespace, suite: Suite, searches: list[tuple[Search, Any]], executor: RayCluster | None
+    options: argparse.Namespace,
+    suite: Suite,
+    searches: list[tuple[Search, Any]],
+    executor: Connected | None,
+    tracking: Tracking,
 ) -> int:
     from mer_zoo.comparison import suite as suites
     from mer_zoo.comparison.executing import Listener, execute
@@ -62,12 +71,19 @@ def _search(
     from mer_zoo.tuning import summary, trials
 
     console = terminal.console()
-    found, best = [], []
+    found, best, logged = [], [], []
     for search, data in searches:
+        name = suites.data_name(data)
         with Bar(search.budget, search.name) as bar:
+
+            def watch(trial: Any, search: Search = search, name: str = name, bar: Bar = bar) -> None:
+                bar.count(_noted(trial))
+                tracking(summary.tracked(search, trial, name))
+
             bar.start(search.budget, len(search.trained()))
-            trials.run(search, workers=options.workers, executor=executor, watch=lambda one: bar.count(_noted(one)))
-        one = summary.found(search, suites.data_name(data))
+            trials.run(search, workers=options.workers, executor=executor, watch=watch)
+        logged += [summary.tracked(search, trial, name) for trial in search.trained()]
+        one = summary.found(search, name)
         found.append(one)
         console.print(one.sentence())
         file = file_word(f"{search.name}-{one.data}", 200) + ".yaml"
@@ -83,9 +99,10 @@ def _search(
         made = suites.experiments(chosen, changes=options.change, **how)
         runs += [replace(one, device=options.device) for one in made if one.fold in (None, 0)]
     with Bar(len(runs), "runs") as bar:
-        listener = Listener(bar.start, bar.run, bar.epoch_of_run, bar.say)
+        listener = tracking.listener(Listener(bar.start, bar.run, bar.epoch_of_run, bar.say))
         how = {"workers": options.workers, "listener": listener, "executor": executor}
         results, failures = execute(runs, options.output, **how)
+    complete = tracking.finish([*logged, *results, *failures])
     if results:
         console.print(comparison_table(results, control=suite.control))
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
@@ -102,7 +119,7 @@ def _search(
             console.print(f"Report: {page}")
         except (MerZooError, ImportError) as error:
             console.print(f"No HTML report: {error}")
-    return int(bool(failures))
+    return int(bool(failures) or not complete)
 
 
 def _suite(options: argparse.Namespace) -> Suite:

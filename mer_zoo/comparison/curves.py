@@ -1,4 +1,4 @@
-"""The figures of what changes from epoch to epoch: scores, losses, balancing rates and lambda."""
+"""The figures of what changes from epoch to epoch: scores, losses, balancing rates, contributions and lambda."""
 
 from __future__ import annotations
 
@@ -77,15 +77,24 @@ def _number(value: object) -> bool:
 
 def balancing_rates(model: Model) -> Iterator[Figure]:
     """How far balancing held each modality back, where runs noted it."""
-    yield from _noted(model, "rates", "Balancing rate", "of every modality", SMOOTHED)
+    axis = f"Balancing rate, mean of {SMOOTHED} epochs"
+    yield from _noted(model, "rates", "Balancing rate", axis, "of every modality", smoothed=SMOOTHED)
+
+
+def contributions(model: Model) -> Iterator[Figure]:
+    """How much each modality contributes to decisions on validation, where runs noted it."""
+    whose = "of every modality, in points of probability, mean of the validation utterances,"
+    yield from _noted(model, "contributions", "Contribution", "Probability lost without it, points", whose, factor=100)
 
 
 def lambdas(model: Model) -> Iterator[Figure]:
     """How much each differential attention takes off with its second map, where it is learnt."""
-    yield from _noted(model, "lambda", "Lambda", "of every differential attention, mean of its heads", 1)
+    yield from _noted(model, "lambda", "Lambda", "Lambda", "of every differential attention, mean of its heads")
 
 
-def _noted(model: Model, key: str, name: str, whose: str, smoothed: int) -> Iterator[Figure]:
+def _noted(
+    model: Model, key: str, name: str, axis: str, whose: str, *, smoothed: int = 1, factor: int = 1
+) -> Iterator[Figure]:
     """One figure of what the runs of a model noted under a key as name -> number; none where nothing moves."""
     found: dict[str, list[tuple[list[float], list[float]]]] = {}
     for run in model.all_runs:
@@ -97,7 +106,7 @@ def _noted(model: Model, key: str, name: str, whose: str, smoothed: int) -> Iter
                     if _number(value):
                         lines.setdefault(place, {})[epoch] = value  # type: ignore[assignment]
         for place, line in lines.items():
-            found.setdefault(place, []).append((list(line), list(line.values())))
+            found.setdefault(place, []).append((list(line), [factor * value for value in line.values()]))
     for depth in (2, 1):
         if len(found) > MOST_LINES:
             merged: dict[str, list[tuple[list[float], list[float]]]] = {}
@@ -117,12 +126,12 @@ def _noted(model: Model, key: str, name: str, whose: str, smoothed: int) -> Iter
             axes.plot(epochs, mean, linewidth=1.6, label=short(place), **look)
             axes.fill_between(epochs, mean - sd, mean + sd, color=look["color"], alpha=0.12, linewidth=0)
         axes.set_xlabel("Epoch")
-        axes.set_ylabel(name + (f", mean of {smoothed} epochs" if smoothed > 1 else ""))
+        axes.set_ylabel(axis)
         legend(axes, len(bands))
 
     last = ", ".join(f"{place} {mean[-1]:.3g}" for place, (_, mean, _) in bands.items())
     alt = f"{name} {whose} over epochs, mean ± deviation of the runs; at the end on average {last}."
-    yield draw(f"{name}{'s' * (key == 'rates')} of {model.name}", alt, 2.6 + 0.1 * len(bands), paint)
+    yield draw(f"{name}{'s' * key.endswith('s')} of {model.name}", alt, 2.6 + 0.1 * len(bands), paint)
 
 
 def _running(values: np.ndarray, count: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import run_of
 from mer_zoo.results.result import SUFFIX, Damaged, Result, read_result
 from mer_zoo.results.writing import check_writable, write_atomically
+from mer_zoo.training import memory
 from mer_zoo.training.checkpoint import SUFFIX as CHECKPOINT
 from mer_zoo.training.checkpoint import Checkpoints
 from mer_zoo.training.experiment import Experiment, check_room, keep, run_stack, weights_beside
@@ -78,7 +79,7 @@ def execute(
     Several processes may do so at once in one folder: they share the work, and each run is done by one of them.
 
     Args:
-        experiments: what to run.
+        experiments: what to run; one that is to note contributions is run again if its result has none.
         folder: where result files lie; one is written as soon as its run ends.
         workers: processes; None: as many as there are processors, at most one per run.
         keep_weights: also keep every trained model; a run whose weights are missing or damaged is run again.
@@ -137,7 +138,9 @@ def _there(
 
 
 def _whole(path: Path, result: Result, experiment: Experiment, keep_weights: bool) -> bool:
-    """Whether the weights that a result vouches for are there, where they are wanted."""
+    """Whether what is wanted beside a result is there: contributions over epochs, and the weights it vouches for."""
+    if experiment.options.contributions and not all("contributions" in epoch for epoch in result.history):
+        return False
     weighted = keep_weights and experiment.plan.learner is None
     return not weighted or run_of(weights_beside(path)) == result.run
 
@@ -293,18 +296,30 @@ def _claimed(claims: ExitStack, keep_weights: bool, wait: bool, folder: Path, st
 def _trained(keep_weights: bool, progress: Progress | None, folder: Path, stack: Stack) -> Attempt:
     """Train a stack and write its files; one broken run does not take the others with it.
 
-    A stack that fails together is tried again one by one: the fault may be that of a single seed, or memory.
+    What of a stack is not finished when it fails is tried again one by one: the fault may be that of a single seed.
     """
     kept = Checkpoints(folder)
+    attempt: Attempt = []
     try:
         outcomes = run_stack(stack, progress, kept) if len(stack) > 1 else [stack[0].run(progress, kept)]
         for experiment, outcome in zip(stack, outcomes, strict=True):
             keep(experiment, outcome, folder, weights=keep_weights)
+            attempt.append((outcome.result.run, outcome.result))
     except (Exception, SystemExit) as error:  # a part of the user's own may well call `sys.exit`
-        if len(stack) > 1:
-            return [outcome for one in stack for outcome in _trained(keep_weights, progress, folder, [one])]
-        message = str(error)
-        if not isinstance(error, MerZooError):
-            message = f"unexpected {type(error).__name__}: {message}. See --traceback, and please report what it shows."
-        return [(stack[0].identity.run, Failure(stack[0], message, traceback.format_exc()))]
-    return [(outcome.result.run, outcome.result) for outcome in outcomes]
+        if len(stack) == 1:
+            return [(stack[0].identity.run, Failure(stack[0], _told(error), traceback.format_exc()))]
+    for one in stack[len(attempt) :]:  # here: the error held the memory of the stack
+        attempt += _trained(keep_weights, progress, folder, [one])
+    return attempt
+
+
+def _told(error: BaseException) -> str:
+    """Return why a run broke, in one or a few lines."""
+    if memory.ran_out(error):
+        return (
+            "it does not fit in the memory of the device. Lower `training.dialogues_per_batch`, or take `--precision "
+            f"bf16`. ({str(error).partition(chr(10))[0]})"
+        )
+    if isinstance(error, MerZooError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}. See --traceback, and please report what it shows."

@@ -19,14 +19,15 @@ from mer_zoo.results.result import Result
 from mer_zoo.showing import visible
 
 
-def card(result: Result) -> str:
+def card(result: Result, *, onnx: bool = False) -> str:
     """Return the card; names are data: none is obeyed by Markdown, YAML or HTML.
 
     Args:
         result: of the run whose weights are handed on.
+        onnx: whether `model.onnx` lies beside it.
     """
     front = yaml.safe_dump(_front(result), sort_keys=False, allow_unicode=True, width=10**6)
-    return f"---\n{front}---\n\n" + "\n\n".join(_body(result)) + "\n"
+    return f"---\n{front}---\n\n" + "\n\n".join(_body(result, onnx)) + "\n"
 
 
 def _front(result: Result) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def _front(result: Result) -> dict[str, Any]:
     }
 
 
-def _body(result: Result) -> Iterator[str]:
+def _body(result: Result, onnx: bool) -> Iterator[str]:
     data, metrics, text = result.dataset, result.metrics, markdown_text
     name, of = text(result.recipe_name), text(data.name)
     yield f"# Model {name}, trained on {of}"
@@ -62,6 +63,8 @@ def _body(result: Result) -> Iterator[str]:
         "`dialogues` are `mer_zoo.Conversation`s with features of the widths above, from the same extractors as those "
         "of the training data."
     )
+    if onnx:
+        yield from _onnx()
     yield "## Scores"
     yield _chosen(result)
     splits = {"validation": metrics.validation, "test": metrics.test}
@@ -98,6 +101,25 @@ def _body(result: Result) -> Iterator[str]:
     yield (
         "With the result file, which the owner of the model has, the run is made again and compared:\n\n"
         f"```console\n$ mer-zoo rerun {shlex.quote(visible(result.file_name))} --data {where}\n```"
+    )
+
+
+def _onnx() -> Iterator[str]:
+    """Say how to use the ONNX file."""
+    yield (
+        "`model.onnx` is the same model for programs without torch, one dialogue at a time. When it was written, it "
+        "gave the model's logits in onnxruntime on dialogues of several lengths."
+    )
+    yield (
+        '```python\nimport json\n\nimport onnxruntime\n\nsession = onnxruntime.InferenceSession("model.onnx")\n'
+        '(logits,) = session.run(["logits"], inputs)  # float32 [utterances, classes]\n'
+        'json.loads(session.get_modelmeta().custom_metadata_map["mer_zoo"])  # classes, node types, relations\n```'
+    )
+    yield (
+        "`mer_zoo.onnx_inputs(model, dialogue)` makes `inputs`. By hand: `features.MODALITY`, float32 `[utterances, "
+        "width]`, as the extractor gives them, a row of NaN where the modality is absent; `speaker`, int64 "
+        "`[utterances]`, numbered by first appearance; and, if the file asks for it, `edges`, int64 `[3, edges]`: "
+        "source, target and relation, a node being `utterance * node types + node type`."
     )
 
 

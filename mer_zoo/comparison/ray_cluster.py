@@ -7,22 +7,36 @@ what a run leaves comes back the same way. No storage needs to be shared.
 from __future__ import annotations
 
 import os
+import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain, islice
-from typing import Any
+from functools import partial
+from itertools import chain, count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from mer_zoo import registry
-from mer_zoo.comparison.workers import TRIES, Lost
+from mer_zoo.comparison.ray_driver import Machine, lost, pickled, serve
+from mer_zoo.comparison.workers import Lost
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.training.experiment import Experiment, dataset_of
 
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
 Stack = Sequence[Experiment]
 Work = Callable[[Any], Any]
 
-LOOK_EVERY = 5.0  # seconds
+LOOK_EVERY = 2.0
+"""Seconds after which new machines are seen at the latest."""
+LEAVING = 10.0
+"""Seconds that the end of a connection may take."""
+SAID = re.compile(r"^\[[^]]* [EFC] [^]]*\] \S+ (.+?)(?=\. |$)", re.MULTILINE)
+"""The first sentence of an error in Ray's log."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class RayCluster:
         gpus: GPUs of a run; a fraction lets several runs share one.
 
     Raises:
-        MerZooError: Ray is not installed, a share below 0, or no cluster answers.
+        MerZooError: Ray is not installed, a share below 0, no cluster answers, or it is lost.
 
     Example:
         >>> RayCluster(gpus=-1)
@@ -58,90 +72,110 @@ class RayCluster:
     def __call__(self, work: Work, stacks: Iterable[Stack]) -> Iterator[tuple[Stack, Any]]:
         """Do the work with every stack; yields each with its answer, or with `Lost`, as soon as that is there."""
         stacks = iter(stacks)
-        if (first := next(stacks, None)) is None:  # then no cluster need be there
-            return
-        with self.connected() as ray:
-            try:
-                yield from self._spread(ray, work, chain([first], stacks))
-            except ray.exceptions.RayError as error:
-                raise MerZooError(
-                    f"Ray: {_first_line(error)} Finished results are kept; run it again to go on."
-                ) from None
+        if (first := next(stacks, None)) is not None:  # else no cluster need be there
+            with self.connected() as connected:
+                yield from connected(work, chain([first], stacks))
 
     @contextmanager
-    def connected(self) -> Iterator[Any]:
-        """Connect to the cluster, or start one, for the block; a connection that is there already is used and kept.
+    def connected(self) -> Iterator[Connected]:
+        """Connect to the cluster, or start one, for the block.
 
         Raises:
             MerZooError: Ray is not installed, no cluster answers, or it has no machine for such a run.
         """
-        try:
-            import ray
-        except ImportError:
-            raise MerZooError("--executor ray needs Ray. Install it: pip install 'mer-zoo[ray]'.") from None
-        if ray.is_initialized():
-            yield ray
-            return
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-        here: dict[str, Any] = {} if self.address else {"include_dashboard": False}
-        try:
-            ray.init(address=self.address or "local", **quiet, **here)
-        except Exception as error:  # Ray raises many kinds, from ConnectionError to gRPC's own
-            place = f"--address {self.address}" if self.address else "--executor ray"
-            raise MerZooError(f"{place}: no Ray cluster ({_first_line(error)}) Start one with `ray start`.") from None
-        try:
-            self._check_resources(ray)
-            yield ray
-        finally:
-            ray.shutdown()
+        from joblib.externals.loky.backend import get_context
 
-    def _check_resources(self, ray: Any) -> None:
+        loky = get_context("loky")  # unlike the standard library's it needs no `if __name__ == "__main__"`
+        with TemporaryDirectory() as home:
+            log = Path(home, "log")
+            log.touch()
+            pipe, far = loky.Pipe()
+            process = loky.Process(target=serve, args=(far, os.getpid(), str(log)), daemon=True)
+            process.start()
+            far.close()
+            try:
+                connected = Connected(self, pipe, log)
+                connected.call("connect", self.address)
+                self._check_resources(connected.call("machines"))
+                yield connected
+            finally:
+                pipe.close()
+                process.join(LEAVING)
+                if process.is_alive():
+                    process.terminate()
+
+    def _check_resources(self, machines: Sequence[Machine]) -> None:
         """Refuse a share that no machine of the cluster has, for which Ray would wait without end."""
-        most = [
-            max((node["Resources"].get(name, 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
-            for name in ("CPU", "GPU")
-        ]
-        for name, share, there in zip(("cpus", "gpus"), (self.cpus, self.gpus), most, strict=True):
-            if share > there:
-                raise MerZooError(
-                    f"--{name} {share:g}: the largest machine of the cluster has {there:g}. Ask for less."
-                )
+        for name, share in (("cpus", self.cpus), ("gpus", self.gpus)):
+            most = max((machine.get(name[:-1].upper(), 0.0) for machine in machines), default=0.0)
+            if share > most:
+                raise MerZooError(f"--{name} {share:g}: the largest machine of the cluster has {most:g}. Ask for less.")
 
-    def _room(self, ray: Any) -> int:
+    def room(self, machines: Sequence[Machine]) -> int:
         """Return how many stacks are asked for at a time: one more than there is room for, so that no machine idles.
 
         A cluster that can grow sees by it that more is wanted.
         """
         shares = [(name, share) for name, share in (("CPU", self.cpus), ("GPU", self.gpus)) if share] or [("CPU", 1.0)]
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return 1 + sum(int(min(node.get(name, 0.0) / share for name, share in shares)) for node in alive)
+        return 1 + sum(int(min(machine.get(name, 0.0) / share for name, share in shares)) for machine in machines)
 
-    def _spread(self, ray: Any, work: Work, stacks: Iterator[Stack]) -> Iterator[tuple[Stack, Any]]:
-        options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": TRIES - 1}
-        run = ray.remote(**options)(_run)
-        data: dict[str, Any] = {}
-        waiting: dict[Any, Stack] = {}
+
+class Connected:
+    """A cluster to which a process of its own is connected, see `ray_driver`.
+
+    Args:
+        cluster: what was asked for.
+        pipe: to the process.
+        log: what Ray says.
+    """
+
+    def __init__(self, cluster: RayCluster, pipe: Connection, log: Path) -> None:
+        self.cluster, self._pipe, self._log = cluster, pipe, log
+        self._kept: set[str] = set()
+        self._numbers = count()
+
+    def call(self, name: str, *given: Any) -> Any:
+        """Call a method of the process's `Driver`.
+
+        Raises:
+            MerZooError: as of the method, or the cluster is lost.
+        """
         try:
-            while True:
-                for stack in islice(stacks, max(0, self._room(ray) - len(waiting))):
-                    first = stack[0]
-                    if first.fingerprint not in data:
-                        data[first.fingerprint] = ray.put(dataset_of(first.data))
-                    # the dialogues go by reference, beside experiments without them
-                    bare = [replace(one, data="") for one in stack]
-                    job = run.remote(work, bare, data[first.fingerprint], registry.session(), os.getcwd(), self.cpus)
-                    waiting[job] = stack
-                if not waiting:
-                    return
-                for job in ray.wait(list(waiting), num_returns=1, timeout=LOOK_EVERY)[0]:
-                    yield waiting.pop(job), _answer(ray, job)
-        finally:
-            for job in waiting:
-                with suppress(Exception):
-                    ray.cancel(job, force=True)
+            self._pipe.send_bytes(pickled((name, given)))
+            answer = pickle.loads(self._pipe.recv_bytes())
+        except (EOFError, OSError):
+            said = SAID.findall(self._log.read_text(errors="replace"))
+            raise lost(said[-1] if said else "its connection ended") from None
+        if isinstance(answer, MerZooError):
+            raise answer
+        return answer
+
+    def __call__(self, work: Work, stacks: Iterable[Stack]) -> Iterator[tuple[Stack, Any]]:
+        """Do the work with every stack, as of `RayCluster`."""
+        stacks = iter(stacks)
+        waiting: dict[int, Stack] = {}
+        while True:
+            for stack in islice(stacks, max(0, self.cluster.room(self.call("machines")) - len(waiting))):
+                waiting[number := next(self._numbers)] = stack
+                self._ask(number, work, stack)
+            if not waiting:
+                return
+            number, answer = self.call("answered", LOOK_EVERY)
+            if number in waiting:
+                yield waiting.pop(number), answer if isinstance(answer, Lost) else pickle.loads(answer)
+
+    def _ask(self, number: int, work: Work, stack: Stack) -> None:
+        first = stack[0]
+        if first.fingerprint not in self._kept:
+            self.call("keep", first.fingerprint, dataset_of(first.data))
+            self._kept.add(first.fingerprint)
+        # the dialogues go by reference, beside experiments without them
+        bare = [replace(one, data="") for one in stack]
+        job = partial(_worked, work, bare, registry.session(), os.getcwd(), self.cluster.cpus)
+        self.call("ask", number, pickled(job), first.fingerprint, self.cluster.cpus, self.cluster.gpus)
 
 
-def _run(work: Work, stack: Stack, data: Dataset, session: Mapping[Any, Any], folder: str, cpus: float) -> Any:
+def _worked(work: Work, stack: Stack, session: Mapping[Any, Any], folder: str, cpus: float, data: Dataset) -> Any:
     """Do the work in a worker."""
     import torch
 
@@ -150,20 +184,3 @@ def _run(work: Work, stack: Stack, data: Dataset, session: Mapping[Any, Any], fo
     with suppress(OSError):  # where files of the user's own are shared, their relative paths mean the same
         os.chdir(folder)
     return work([replace(one, data=data) for one in stack])
-
-
-def _answer(ray: Any, job: Any) -> Any:
-    """Return what a worker answered, or `Lost`."""
-    lost = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError")
-    try:
-        return ray.get(job)
-    except tuple(getattr(ray.exceptions, name) for name in lost) as error:
-        return Lost(f"its worker was lost, {TRIES} times ({_first_line(error)})")
-    except ray.exceptions.RayTaskError as error:
-        return Lost(f"its worker could not run it: {_first_line(error.cause or error)}")
-
-
-def _first_line(error: object) -> str:
-    """Return what an error says, in one line that ends as a sentence does."""
-    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()[:200]
-    return line if line.endswith(".") else f"{line}."

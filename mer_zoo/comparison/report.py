@@ -235,7 +235,10 @@ def _section(
         ],
         "inside": looked,
         "over_epochs": [
-            figure for model in comparison.models for figure in (*curves.balancing_rates(model), *curves.lambdas(model))
+            figure
+            for model in comparison.models
+            for draw in (curves.balancing_rates, curves.contributions, curves.lambdas)
+            for figure in draw(model)
         ],
         "control": comparison.control,
         "base": models.index(comparison.control) if comparison.control in models else None,

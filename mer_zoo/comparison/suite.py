@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from mer_zoo.model.changes import Change, changes_from
 from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.faults import described, short
 from mer_zoo.results.identity import Protocol
-from mer_zoo.training.experiment import SEEDS, Experiment, folds_of, prepare
+from mer_zoo.training.experiment import SEEDS, Experiment, folds_of, prepare, why_no_contributions
 from mer_zoo.training.options import ComputeOptions
 
 MOST_SEEDS = 1000
@@ -222,7 +223,7 @@ def experiments(
     Args:
         suite: models, data and seeds.
         changes: further changes of every recipe with a model, which go before the suite's own.
-        device, options: where and how to compute.
+        device, options: where and how to compute; models of which no contributions can be noted are warned of.
         datasets: those in memory, by the names that stand for them in the suite.
 
     Raises:
@@ -237,7 +238,8 @@ def experiments(
     more = changes_from(changes)
     seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
     how: dict[str, Any] = {"protocol": suite.protocol, "split_rule": suite.split, "device": device}
-    how["options"] = options or ComputeOptions()
+    options = options or ComputeOptions()
+    how["options"], without = replace(options, contributions=False), {}
     for called in suite.data:
         data = (datasets or {}).get(called, called) if isinstance(called, str) else called
         for name, entry in suite.models.items():
@@ -245,6 +247,10 @@ def experiments(
                 made = [*suite.changes(name), *([] if suite.is_learner(name) else more)]
                 first = prepare(entry.recipe, data, name=name, changes=made, **how)
                 first.rehearse()
+                if options.contributions and (reason := why_no_contributions(first.plan)) is not None:
+                    without[name] = reason
+                else:
+                    first = replace(first, options=options)
                 for fold in folds_of(data, suite.split):
                     replace(first, fold=fold).task()
                     found += [replace(first, fold=fold, seed=seed) for seed in seeds]
@@ -252,4 +258,7 @@ def experiments(
                 faults.append(f"{name} on {called if isinstance(called, str) else called.get('name')}: {error}")
     if faults:
         raise MerZooError("\n".join(faults))
+    if without:
+        told = "; ".join(f"{name}, for {reason}" for name, reason in without.items())
+        warnings.warn(f"No contributions over epochs of {told}.", stacklevel=2)
     return found

@@ -1,4 +1,4 @@
-"""Trackers are told of runs: of each once, by this process alone; whatever one of them raises, no run is lost."""
+"""Trackers are told of runs and trials: of each once, by this process alone; whatever they raise, no run is lost."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from mer_zoo.training.experiment import dataset_of, weights_beside
 
 LOGGED = "tracked.jsonl"
 """What is in the folder of the results was logged before: a line for each run and tracker."""
+
+Outcome = Result | Failure | Run
+"""What became of a run; a trial of a search comes as a `Run`."""
 
 Given = str | Mapping[str, Any]
 """A tracker by name, or `{name: ..., settings}`."""
@@ -124,13 +127,13 @@ class Tracking:
 
         return replace(listener, run=run)
 
-    def __call__(self, outcome: Result | Failure) -> None:
+    def __call__(self, outcome: Outcome) -> None:
         """Tell the trackers of a run, unless they know it; one that raises is left alone until the end."""
         for told in self._told:
             if not told.resting:
                 told.resting = not self._tell(told, outcome)
 
-    def finish(self, outcomes: Iterable[Result | Failure]) -> bool:
+    def finish(self, outcomes: Iterable[Outcome]) -> bool:
         """Tell the trackers of all runs that they do not know yet, those of earlier times too.
 
         Args:
@@ -160,7 +163,7 @@ class Tracking:
             self(Failure(experiment, _why(error)))
             raise
 
-    def _tell(self, told: _Told, outcome: Result | Failure) -> bool:
+    def _tell(self, told: _Told, outcome: Outcome) -> bool:
         """Tell a tracker of a run; returns whether it knows it now."""
         mark = _mark(outcome)
         name = f"{told.choice.card.id}: {_called(outcome)}"
@@ -170,7 +173,7 @@ class Tracking:
                 if mark not in told.logged:
                     told.tracker.log(run := self._run(outcome))
                     told.logged.add(mark)
-                    if run.files:  # only what is in the folder is met again
+                    if run.files or run is outcome:  # only what is in the folder is met again
                         self._note(told.choice.key, mark)
             return True
         except (Exception, SystemExit) as error:
@@ -179,7 +182,9 @@ class Tracking:
             )
             return False
 
-    def _run(self, outcome: Result | Failure) -> Run:
+    def _run(self, outcome: Outcome) -> Run:
+        if isinstance(outcome, Run):
+            return outcome
         if isinstance(outcome, Failure):
             one = outcome.experiment
             return Run.broken(one.identity, one.name, dataset_of(one.data).name, outcome.message)
@@ -211,8 +216,10 @@ class Tracking:
             file.write(json.dumps([key, *mark]) + "\n")
 
 
-def _mark(outcome: Result | Failure) -> tuple[str, str]:
+def _mark(outcome: Outcome) -> tuple[str, str]:
     """What tells a run from the same run made again."""
+    if isinstance(outcome, Run):
+        return outcome.id, outcome.finished.isoformat() if outcome.finished else outcome.failure
     if isinstance(outcome, Failure):
         return outcome.experiment.identity.run, outcome.message
     return outcome.run, outcome.finished.isoformat()
@@ -222,7 +229,9 @@ def _why(error: BaseException) -> str:
     return str(error) if isinstance(error, MerZooError) else raised(error)
 
 
-def _called(outcome: Result | Failure) -> str:
+def _called(outcome: Outcome) -> str:
+    if isinstance(outcome, Run):
+        return f"{outcome.name},"
     if isinstance(outcome, Failure):
         return f"{outcome.experiment.name}, seed {outcome.experiment.seed},"
     return f"{outcome.recipe_name}, seed {outcome.seed},"

@@ -128,13 +128,16 @@ def _begin(parent: int, threads: int, session: Mapping[Any, Any]) -> None:
 
     registry.resume(session)
     torch.set_num_threads(threads)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, however that ended."""
-    if os.name != "posix":  # where a process keeps the number of a dead parent; it ends with its job, at a closed pipe
-        return
-    while os.getppid() == parent:
-        time.sleep(LOOK_EVERY)
-    os._exit(1)
+def end_with(parent: int) -> None:
+    """Let this process end when its parent is gone, however that ended."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_EVERY)
+        os._exit(1)
+
+    if os.name == "posix":  # elsewhere it keeps the number of a dead parent; it ends with its job, at a closed pipe
+        threading.Thread(target=look, daemon=True).start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
@@ -155,6 +155,17 @@ class Conversation(_Frozen):
         if modality not in self.present:
             return self.features[modality]
         return np.where(self.present[modality][:, None], self.features[modality], np.float32(0))
+
+    def without(self, *modalities: str) -> Conversation:
+        """Return the dialogue as if modalities were absent throughout.
+
+        Example:
+            >>> dialogue = Conversation("d0", ("Ann", "Bob"), [0, 0], {"text": [[1], [2]], "audio": [[3], [4]]})
+            >>> dialogue.without("audio").values("audio").tolist()
+            [[0.0], [0.0]]
+        """
+        nowhere = np.zeros(len(self), dtype=bool)
+        return replace(self, present={**self.present, **dict.fromkeys(modalities, nowhere)})
 
     @property
     def widths(self) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from mer_zoo.data.conversation import Conversation
 from mer_zoo.model.saving import Saved
 from mer_zoo.showing import Shown, Table, Words
+from mer_zoo.training.evaluation import contribution
 
 if TYPE_CHECKING:
     from mer_zoo.inside.drawing import Drawing
@@ -56,15 +57,12 @@ class Contributions(Shown):
     @property
     def contributions(self) -> dict[str, np.ndarray]:
         """Modality -> its contribution, float64 `[utt]`, from -1 to 1."""
-        return {m: self._of_decided(self.together) - self._of_decided(x) for m, x in self.without.items()}
-
-    def _of_decided(self, probabilities: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(probabilities, self.decided[:, None], 1)[:, 0]
+        return {m: contribution(self.together, x) for m, x in self.without.items()}
 
     def shown(self) -> Iterator[Words | Table]:
         """Yield a row per utterance."""
         yield Words(f"What each modality says to {self.model} in dialogue '{self.conversation.id}'", "title")
-        sure, contributions = self._of_decided(self.together), self.contributions
+        sure, contributions = self.together.max(-1), self.contributions
         headings = ["", "speaker", "decided", "%"]
         for modality in self.alone:
             headings += [f"{modality} alone", "%", "adds"]
@@ -120,13 +118,8 @@ def contributions(saved: Saved, conversation: Conversation, device: str = "cpu")
         MerZooError: the model cannot be used on this dialogue.
     """
     modalities = tuple(saved.plan.modalities)
-
-    def hidden(*absent: str) -> Conversation:
-        nowhere = np.zeros(len(conversation), bool)
-        return replace(conversation, present={**conversation.present, **dict.fromkeys(absent, nowhere)})
-
-    versions = [conversation, *(hidden(m) for m in modalities)]
-    versions += [hidden(*(other for other in modalities if other != m)) for m in modalities]
+    versions = [conversation, *(conversation.without(m) for m in modalities)]
+    versions += [conversation.without(*(other for other in modalities if other != m)) for m in modalities]
     corpus = saved.corpus(versions, device)
     model = saved.model.to(device).eval()
     with torch.no_grad():

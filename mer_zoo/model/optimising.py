@@ -147,7 +147,7 @@ def optimizer_of(training: Training, weights: Sequence[Tensor], rate: float | Te
         raise MerZooError(f"optimizer '{name}' has no weight decay. Set `training.weight_decay` to 0.")
     if "lr" not in takes:
         raise MerZooError(f"optimizer '{name}' takes no `lr`, the learning rate. Take another.")
-    if weights[0].is_cuda and "capturable" in takes:
+    if weights[0].device.type != "cpu" and "capturable" in takes:
         options["capturable"] = True
     if name in OPTIMIZERS.names:
         options["fused"] = True

@@ -105,18 +105,19 @@ class _Findings:
             raise MerZooError(
                 f"parity file: {quantity} has shape {list(theirs.shape)}, but ours has {list(ours.shape)}."
             )
-        gap = (ours.detach() - theirs).abs()
+        gap = (ours.detach().cpu() - theirs).abs()
         share = gap / (absolute + relative * theirs.abs())
         share = torch.where(share.isnan(), torch.inf, share)  # what is not a number is not within tolerance
         self.found.append(Difference(quantity, float(gap.max()), float(share.max())))
 
 
-def check(path: Path | str, kernels: type[Kernel] | None = None) -> list[Difference]:
+def check(path: Path | str, kernels: type[Kernel] | None = None, device: str = "cpu") -> list[Difference]:
     """Compare everything that a parity file holds with what our recipe computes.
 
     Args:
         path: the parity file.
         kernels: kernel class to force, or None for the usual choice.
+        device: where ours is computed.
 
     Raises:
         MerZooError: not a parity file; none of ours knows it; a weight of either side that the mapping leaves out, or
@@ -127,7 +128,9 @@ def check(path: Path | str, kernels: type[Kernel] | None = None) -> list[Differe
     model, loss = _build(mapping, numbers, dialogues)
     mapping.load(model, numbers.under("weight."))
     _refuse_forgotten(mapping, numbers)
-    corpus = Corpus(dialogues, model.builder, model.views, kernels=kernels)
+    model.to(device)
+    loss.to(device)
+    corpus = Corpus(dialogues, model.builder, model.views, kernels=kernels, device=device)
     batch = corpus.batch(range(len(dialogues)))
     findings = _Findings()
     _compare_logits(findings, model, batch, dialogues, numbers, mapping.logits)
@@ -300,7 +303,9 @@ def _train(
     after = numbers.under("training.", "_after")
     for name, buffer in model.named_buffers():
         if name in mapping.weights and set(parity_mapping.sources(mapping.weights[name])) <= after.keys():
-            findings.compare(f"{name} after training", buffer, mapping.fit(name, after, buffer), LOGITS, GRADIENT[1])
+            findings.compare(
+                f"{name} after training", buffer, mapping.fit(name, after, buffer.cpu()), LOGITS, GRADIENT[1]
+            )
 
 
 def _compare_gradients(findings: _Findings, model: Model, numbers: Numbers, mapping: ParityMapping) -> None:
@@ -311,7 +316,7 @@ def _compare_gradients(findings: _Findings, model: Model, numbers: Numbers, mapp
         for source in parity_mapping.sources(mapping.weights[name]):
             if source not in gradients and source not in numbers.dead:
                 raise MerZooError(f"parity file: it holds no gradient of {source}, which is mapped to {name}.")
-        ours = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        ours = (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).cpu()
         findings.compare(f"gradient of {name}", ours, mapping.fit(name, {**published, **gradients}, ours), *GRADIENT)
     for expression in mapping.cancels:
         theirs = parity_mapping.evaluate(expression, gradients, "cancels")

@@ -57,6 +57,20 @@ class Saved:
     seed: int = 0
     fold: int | None = None
 
+    def refuse_other_features(self, dialogue: Conversation) -> None:
+        """Refuse a dialogue without the features that the model was trained on.
+
+        Raises:
+            MerZooError: a modality is missing, or a width differs.
+        """
+        for modality, width in self.plan.modalities.items():
+            if dialogue.widths.get(modality) != width:
+                got = f"width {dialogue.widths[modality]}" if modality in dialogue.widths else "none"
+                raise MerZooError(
+                    f"dialogue '{dialogue.id}': model '{self.name}' was trained on {modality} features of width "
+                    f"{width}; here: {got}."
+                )
+
     def corpus(self, conversations: Sequence[Conversation], device: str = "cpu") -> Corpus:
         """Return dialogues as the model sees them: checked, normalised, on the device.
 
@@ -66,18 +80,12 @@ class Saved:
             MerZooError: a modality is missing, or a width differs.
         """
         for dialogue in conversations:
-            here = f"dialogue '{dialogue.id}'"
-            for modality, width in self.plan.modalities.items():
-                if dialogue.widths.get(modality) != width:
-                    got = f"width {dialogue.widths[modality]}" if modality in dialogue.widths else "none"
-                    raise MerZooError(
-                        f"{here}: model '{self.name}' was trained on {modality} features of width {width}; here: {got}."
-                    )
+            self.refuse_other_features(dialogue)
             count = int(dialogue.speaker_index.max()) + 1
             if count > self.model.facts.speakers:
                 warnings.warn(
-                    f"{here}: {count} speakers, but model '{self.name}' was trained for {self.model.facts.speakers}; "
-                    "it does not tell the further ones apart.",
+                    f"dialogue '{dialogue.id}': {count} speakers, but model '{self.name}' was trained for "
+                    f"{self.model.facts.speakers}; it does not tell the further ones apart.",
                     stacklevel=2,
                 )
         seen = [self.normaliser.apply(dialogue) for dialogue in conversations]

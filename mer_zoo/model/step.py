@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from mer_zoo.model.model import Facts, Model
 from mer_zoo.model.plan import PartChoice, Plan
 from mer_zoo.parts.balancing.base import Balancing
 from mer_zoo.parts.loss.base import beside, seen_by
+from mer_zoo.parts.ops.precision import exactly
 
 if TYPE_CHECKING:
     from mer_zoo.corpus import ConversationBatch
@@ -78,10 +80,13 @@ class Step(nn.Module):
         tasks = self.model.plan.tasks if "targets" in self.seen else {}
         return {task: batch.targets[task] for task in tasks}
 
-    def precision(self, batch: ConversationBatch) -> torch.autocast:
+    def precision(self, batch: ConversationBatch) -> AbstractContextManager[Any]:
         """Return the context in which the forward pass of a batch runs."""
+        device = batch.labels.device
+        if not self.autocast:
+            return exactly(device)
         # weights are cast anew in every step: a cached cast would be left behind in a captured graph
-        return torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False)
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
     def culprit(self, error: BaseException) -> str:
         """Return the place in the recipe of what raised an error: `model.context`, `balancing`, `loss`, or ""."""

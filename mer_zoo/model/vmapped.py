@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mer_zoo.batch import launch_cost
+from mer_zoo.parts.ops.scan import stacking
 
 
 class Call(NamedTuple):
@@ -77,6 +78,60 @@ def _state(part: nn.Module) -> dict[str, Tensor]:
     return {**dict(part.named_parameters()), **dict(part.named_buffers())}
 
 
+def lay_side_by_side(parts: Sequence[nn.Module]) -> None:
+    """Move the weights of parts that may become one next to one another in memory, where they are one already.
+
+    They stay the weights that they were, for optimisers, files and whoever else holds them. Where that is no longer so,
+    since somebody gave a part other memory, `run` stacks them again.
+
+    Args:
+        parts: of one card, in the order in which they run.
+
+    Example:
+        >>> twins = nn.Linear(3, 2), nn.Linear(3, 2)
+        >>> lay_side_by_side(twins)
+        >>> twins[1].weight.storage_offset() - twins[0].weight.storage_offset()
+        6
+    """
+    alike: dict[Any, list[nn.Module]] = {}
+    for part in parts:
+        if not remembers(part) and not _is_fused(part):
+            alike.setdefault(tuple((name, x.shape, x.dtype) for name, x in _state(part).items()), []).append(part)
+    for several in (several for several in alike.values() if len(several) > 1):
+        for kept in zip(*(_state(part).values() for part in several), strict=True):
+            for x, place in zip(kept, torch.stack([x.detach() for x in kept]), strict=True):
+                x.data = place
+
+
+def _joined(weights: Sequence[Tensor]) -> Tensor:
+    """Return weights of equal shapes as one tensor, without moving them where they lie side by side."""
+    if torch.compiler.is_compiling() or stacking() or not _lie_side_by_side(weights):
+        return torch.stack(list(weights))
+    joined: Tensor = _SideBySide.apply(*weights)
+    return joined
+
+
+def _lie_side_by_side(weights: Sequence[Tensor]) -> bool:
+    first = weights[0]
+    begins = [x.storage_offset() for x in weights]
+    evenly = begins == list(range(begins[0], begins[0] + first.numel() * len(weights), max(first.numel(), 1)))
+    memory = {(x.untyped_storage().data_ptr(), x.dtype, x.stride()) for x in weights}
+    return evenly and first.is_contiguous() and len(memory) == 1 and first.untyped_storage().data_ptr() != 0
+
+
+class _SideBySide(torch.autograd.Function):
+    """Reads weights that lie side by side as one; each gets its layer of the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, *weights: Tensor) -> Tensor:
+        first = weights[0]
+        return first.as_strided((len(weights), *first.shape), (first.numel(), *first.stride()))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return gradient.unbind()
+
+
 def _alone(call: Call) -> list[Tensor]:
     return [call.part(call.x, *call.beside)]
 
@@ -84,7 +139,7 @@ def _alone(call: Call) -> list[Tensor]:
 def _as_one(calls: Sequence[Call]) -> Sequence[Tensor]:
     part = calls[0].part
     states = [_state(call.part) for call in calls]
-    state = {name: torch.stack([each[name] for each in states]) for name in states[0]}
+    state = {name: _joined([each[name] for each in states]) for name in states[0]}
     x = torch.stack([call.x for call in calls])
     beside = [
         torch.stack(y) if isinstance(y[0], Tensor) else y[0] for y in zip(*(c.beside for c in calls), strict=True)

@@ -136,8 +136,9 @@ class Result(Shown, _Record):
         chosen_epoch: the epoch the metrics and predictions are from, numbered as in `history`.
         oracle_metrics: test metrics at the epoch that is best on the test split, where it was looked for.
         history: one mapping per epoch. The report draws `epoch` against every key that ends in `loss` or in
-            `weighted_f1`, and against `rates` (modality → balancing rate) and `lambda` (differential attention → how
-            much it takes off with its second map). Anything else in it is only kept.
+            `weighted_f1`, and against `rates` (modality → balancing rate), `lambda` (differential attention → how
+            much it takes off with its second map) and `contributions` (modality → what it contributes on validation,
+            mean over utterances). Anything else in it is only kept.
         predictions: test dialogue → its `Prediction`.
         parameters: number of trainable parameters.
         peak_memory_mb: of the process on CPU, of the device on a GPU; None if not measured.

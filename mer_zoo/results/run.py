@@ -19,12 +19,13 @@ Setting = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or broken run.
+    """A finished or broken run, or a trial of a search, which has no test scores.
 
     Attributes:
-        id: `Identity.run`, the same for the same recipe, data, seed and fold.
+        id: `Identity.run`, the same for the same recipe, data, seed and fold; of a trial, a hash of search and number.
         name: for people, such as "BiLSTM on synthetic, seed 0".
-        settings: all that decided the run, such as `recipe.training.epochs`; and `model` and `dataset`, their names.
+        settings: all that decided the run, such as `recipe.training.epochs`; and `model` and `dataset`, their names. Of
+            a trial also `search`, `trial` and `state`: complete, stopped early or failed.
         epochs: step -> what was measured in that epoch, such as `train_loss` and `validation_weighted_f1`.
         chosen_epoch: the epoch that the scores are of. By the protocol, which is a setting, validation alone chose it.
         measures: at the end: `validation/...`, `test/...`, `cost/...`, `chosen_epoch`; and `test_chosen_on_test/...`,
@@ -81,7 +82,7 @@ class Run:
         return cls(
             id=result.run,
             name=_name(result.identity, result.recipe_name, result.dataset.name),
-            settings=_settings(result.identity, result.recipe_name, result.dataset.name),
+            settings=settings_of(result.identity, result.recipe_name, result.dataset.name),
             epochs={number: dict(_numbers(record)) for number, record in enumerate(result.history)},
             chosen_epoch=result.chosen_epoch,
             measures={**measures, "cost/seconds": result.seconds.total},
@@ -100,7 +101,7 @@ class Run:
             dataset: the dataset's name.
             failure: why.
         """
-        name, settings = _name(identity, model, dataset), _settings(identity, model, dataset)
+        name, settings = _name(identity, model, dataset), settings_of(identity, model, dataset)
         return cls(identity.run, name, settings, failure=failure or "unknown")
 
 
@@ -109,7 +110,14 @@ def _name(identity: Identity, model: str, dataset: str) -> str:
     return f"{model} on {dataset}, seed {identity.seed}{fold}"
 
 
-def _settings(identity: Identity, model: str, dataset: str) -> dict[str, Setting]:
+def settings_of(identity: Identity, model: str, dataset: str) -> dict[str, Setting]:
+    """Return all that decided a run, by flat names.
+
+    Args:
+        identity: what decided it.
+        model: what tables call the model.
+        dataset: the dataset's name.
+    """
     return {"model": model, "dataset": dataset, **dict(_flat(identity.model_dump(mode="json")))}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from mer_zoo.batch.index import Shape
 from mer_zoo.corpus import Corpus
 
 Pair = tuple[Tensor, Tensor]
+T = TypeVar("T")
 BUCKETS = 2
 """Fixed shapes per run: each costs a recording, each more wastes less padding."""
 
@@ -45,19 +46,19 @@ def union(shapes: Sequence[Shape]) -> Shape:
     return found
 
 
-class Replayed:
-    """A computation of two tensors that stay where they are; on a GPU it is recorded when it is wanted a second time.
+class Replayed(Generic[T]):
+    """A computation of tensors that stay where they are; on a GPU it is recorded when it is wanted a second time.
 
     Args:
         compute: returns tensors.
         device: where.
     """
 
-    def __init__(self, compute: Callable[[], Pair], device: str) -> None:
+    def __init__(self, compute: Callable[[], T], device: str) -> None:
         self.compute, self.device = compute, device
         self._calls = 0
 
-    def __call__(self) -> Pair:
+    def __call__(self) -> T:
         """Return the results for what the tensors hold now."""
         if self._calls == 1 and self.device.startswith("cuda"):
             with torch.cuda.device(self.device):
@@ -82,8 +83,9 @@ def _recorded(compute: Callable[[], Any], pool: Any = None) -> tuple[Callable[[]
 class Captured:
     """A step that reads its batch from fixed buffers; on a GPU it is recorded once per shape and phase.
 
-    Recording runs the step a few times to warm up; weights, moments and the random generator are then put back, so
-    that training is what it would be without.
+    The first step of a shape and phase is not recorded: it makes what the optimiser remembers from then on. Recording
+    runs the second a few times to warm up; weights, moments and the random generator are then put back, so that
+    training is what it would be without.
 
     Args:
         compute: the step, from index tensors to losses and balancing rates.
@@ -100,6 +102,7 @@ class Captured:
         device: str,
     ) -> None:
         self.compute, self.shapes, self.state, self.device = compute, list(shapes), state, device
+        self._begun: set[tuple[int, bool]] = set()
         self._recorded: dict[tuple[int, bool], tuple[dict[str, Any], Callable[[], Pair]]] = {}
         self._pool: Any = None
 
@@ -116,6 +119,9 @@ class Captured:
             phase: what of Python's branches has changed since another recording: balancing has begun.
         """
         key = (self.shapes.index(shape), phase)
+        if key not in self._begun:
+            self._begun.add(key)
+            return self.compute(index)
         if key not in self._recorded:
             self._recorded[key] = self._record(index)
         buffers, run = self._recorded[key]
@@ -143,13 +149,13 @@ class Captured:
 
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:
-        """Put back in place whatever steps change: tensors that were not there before are set to zero."""
-        before = {id(x): x.detach().clone() for x in self.state()}
+        """Put back in place whatever steps change."""
+        before = [(x, x.detach().clone()) for x in self.state()]
         generator = torch.get_rng_state() if self.device == "cpu" else torch.cuda.get_rng_state(self.device)
         yield
         with torch.no_grad():
-            for x in self.state():
-                x.copy_(before[id(x)]) if id(x) in before else x.zero_()
+            for x, was in before:
+                x.copy_(was)
         if self.device == "cpu":
             torch.set_rng_state(generator)
         else:

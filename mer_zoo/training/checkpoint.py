@@ -70,6 +70,8 @@ def bound(identity: Identity, seeds: Sequence[int], options: ComputeOptions, dev
     here = Environment.here(torch.cuda.get_device_name(device) if device.startswith("cuda") else device)
     computed = asdict(options) | here.model_dump(include={"torch", "numpy", "dgl", "mer_zoo", "device", "platform"})
     del computed["stack"]
+    if not options.contributions:  # checkpoints from before there were any stay good
+        del computed["contributions"]
     return {**identity.model_dump(exclude={"seed"}), "seeds": list(seeds), "computed": computed}
 
 

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from mer_zoo import registry
+from mer_zoo.batch import launch_cost
 from mer_zoo.batch.index import BatchIndex, Shape
 from mer_zoo.batch.output import Output
 from mer_zoo.corpus import ConversationBatch, Corpus
 from mer_zoo.model.assembly import assemble
 from mer_zoo.model.step import Step, companions, explained
+from mer_zoo.model.vmapped import lay_side_by_side
 from mer_zoo.parts.balancing.base import Features
+from mer_zoo.training import memory
 from mer_zoo.training.capturing import Captured, common_shapes, union
 from mer_zoo.training.descending import Descent, why_not_recorded
 from mer_zoo.training.lambdas import Lambdas
@@ -172,6 +174,9 @@ class OneSeed(Engine):
     """One seed."""
 
     def _trained(self) -> dict[str, Tensor]:
+        if launch_cost.is_costly(torch.device(self.task.device)):
+            for stage in (stage for _, stage in self.step.model.named_stages() if stage.stackable):
+                lay_side_by_side(list(stage.parts.values()))
         return dict(self.step.model.named_parameters())
 
     def _stacked(self) -> None:
@@ -237,8 +242,7 @@ class StackedSeeds(Engine):
         return [*self.trained.values(), *self.buffers.values()]
 
     def _index(self, batches: Sequence[np.ndarray], shape: Shape) -> dict[str, Any]:
-        planned = [self.task.train.index(chosen, shape=shape).tensors() for chosen in batches]
-        return pytree.tree_map(lambda *tensors: torch.stack(tensors), *planned)
+        return self.task.train.stacked_index(batches, shape)
 
     def _step(self, index: dict[str, Any]) -> tuple[Tensor, Tensor]:
         self.descent.zero_grad()
@@ -340,7 +344,7 @@ def seeds_that_fit(task: Task) -> int:
     largest = np.argsort(-task.train.lengths)[: task.plan.training.dialogues_per_batch]
     OneSeed(task, [0], [[[largest]]], ComputeOptions(capture=False)).epoch(0)
     cost = torch.cuda.max_memory_allocated(task.device) - before
-    torch.cuda.empty_cache()
+    memory.give_back(task.device)
     free, _ = torch.cuda.mem_get_info(task.device)
     return max(1, int(0.7 * free / max(cost, 1)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mer_zoo.model.plan import Plan
 from mer_zoo.model.saving import save
 from mer_zoo.results.identity import Identity, Protocol
 from mer_zoo.results.result import SUFFIX, write_result
-from mer_zoo.training import checkpoint, learning, loop
+from mer_zoo.training import checkpoint, learning, loop, memory
 from mer_zoo.training.checkpoint import Checkpoints
 from mer_zoo.training.engines import seeds_that_fit, why_not_stacked
 from mer_zoo.training.options import ComputeOptions, check_device
@@ -74,6 +74,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if not isinstance(self.seed, int) or not 0 <= self.seed < SEEDS:
             raise MerZooError(f"seed {self.seed}: want a whole number from 0 to {SEEDS - 1}.")
+        if self.options.contributions and (reason := why_no_contributions(self.plan)) is not None:
+            raise MerZooError(f"{self.name}: no contributions over epochs, for {reason}. Leave `contributions` out.")
 
     @property
     def identity(self) -> Identity:
@@ -156,6 +158,14 @@ def prepare(
     return experiment
 
 
+def why_no_contributions(plan: Plan) -> str | None:
+    """Return why the contributions of modalities cannot be noted after every epoch, or None if they can."""
+    if plan.learner is not None:
+        return "a learner has no epochs"
+    only = next(iter(plan.modalities))
+    return f"{only} is its only modality" if len(plan.modalities) == 1 else None
+
+
 def folds_of(data: Data, rule: SplitRule | None = None) -> Sequence[int | None]:
     """Return the folds to run: numbers for data that is cross-validated, else None alone."""
     dataset = dataset_of(data)
@@ -166,28 +176,52 @@ def run_stack(
     experiments: Sequence[Experiment],
     progress: Callable[[dict[str, Any]], None] | None = None,
     checkpoints: Checkpoints | None = None,
-) -> list[loop.Outcome]:
-    """Run experiments that differ in their seed only, as many at a time as memory allows.
+) -> Iterator[loop.Outcome]:
+    """Run experiments that differ in their seed only, as many at a time as memory allows; yield what each leaves.
 
-    Models that cannot be stacked are trained one by one.
+    Models that cannot be stacked are trained one by one. Seeds that turn out not to fit together are begun anew, half
+    as many at a time; those that are finished have been yielded by then.
 
     Args:
         experiments: at least one.
         progress, checkpoints: as of `Experiment.run`.
+
+    Raises:
+        MerZooError: they differ in more than their seed, or a run fails.
+        torch.OutOfMemoryError: a single seed does not fit.
     """
     first = experiments[0]
     if any(replace(other, seed=first.seed) != first for other in experiments):
         raise MerZooError("experiments that are stacked may differ in their seed only.")
     if first.plan.learner is not None:
-        return [experiment.run() for experiment in experiments]
-    task, outcomes = first.task(), []
+        yield from (experiment.run() for experiment in experiments)
+        return
+    task, left = first.task(), [experiment.seed for experiment in experiments]
     size = 1 if why_not_stacked(task) is not None else seeds_that_fit(task)
     how: dict[str, Any] = {"protocol": first.protocol, "options": first.options, "progress": progress}
     how["checkpoints"] = checkpoints
-    for start in range(0, len(experiments), size):
-        seeds = [experiment.seed for experiment in experiments[start : start + size]]
-        outcomes += loop.train_stacked(task, seeds, **how) if len(seeds) > 1 else [loop.train(task, seeds[0], **how)]
-    return outcomes
+    while left:
+        seeds = left[:size]
+        if len(seeds) == 1:
+            yield loop.train(task, seeds[0], **how)
+        elif (outcomes := _together(task, seeds, how)) is None:
+            size = (len(seeds) + 1) // 2
+            warnings.warn(f"{task.name}: {len(seeds)} seeds do not fit in memory together. {size} are tried.")
+            continue
+        else:
+            yield from outcomes
+        left = left[size:]
+
+
+def _together(task: Task, seeds: Sequence[int], how: Mapping[str, Any]) -> list[loop.Outcome] | None:
+    """Train seeds as one program, or return None with the memory given back if it is not enough."""
+    try:
+        return loop.train_stacked(task, seeds, **how)
+    except Exception as error:
+        if not memory.ran_out(error):
+            raise
+    memory.give_back(task.device)  # here: the error held what was being computed
+    return None
 
 
 def keep(experiment: Experiment, outcome: loop.Outcome, folder: Path, *, weights: bool = False) -> Path:

@@ -205,7 +205,7 @@ class _Run:
             batches = [batches_of(task.train, seed, self.training.epochs, size) for seed in self.seeds]
             engine = self.engine_class(task, self.seeds, batches, self.options)
             judge = partial(Evaluator, engine=engine, dialogues_per_batch=size, loss=LOSS in self.criteria)
-            validation = judge(task.validation)
+            validation = judge(task.validation, without=task.validation_without if self.options.contributions else None)
             test = judge(task.test) if self.protocol == "test-oracle" else None
             keeper = self._keeper(engine, self.checkpoints) if self.checkpoints is not None else None
             try:
@@ -282,6 +282,7 @@ class _Run:
             noted |= {"learning_rate": learning_rates[number]} if learning_rates else {}
             noted |= {"rates": rates[number]} if rates[number] else {}
             noted |= {"lambda": lambdas[number]} if lambdas[number] else {}
+            noted |= {"contributions": judged.contributions[number]} if judged.contributions[number] else {}
             noted |= {f"validation_{name}": scores[name] for name in ("weighted_f1", "accuracy", *self.criteria)}
             record.best.offer(epoch, scores, self.training.select, partial(engine.weights, number))
             if self.training.stop_on == "both":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -60,3 +61,25 @@ def peak(device: str) -> float | None:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Return whether an error came of too little memory on the device.
+
+    Where a step was being recorded, torch tells of the broken recording, and of memory as what came before.
+
+    Example:
+        >>> ran_out(torch.OutOfMemoryError()), ran_out(ValueError())
+        (True, False)
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, torch.OutOfMemoryError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
+
+
+def give_back(device: str) -> None:
+    """Give back what nothing holds any more, so that the next measure of free memory sees it."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()

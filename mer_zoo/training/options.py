@@ -1,4 +1,4 @@
-"""How to compute, which is no part of what is computed: precision, captured steps, determinism, stacked seeds."""
+"""How to compute, which is no part of what is computed: precision, captured steps, what is noted on the way."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_device(device: str) -> None:
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """Choices that change time and rounding, not the model; the defaults are right for short runs.
+    """Choices that change time, rounding and what is noted, not the model; the defaults are right for short runs.
 
     Attributes:
         precision: `float32`; `tf32`, float32 whose products are rounded to 10 bits (GPUs only); `bf16`, products in
@@ -49,6 +49,8 @@ class ComputeOptions:
         compile: fuse the captured step with torch.compile; costs one to two minutes per shape before the first step.
         deterministic: refuse operations whose result changes from run to run.
         stack: train several seeds as one program; None: on GPUs, as many as memory allows.
+        contributions: note after every epoch what each modality contributes on validation, see
+            `mer_zoo.contributions`, mean over utterances; validation is then judged once more without each.
 
     Raises:
         MerZooError: unknown precision, or compile without capture.
@@ -64,6 +66,7 @@ class ComputeOptions:
     compile: bool = False
     deterministic: bool = False
     stack: bool | None = None
+    contributions: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):

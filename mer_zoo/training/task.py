@@ -94,24 +94,30 @@ class Task:
         """Return dialogues as the model sees them: normalised."""
         return [self.normaliser.apply(dialogue) for dialogue in self.dataset.select(ids)]
 
-    def _corpus(self, ids: Sequence[str]) -> Corpus:
-        dialogues, wiring = self.dialogues(ids), self.wiring
-        return Corpus(dialogues, wiring.builder, wiring.views, kernels=self.kernels, device=self.device)
+    def _corpus(self, dialogues: Sequence[Conversation]) -> Corpus:
+        builder, views = self.wiring.builder, self.wiring.views
+        return Corpus(dialogues, builder, views, kernels=self.kernels, device=self.device)
 
     @cached_property
     def train(self) -> Corpus:
         """Training dialogues on the device."""
-        return self._corpus(self.split.train)
+        return self._corpus(self.dialogues(self.split.train))
 
     @cached_property
     def validation(self) -> Corpus:
         """Validation dialogues on the device."""
-        return self._corpus(self.split.validation)
+        return self._corpus(self.dialogues(self.split.validation))
+
+    @cached_property
+    def validation_without(self) -> dict[str, Corpus]:
+        """Modality -> validation dialogues on the device, as if it were absent."""
+        dialogues = self.dialogues(self.split.validation)
+        return {m: self._corpus([dialogue.without(m) for dialogue in dialogues]) for m in self.plan.modalities}
 
     @cached_property
     def test(self) -> Corpus:
         """Test dialogues on the device."""
-        return self._corpus(self.split.test)
+        return self._corpus(self.dialogues(self.split.test))
 
 
 def identity(

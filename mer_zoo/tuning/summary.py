@@ -1,9 +1,11 @@
-"""What a search found: its best recipe, its history, and which settings mattered."""
+"""What a search found: its best recipe, its history, and which settings mattered; its trials as trackers see them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from datetime import timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import pydantic
 import yaml
 
 from mer_zoo.model import recipe
+from mer_zoo.results.run import Run, Setting, settings_of
 from mer_zoo.results.writing import write_atomically
 from mer_zoo.tuning.space import changed
 from mer_zoo.tuning.trials import Search
@@ -105,6 +108,37 @@ def found(search: Search, data: str) -> Found:
         trials=tuple(trials),
         refused=sum("refused" in trial.user_attrs for trial in study.trials),
         importance=_importance(study),
+    )
+
+
+def tracked(search: Search, trial: optuna.trial.FrozenTrial, data: str) -> Run:
+    """Return a trial that has trained as trackers are told of it.
+
+    Args:
+        search: of the trial.
+        trial: of `search.trained()`.
+        data: name of the dataset.
+    """
+    changes, failure = trial.user_attrs.get("changes", {}), trial.user_attrs.get("failed", "")
+    complete = trial.state.name == "COMPLETE"
+    state = "failed" if failure else "complete" if complete else "stopped early"
+    about: dict[str, Setting] = {
+        "search": search.key,
+        "trial": trial.number,
+        "state": state,
+        "seeds": json.dumps(search.seeds),
+    }
+    score = {f"validation/{search.metric}": trial.value} if complete and trial.value is not None else {}
+    seconds, ended = trial.user_attrs.get("seconds", 0.0), trial.datetime_complete
+    return Run(
+        id=hashlib.sha256(f"{search.key} {trial.number}".encode()).hexdigest()[:16],
+        name=f"{search.name} on {data}, trial {trial.number}",
+        settings=settings_of(search.blind(changes).identity, search.name, data) | about,
+        epochs={epoch: {f"validation_{search.metric}": value} for epoch, value in trial.intermediate_values.items()},
+        measures={**score, "cost/seconds": seconds},
+        seconds=0.0 if failure else seconds,
+        finished=ended.astimezone(timezone.utc) if ended and not failure else None,
+        failure=failure,
     )
 
 

@@ -68,7 +68,8 @@ class AGM(Balancing):
         self.running: Tensor
         self.register_buffer("steps", torch.zeros(()))
         self.register_buffer("running", torch.zeros(count))
-        self._coefficients = torch.ones(count)
+        self._coefficients: Tensor
+        self.register_buffer("_coefficients", torch.ones(count), persistent=False)
 
     def contributions(self, shown: dict[frozenset[str], Tensor]) -> Tensor:
         """Return the share of every modality in the logits, `[modalities, N, classes]`, from `F(S)` for every S."""

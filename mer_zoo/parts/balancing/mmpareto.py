@@ -47,7 +47,8 @@ class MMPareto(Balancing):
     def __init__(self, modalities: Sequence[str], classes: int, *, gamma: float = 1.5) -> None:
         super().__init__(modalities, classes)
         self.gamma = gamma
-        self._weights = torch.full((len(self.modalities),), 0.5)
+        self._weights: Tensor
+        self.register_buffer("_weights", torch.full((len(self.modalities),), 0.5), persistent=False)
 
     def weights(self, multimodal: Tensor, unimodal: Tensor) -> tuple[Tensor, Tensor]:
         """Return $k_0$ and $k_1$ of two gradients, both `[parameters]`."""

@@ -60,7 +60,8 @@ class OGMGE(Balancing):
                 f"`alpha` is {alpha}, which slows nothing down. Choose one above 0, or `balancing: none`."
             )
         self.alpha, self.noise, self.epochs = alpha, noise, epochs
-        self._factors = torch.ones(len(self.modalities))
+        self._factors: Tensor
+        self.register_buffer("_factors", torch.ones(len(self.modalities)), persistent=False)
 
     def factors(self, scores: Tensor) -> Tensor:
         """Return what the gradients of every modality are multiplied by, from its confidence, both `[modalities]`."""

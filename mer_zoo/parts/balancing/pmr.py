@@ -70,7 +70,8 @@ class PMR(Balancing):
         self.prototypes: Features = {}
         self.known: Tensor
         self.register_buffer("known", torch.zeros(classes, dtype=torch.bool), persistent=False)
-        self._strengths = torch.zeros(len(self.modalities))
+        self._strengths: Tensor
+        self.register_buffer("_strengths", torch.zeros(len(self.modalities)), persistent=False)
 
     @property
     def _idle(self) -> bool:

@@ -14,6 +14,7 @@ from mer_zoo.batch.looking import looked
 from mer_zoo.parts.ops import gru
 from mer_zoo.parts.ops.cells import GRUCell
 from mer_zoo.parts.ops.dropout import Dropout
+from mer_zoo.parts.ops.precision import exactly
 
 
 class DialogueRNN(nn.Module):
@@ -70,9 +71,7 @@ class DialogueRNN(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """Walk along the dialogues in both directions."""
-        with torch.autocast(
-            x.device.type, enabled=False
-        ):  # a walk computes its gradient in the precision of its states
+        with exactly(x.device):  # a walk computes its gradient in the precision of its states
             return self._walk(x.to(self.ahead.attention.weight.dtype), layout)
 
     def _walk(self, x: Tensor, layout: Layout) -> Tensor:

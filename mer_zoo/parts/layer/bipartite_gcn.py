@@ -75,7 +75,8 @@ def _looked_up(table: Tensor, edges: Kernel) -> Tensor:
     rows, cells, count = edges.index.rows, edges.index.cells, edges.nodes_per_utterance
     real = cells < rows.numel()
     dialogue = torch.where(real, cells // rows.shape[1], rows.shape[0])
-    place = (cells % rows.shape[1]).repeat_interleave(count).double()
+    place = cells - cells // rows.shape[1] * rows.shape[1]  # a remainder, which torch cannot write as ONNX
+    place = place.repeat_interleave(count).double()
     degree = edges.sum(edges.ones).double()
     by_side = degree.view(-1, count)
     before = by_side.cumsum(0) - by_side  # edges of this side up to this centre, in the whole batch

@@ -17,6 +17,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.parts.ops import gru
 from mer_zoo.parts.ops.cells import GRUCell
+from mer_zoo.parts.ops.precision import exactly
 
 
 class DagGRU(nn.Module):
@@ -61,9 +62,7 @@ class DagGRU(nn.Module):
         """Walk along the dialogues."""
         if edges.own:
             raise MerZooError("layer/dag_gru: walks along utterances alone. Leave the graph's own nodes out by `only`.")
-        with torch.autocast(
-            x.device.type, enabled=False
-        ):  # a walk computes its gradient in the precision of its states
+        with exactly(x.device):  # a walk computes its gradient in the precision of its states
             count, turns = edges.nodes_per_utterance, Turns.of(edges.index)
             levels = [cast(DagLevel, level) for level in self.levels]
             below = turns.lay(x.to(levels[0].maps.dtype).unflatten(0, (-1, count)).flatten(1)).view(-1, x.shape[-1])

@@ -77,7 +77,8 @@ class Hypergraph(nn.Module):
         r"""Return $1 / (\sum w \sum\gamma)$, `[relations, nodes]`, by the published numbering of the batch."""
         count, cells, rows = edges.nodes_per_utterance, edges.index.cells, edges.index.rows
         lengths = F.pad((rows < cells.shape[0]).sum(1), (0, 1))  # the last: rows that belong to no dialogue
-        dialogue, place = cells // rows.shape[1], cells % rows.shape[1]
+        dialogue = cells // rows.shape[1]
+        place = cells - dialogue * rows.shape[1]  # a remainder, which torch cannot write as ONNX
         start, length = (lengths.cumsum(0) - lengths)[dialogue], lengths[dialogue]
         slot = torch.arange(count, device=cells.device).unsqueeze(1)
         gamma = _look_up(self.node_weight, start * count + slot * length + place)  # node by modality, then by place

@@ -54,3 +54,41 @@ def scan(cell: Any, seen: Tensor) -> Tensor:
             state = gru.step(turn, kept, state)[0]
         states.append(state)
     return torch.stack(states, 1)
+
+
+def onnx_operator(cell: Any, x: Tensor, gates: Tensor) -> Tensor:
+    """Return the states of a layer as ONNX's own operator: torch's fused one would be written for one length only.
+
+    Outside of an export the result has the right shape and no content.
+
+    Args:
+        cell: `nn.LSTM` or `nn.GRU` of one layer and one direction.
+        x: its inputs, float `[batch, turns, width]`.
+        gates: what maps them to gates, float `[gates, width]`.
+
+    Returns:
+        float `[batch, turns, hidden]`.
+
+    Example:
+        >>> cell, x = nn.GRU(3, 2, batch_first=True), torch.ones(4, 5, 3)
+        >>> onnx_operator(cell, x, cell.weight_ih_l0).shape
+        torch.Size([4, 5, 2])
+    """
+    is_lstm = isinstance(cell, nn.LSTM)
+    order = [0, 3, 1, 2] if is_lstm else [1, 0, 2]  # ONNX: input, output, forget, new; or update, reset, new
+
+    def ordered(table: Tensor) -> Tensor:
+        parts = table.unflatten(0, (len(order), -1))
+        return parts.index_select(0, torch.tensor(order)).flatten(0, 1)
+
+    bias = torch.cat([ordered(cell.bias_ih_l0), ordered(cell.bias_hh_l0)])
+    weights = [table.unsqueeze(0) for table in (ordered(gates), ordered(cell.weight_hh_l0), bias)]
+    settings = {"hidden_size": cell.hidden_size} | ({} if is_lstm else {"linear_before_reset": 1})
+    states = torch.onnx.ops.symbolic(
+        "LSTM" if is_lstm else "GRU",
+        [x.transpose(0, 1), *weights],
+        settings,
+        dtype=x.dtype,
+        shape=(x.shape[1], 1, x.shape[0], cell.hidden_size),
+    )
+    return states.squeeze(1).transpose(0, 1)
