@@ -34,7 +34,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!mer_zoo\.).*"),  # other libraries' names; ours are written in full
     (
         "py:class",
-        r"mer_zoo\.(comparison\.workers\.(Job|Answer)|model\.(step\.P|plan\.usable_name)|registry\.resources\.Read)",
+        r"mer_zoo\.comparison\.workers\.(Job|Answer)|mer_zoo\.registry\.resources\.Read|mer_zoo\.training\.capturing\.T|"
+        r"mer_zoo\.model\.(step\.P|plan\.usable_name)",
     ),  # not classes
 ]
 suppress_warnings = ["ref.python"]  # an annotation's short name that two modules define

@@ -144,7 +144,7 @@ class Connected:
             self._pipe.send_bytes(pickled((name, given)))
             answer = pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):
-            said = SAID.findall(self._log.read_text(errors="replace"))
+            said = SAID.findall(self._log.read_text(encoding="utf-8", errors="replace"))
             raise lost(said[-1] if said else "its connection ended") from None
         if isinstance(answer, MerZooError):
             raise answer

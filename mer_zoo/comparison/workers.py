@@ -133,11 +133,12 @@ def _begin(parent: int, threads: int, session: Mapping[Any, Any]) -> None:
 
 def end_with(parent: int) -> None:
     """Let this process end when its parent is gone, however that ended."""
+    if os.name != "posix":
+        return  # elsewhere it keeps the number of a dead parent; it ends with its job, at a closed pipe
 
     def look() -> None:
         while os.getppid() == parent:
             time.sleep(LOOK_EVERY)
         os._exit(1)
 
-    if os.name == "posix":  # elsewhere it keeps the number of a dead parent; it ends with its job, at a closed pipe
-        threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=look, daemon=True).start()
