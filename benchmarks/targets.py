@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ import measure
 import torch
 from shapes import IEMOCAP, MELD, SMALL, Shape, task
 
-from mer_zoo.training import experiment
+from mer_zoo.results.result import file_word
+from mer_zoo.training import experiment, memory
 from mer_zoo.training.engines import Engine, OneSeed, StackedSeeds, batches_of, seeds_that_fit
 from mer_zoo.training.experiment import prepare, run_stack
 from mer_zoo.training.options import ComputeOptions as Options
@@ -81,10 +81,10 @@ def targets(device: str, quick: bool, output: Path, **_: Any) -> Iterator[Row]:
             fits = beside is not None and beside <= MEMORY
             row["memory"] = {"wanted_mb": MEMORY, "beside_mb": beside, "verdict": verdict(["float32"] * fits, quick)}
         if not met:
-            trace = output / f"trace-{re_safe(target.name)}.json.gz"
+            trace = output / f"trace-{file_word(target.name, 80)}.json.gz"
             row["profile"] = profiled(cell, seeds, WAYS[best], trace)
         yield row
-        free(device)
+        memory.give_back(device)
 
 
 def verdict(met: list[str], quick: bool) -> str:
@@ -94,27 +94,15 @@ def verdict(met: list[str], quick: bool) -> str:
     return f"met in {met[0]}" if met else "missed"
 
 
-def re_safe(name: str) -> str:
-    """Return a name for a file."""
-    return "-".join("".join(c if c.isalnum() else " " for c in name).split())
-
-
 def measured(cell: Task, seeds: range, options: Options) -> Row:
     """Time epochs, and take the memory beside dialogues, weights and what the optimiser keeps, twice the weights."""
     cell.train, cell.test  # noqa: B018  (uploaded before the memory is read)
-    free(cell.device)
+    memory.give_back(cell.device)
     gpu = cell.device.startswith("cuda")
     before = torch.cuda.memory_allocated(cell.device) / 1e6 if gpu else 0.0
     numbers: Row = dict(measure.ours(cell, seeds, options))
     numbers["beside_mb"] = numbers["peak_mb"] - before - 3 * numbers["weights_mb"] if gpu else None
     return numbers
-
-
-def free(device: str) -> None:
-    """Let go of what the last measurement held."""
-    gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
 
 
 def profiled(cell: Task, seeds: range, options: Options, trace: Path) -> Row:
@@ -173,7 +161,7 @@ def seeds(device: str, quick: bool, output: Path, **_: Any) -> Iterator[Row]:
     recipe, shape = ("amb_dsgdn", SMALL) if quick else ("amb_dsgdn/iemocap", IEMOCAP)
     cell = task(recipe, shape, device, training__epochs=1)
     for occupied in (0.0, 0.5) if gpu else (0.0,):
-        free(device)
+        memory.give_back(device)
         there = torch.cuda.mem_get_info(device)[0] if gpu else 0
         held = torch.empty(int(occupied * there), dtype=torch.uint8, device=device)
         said = seeds_that_fit(cell)
@@ -185,7 +173,7 @@ def seeds(device: str, quick: bool, output: Path, **_: Any) -> Iterator[Row]:
             row |= {"fits": False, "error": str(error).splitlines()[0]}
         yield row
         del held
-    free(device)
+    memory.give_back(device)
     yield halved(device, quick)
 
 
@@ -201,7 +189,7 @@ def halved(device: str, quick: bool) -> Row:
             raise torch.OutOfMemoryError("as if the memory were full")
         return step(engine, index)
 
-    free(device)
+    memory.give_back(device)
     if gpu:
         whole = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated(device) + 200e6) / whole, device)

@@ -297,9 +297,10 @@ def test_a_model_that_kills_its_worker_costs_its_run_alone(small_folder, tmp_pat
 
 
 PARENT = """
-import os, sys, time
+import os, signal, sys, time
 from mer_zoo.comparison.workers import spread
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in its background has it ignored
 sys.path.insert(0, {tests!r})
 from test_attacks_runs import sleep_long
 

@@ -12,6 +12,7 @@ from test_cli import run
 import mer_zoo
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import onnx, recipe
+from mer_zoo.parts.encoder.bilstm import read
 from mer_zoo.training.experiment import keep, prepare
 
 USE = """
@@ -139,6 +140,20 @@ def test_every_kind_of_recurrent_layer_is_carried(tmp_path):
             np.testing.assert_allclose(got, cell(torch.from_numpy(x))[0].detach().numpy(), atol=1e-6)
 
 
+def test_only_what_becomes_onnx_is_made_of_its_operators():
+    class Reading(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = torch.nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x):
+            return read(self.cell, x, mapped=False)
+
+    reading, x = Reading().eval(), torch.randn(2, 5, 3)
+    exported = torch.export.export(reading, (x,), strict=False).module()
+    torch.testing.assert_close(exported(x), reading.cell(x)[0])
+
+
 @pytest.mark.parametrize(
     ("name", "why"), [("dag_erc", "turn after turn"), ("speaker_nodes", "nodes of its own (speaker, dialogue)")]
 )
@@ -171,9 +186,6 @@ def test_a_graph_that_says_something_else_is_refused(small):
     dialogue = small.conversations[0]
 
     class Other:
-        def get_inputs(self):
-            return []
-
         def run(self, names, given):
             return [np.zeros((len(dialogue), len(small.label_names)), np.float32)]
 

@@ -22,6 +22,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.graph.lowering import View, ViewSpec, lower
 from mer_zoo.kernel.base import Kernel
 from mer_zoo.kernel.segment import Segment
+from mer_zoo.parts.ops.scan import as_onnx
 from mer_zoo.registry.faults import short
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def write(saved: Saved, path: Path) -> None:
     any_size = torch.export.Dim.DYNAMIC
     sizes = {name: {1: any_size} if name == "edges" else {0: any_size} for name in given}
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _quiet():
+        with warnings.catch_warnings(), torch.no_grad(), _quiet(), as_onnx():
             warnings.simplefilter("ignore")
             traced = torch.export.export(plain, (given,), dynamic_shapes=(sizes,), strict=False)
             program = torch.onnx.export(
@@ -101,10 +102,8 @@ def _compare(saved: Saved, session: Any, dialogue: Conversation) -> None:
     """Refuse a graph that does not give the model's logits of a dialogue."""
     with torch.no_grad():
         wanted = saved.model(saved.corpus([dialogue]).batch([0])).logits.numpy()
-    given = inputs(saved, dialogue)
-    kept = {one.name for one in session.get_inputs()}
     try:
-        (got,) = session.run(["logits"], {name: x for name, x in given.items() if name in kept})
+        (got,) = session.run(["logits"], inputs(saved, dialogue))
     except Exception as error:  # onnxruntime has no base class of its own
         raise _impossible(saved, f"a dialogue of {len(dialogue)} utterances fails: {short(str(error))}") from error
     far = np.abs(got - wanted).max() if got.shape == wanted.shape else np.inf

@@ -79,7 +79,7 @@ class Evaluator:
         self._counted = Replayed(self._count, device) if engine.captures else self._count
         self._hidden = Replayed(self._hide, device) if engine.captures else self._hide
 
-    def _count(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _count(self) -> tuple[Tensor, Tensor, Tensor | None]:
         confusions, losses, every = [], [], []
         with torch.no_grad():
             for batch in self.batches:
@@ -88,16 +88,17 @@ class Evaluator:
                 losses.append(loss * (batch.labels >= 0).sum())
                 every.append(logits)
         total = torch.stack(confusions).sum(0)
-        return total, torch.stack(losses).sum(0) / total.sum((1, 2)), torch.cat(every, 1).softmax(-1)
+        together = torch.cat(every, 1).softmax(-1) if self._without else None  # for contributions alone
+        return total, torch.stack(losses).sum(0) / total.sum((1, 2)), together
 
     def judge(self) -> Judged:
         """Count, and take the loss and the contributions."""
         total, loss, together = self._counted()
         return Judged(total.cpu().numpy(), loss.tolist() if self.loss else None, self._contributions(together))
 
-    def _contributions(self, together: Tensor) -> list[dict[str, float]]:
+    def _contributions(self, together: Tensor | None) -> list[dict[str, float]]:
         """What each modality contributes, by seed; what is drawn meanwhile, training does not miss."""
-        if not self._without:
+        if together is None:
             return [{} for _ in self.engine.models]
         device = self.corpus.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

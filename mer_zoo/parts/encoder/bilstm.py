@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mer_zoo.batch.index import Layout
 from mer_zoo.parts.ops.dropout import Dropout
-from mer_zoo.parts.ops.scan import onnx_operator, scan, stacking
+from mer_zoo.parts.ops.scan import AS_ONNX, onnx_operator, scan, stacking
 
 
 class BiLSTM(nn.Module):
@@ -94,11 +94,11 @@ def read(cell: Any, x: Tensor, mapped: bool) -> Tensor:
             return read(cell, x.float(), mapped)
     if stacking():
         return scan(cell, x if mapped else F.linear(x, cell.weight_ih_l0))
-    if not mapped and not torch.compiler.is_exporting():
-        return cell(x)[0]
     gates = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device) if mapped else cell.weight_ih_l0
-    if torch.compiler.is_exporting():
+    if AS_ONNX.get():
         return onnx_operator(cell, x, gates)
+    if not mapped:
+        return cell(x)[0]
     weights = [gates, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0]
     start = x.new_zeros(1, x.shape[0], cell.hidden_size)
     if isinstance(cell, nn.LSTM):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -9,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer_zoo.parts.ops import gru
+
+AS_ONNX: ContextVar[bool] = ContextVar("whether fused layers become ONNX's operators", default=False)
 
 
 def stacking() -> bool:
@@ -56,10 +61,26 @@ def scan(cell: Any, seen: Tensor) -> Tensor:
     return torch.stack(states, 1)
 
 
+@contextmanager
+def as_onnx() -> Iterator[None]:
+    """Let fused layers become ONNX's operators, for a program that is traced to be written as ONNX.
+
+    Example:
+        >>> with as_onnx():
+        ...     AS_ONNX.get()
+        True
+    """
+    token = AS_ONNX.set(True)
+    try:
+        yield
+    finally:
+        AS_ONNX.reset(token)
+
+
 def onnx_operator(cell: Any, x: Tensor, gates: Tensor) -> Tensor:
     """Return the states of a layer as ONNX's own operator: torch's fused one would be written for one length only.
 
-    Outside of an export the result has the right shape and no content.
+    Outside of such a program the result has the right shape and no content.
 
     Args:
         cell: `nn.LSTM` or `nn.GRU` of one layer and one direction.
