@@ -72,6 +72,7 @@ html_theme_options = {
     "footer_end": [],
     "navigation_with_keys": False,
     "show_nav_level": 1,
+    "collapse_navigation": True,
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }

@@ -16,6 +16,7 @@ FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-threaded-compositing",  # a third less processor time
     "--disable-dev-shm-usage",
     "--disable-quic",
     "--no-first-run",

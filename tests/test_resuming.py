@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import killing
 import numpy as np
@@ -364,9 +365,17 @@ def test_a_schedule_that_draws_its_rates_cannot_be_resumed(own, data, tmp_path, 
         first_epoch(experiment, tmp_path / "runs", strict=True)
 
 
-def test_short_runs_write_no_checkpoint(data, tmp_path):
-    prepare("mlp", data, changes={"training.epochs": 2}).run(None, Checkpoints(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(("seconds", "seen"), [(2.4, [0, 0, 0]), (5.1, [0, 1, 1])])
+def test_only_a_run_that_takes_long_writes_a_checkpoint(seconds, seen, data, tmp_path, monkeypatch):
+    now, found = [0.0], []  # the epochs last as long as the test says, on any machine
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def epoch(record):
+        found.append(len(list(tmp_path.iterdir())))
+        now[0] += seconds
+
+    prepare("mlp", data, changes={"training.epochs": 3}).run(epoch, Checkpoints(tmp_path))
+    assert found == seen
 
 
 def test_train_in_python_keeps_its_checkpoint_in_a_folder_of_its_own(data, tmp_path, every_epoch):
