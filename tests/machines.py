@@ -6,7 +6,8 @@ from pathlib import Path
 
 SIZE = {"num_cpus": 1, "object_store_memory": 100 << 20}
 PATIENCE = 5  # seconds for which Ray waits for a head to come back; as it comes, 60
-HEAD = {**SIZE, "include_dashboard": False, "_system_config": {"gcs_rpc_server_reconnect_timeout_s": PATIENCE}}
+SETTINGS = {"gcs_rpc_server_reconnect_timeout_s": PATIENCE, "worker_niceness": 0}  # 15: starves beside other tests
+HEAD = {**SIZE, "include_dashboard": False, "_system_config": SETTINGS}
 
 
 class Machines:

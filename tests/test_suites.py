@@ -113,6 +113,9 @@ def test_a_dry_run_writes_nothing_and_forecasts_from_what_was_measured(capsys, s
     seconds = json.loads(result.read_text())["seconds"]["total"]
     assert f"2 of 3 runs are left: about {clock(2 * seconds)} with 1 worker" in " ".join(out.split())
     assert clock(seconds) in out
+    for asked in ("--keep-weights", "--contributions"):  # which the result does not have
+        code, out, _ = run(capsys, *command, "--seeds", 3, asked, "--dry-run")
+        assert (code, "3 of 3 runs are left" in out) == (0, True)
 
 
 def test_a_forecast_reads_no_times_of_other_settings(small_folder, tmp_path, capsys):

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     experiments = [replace(experiment, device=options.device) for experiment in experiments]
     console = terminal.console()
     if options.dry_run:
-        rows = forecast.forecast(experiments, options.output)
+        rows = forecast.forecast(experiments, options.output, options.keep_weights)
         console.print(forecast.table(rows))
         console.print(forecast.sentence(rows, options.workers or processors()))
         return 0

@@ -132,13 +132,20 @@ def _there(
         except MerZooError as error:  # of another version, or unreadable: not ours to touch
             listener.damaged(str(error))
             continue
-        if result.run in wanted and _whole(path, result, wanted[result.run], keep_weights):
+        if result.run in wanted and whole(path, result, wanted[result.run], keep_weights):
             found[result.run] = result
     return found
 
 
-def _whole(path: Path, result: Result, experiment: Experiment, keep_weights: bool) -> bool:
-    """Whether what is wanted beside a result is there: contributions over epochs, and the weights it vouches for."""
+def whole(path: Path, result: Result, experiment: Experiment, keep_weights: bool) -> bool:
+    """Return whether a result has all that is wanted: contributions over epochs, and weights beside it.
+
+    Args:
+        path: of its file.
+        result: that the file holds.
+        experiment: what is wanted.
+        keep_weights: whether its weights are.
+    """
     if experiment.options.contributions and not all("contributions" in epoch for epoch in result.history):
         return False
     weighted = keep_weights and experiment.plan.learner is None
@@ -155,7 +162,7 @@ def written(folder: Path, experiment: Experiment, keep_weights: bool) -> Result 
     """
     for path in folder.glob(f"*-{experiment.identity.run}{SUFFIX}"):
         with suppress(MerZooError):
-            if _whole(path, result := read_result(path), experiment, keep_weights):
+            if whole(path, result := read_result(path), experiment, keep_weights):
                 return result
     return None
 

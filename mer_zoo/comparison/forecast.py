@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -12,8 +13,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from mer_zoo.comparison.executing import whole
+from mer_zoo.errors import MerZooError
 from mer_zoo.results.identity import Identity
-from mer_zoo.results.result import Result, read_results
+from mer_zoo.results.result import SUFFIX, Result, read_result
 from mer_zoo.training.experiment import Experiment, dataset_of
 
 
@@ -44,12 +47,13 @@ class Row:
         return 0.0 if not missing else None if self.seconds is None else missing * self.seconds
 
 
-def forecast(experiments: Sequence[Experiment], folder: Path) -> list[Row]:
+def forecast(experiments: Sequence[Experiment], folder: Path, keep_weights: bool = False) -> list[Row]:
     """Forecast what is left of experiments from the results in a folder; nothing is written.
 
     Args:
         experiments: all of a suite.
         folder: where results may lie; they need not be of this suite.
+        keep_weights: whether trained models are wanted, too.
 
     Returns:
         one row per model and dataset, in the order of the experiments.
@@ -59,11 +63,15 @@ def forecast(experiments: Sequence[Experiment], folder: Path) -> list[Row]:
         >>> forecast(experiments(read("default"))[:3], Path("nowhere"))[0].there
         0
     """
-    results = read_results(folder, on_damaged=lambda message: None) if folder.is_dir() else []
+    wanted = {one.identity.run: one for one in experiments}
     measured: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
-        measured[_setting(result.identity, result.environment.device)].append(result)
-    done = {result.run for result in results}
+    done = set()
+    for path in folder.rglob(f"*{SUFFIX}"):
+        with suppress(MerZooError):  # what cannot be used will be run again
+            result = read_result(path)
+            measured[_setting(result.identity, result.environment.device)].append(result)
+            if result.run in wanted and whole(path, result, wanted[result.run], keep_weights):
+                done.add(result.run)
     groups: dict[tuple[str, str], list[Experiment]] = defaultdict(list)
     for one in experiments:
         groups[one.name, one.fingerprint].append(one)
