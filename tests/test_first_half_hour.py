@@ -35,7 +35,7 @@ def test_a_stage_ends_with_its_time_and_all_that_it_started(tmp_path):
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     began = time.perf_counter()
     assert gpu.within([sys.executable, "-c", parent], 3).startswith("out of time after 3 s")
-    assert time.perf_counter() - began < 20
+    assert time.perf_counter() - began < 50  # the child would stay a minute
     number = int((tmp_path / "child").read_text())
     for _ in range(50):
         try:

@@ -43,11 +43,17 @@ class Noting(Balancing):
 """
 
 
+def noting(folder):
+    """Return a file with a part that writes its epochs into `notes`, and waits in epoch 3 while there is a `stay`."""
+    part = folder / "own.py"
+    part.write_text(f"NOTES, STAY = {str(folder / 'notes')!r}, {str(folder / 'stay')!r}\n{NOTING}")
+    return part
+
+
 @POSIX
 @pytest.mark.attack("H3")
 def test_a_suite_that_is_killed_within_a_run_goes_on_from_its_checkpoint(tmp_path):
-    notes, stay, part, folder = (tmp_path / name for name in ("notes", "stay", "own.py", "killed"))
-    part.write_text(f"NOTES, STAY = {str(notes)!r}, {str(stay)!r}\n{NOTING}")
+    notes, stay, part, folder = tmp_path / "notes", tmp_path / "stay", noting(tmp_path), tmp_path / "killed"
     mine = {"recipe": "bilstm", "change": {"balancing": f"{part}:Noting", "training.epochs": 5}}
     data = {"name": "synthetic", "dialogues": [6, 3, 3], "utterances": [3, 8]}
     plan = tmp_path / "plan.yaml"

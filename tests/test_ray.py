@@ -1,6 +1,10 @@
 """A Ray cluster of two machines, simulated here: the numbers of this machine, also when one is lost."""
 
+import os
 import random
+import signal
+import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -9,8 +13,10 @@ import killing
 import pytest
 from machines import two
 from test_cli import run
+from test_killing import noting
 
 from mer_zoo.comparison import executing
+from mer_zoo.comparison.claims import claim
 from mer_zoo.comparison.executing import Listener, execute
 from mer_zoo.comparison.ray_cluster import RayCluster
 from mer_zoo.comparison.suite import checked, experiments
@@ -18,6 +24,7 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.model.changes import changes_from
 from mer_zoo.model.saving import load
 from mer_zoo.results.result import read_result
+from mer_zoo.training import checkpoint
 from mer_zoo.training.experiment import prepare
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
@@ -95,6 +102,54 @@ def test_two_that_ask_share_the_work_and_write_no_file_twice(machines, suite, tm
     assert numbers(found[0][0]) == numbers(found[1][0])
     assert sorted(written) == sorted(path.name for path in tmp_path.iterdir())  # each once, and no claim among them
     assert len(written) == 6 + 4  # results, and weights of what is not a learner
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="signals and processes of Linux")
+def test_a_run_whose_worker_is_lost_goes_on_from_its_checkpoint_in_a_shared_folder(machines, tmp_path):
+    notes, stay, part = tmp_path / "notes", tmp_path / "stay", noting(tmp_path)
+    mine = {"recipe": "bilstm", "change": {"balancing": f"{part}:Noting", "training.epochs": 5}}
+    data = {"name": "synthetic", "dialogues": [6, 3, 3], "utterances": [3, 8]}
+    one = experiments(checked({"title": "k", "data": [data], "models": {"B": mine}, "seeds": 1}))
+    found = []
+    asking = Thread(target=lambda: found.extend(execute(one, tmp_path / "runs", executor=RayCluster(machines.address))))
+    stay.touch()
+    asking.start()
+    while not notes.exists() or notes.read_text().split()[-1:] != ["3"]:
+        assert asking.is_alive()
+        time.sleep(0.05)
+    assert len(list((tmp_path / "runs").glob("*.checkpoint"))) == 1
+    for process in machines.workers():
+        os.kill(process, signal.SIGKILL)
+    stay.unlink()
+    asking.join()
+    results, failures = found
+    assert failures == []
+    assert notes.read_text().split() == ["1", "2", "3", "3", "4"]  # from the checkpoint, not from the beginning
+    assert [path.name[0] for path in (tmp_path / "runs").iterdir()] == ["B"]  # the result, and no checkpoint
+    assert numbers(results) == numbers(execute(one, tmp_path / "here", workers=1)[0])
+
+
+def test_a_machine_that_does_not_see_the_folder_keeps_its_checkpoints_to_itself(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    written = []
+    monkeypatch.setattr(checkpoint, "write", lambda path, *_: written.append(path))
+    attempt, _ = executing._packed(False, tmp_path, [suite[0]])
+    assert attempt
+    assert tmp_path not in {path.parent for path in written}
+    with claim(tmp_path, suite[0].identity.run):
+        executing._packed(False, tmp_path, [suite[0]])
+    assert written[-1].parent == tmp_path
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://localhost:{port}", "no-such-machine.invalid:6379"])
+def test_an_address_where_nobody_answers_is_refused_at_once(suite, tmp_path, address):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(MerZooError, match=r"^--address .+: no Ray cluster \(.+\) Start one with `ray start`\.$"):
+        execute(suite, tmp_path, executor=RayCluster(address.format(port=port)))
+    assert time.monotonic() - began < 60  # `ray.init` alone tries for minutes
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_search_on_a_cluster_scores_its_trials_as_this_machine_does(machines, tmp_path):

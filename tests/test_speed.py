@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import subprocess
 import sys
 
@@ -34,8 +35,10 @@ from mer_zoo.parts.encoder.bigru import BiGRU
 from mer_zoo.parts.encoder.bilstm import BiLSTM
 from mer_zoo.parts.layer.differential_gat import DifferentialGAT
 from mer_zoo.parts.ops.dropout import dropout
+from mer_zoo.training import memory
 from mer_zoo.training.capturing import Captured, union
 from mer_zoo.training.engines import OneSeed, StackedSeeds, batches_of, why_not_stacked
+from mer_zoo.training.experiment import prepare
 from mer_zoo.training.loop import train, train_stacked
 from mer_zoo.training.options import ComputeOptions
 from mer_zoo.training.task import Task
@@ -543,11 +546,20 @@ def test_finished_seeds_of_a_stack_outlive_what_breaks_the_others(small_folder, 
 
 def test_a_seed_that_does_not_fit_alone_says_what_helps(small_folder, tmp_path, monkeypatch):
     Card(monkeypatch, holds=0)
+    told = r"MLP does not fit in the memory of cpu\. Lower `training\.dialogues_per_batch`.+ \(CUDA out of memory\. "
     with pytest.warns(UserWarning, match="do not fit"):
         results, failures = execute(five_seeds(small_folder), tmp_path, workers=1)
     assert results == []
-    assert len(failures) == 5
-    assert "does not fit in the memory of the device. Lower `training.dialogues_per_batch`" in failures[0].message
+    assert [bool(re.match(told, failure.message)) for failure in failures] == 5 * [True]
+    with pytest.raises(MerZooError, match=told):
+        prepare("mlp", str(small_folder), name="MLP").run()
+
+
+def test_too_little_memory_of_this_machine_is_known_as_such():
+    for make in (torch.empty, np.empty):
+        with pytest.raises((RuntimeError, MemoryError)) as error:
+            make(1 << 58)
+        assert memory.ran_out(error.value)
 
 
 def test_unknown_precision_is_refused():

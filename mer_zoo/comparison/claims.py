@@ -36,7 +36,7 @@ def claim(folder: Path, run: str, wait: bool = False) -> Iterator[bool]:
         ...         mine, also
         (True, False)
     """
-    path = folder / f".{run}.claim"
+    path = _path(folder, run)
     held = _lock(path)
     while held is None and wait:
         time.sleep(LOOK_EVERY)
@@ -48,6 +48,11 @@ def claim(folder: Path, run: str, wait: bool = False) -> Iterator[bool]:
             if os.name == "posix":  # elsewhere a file that is open cannot be removed
                 path.unlink(missing_ok=True)
             os.close(held)
+
+
+def claimed(folder: Path, run: str) -> bool:
+    """Return whether a process that is at work in a folder, on this machine or another, has claimed a run."""
+    return _path(folder, run).exists()
 
 
 def sweep(folder: Path) -> None:
@@ -64,6 +69,10 @@ def sweep(folder: Path) -> None:
             for path in paths if mine else ():
                 with suppress(OSError):
                     path.unlink()
+
+
+def _path(folder: Path, run: str) -> Path:
+    return folder / f".{run}.claim"
 
 
 def _lock(path: Path) -> int | None:

@@ -13,13 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mer_zoo.comparison.claims import LOOK_EVERY, claim, sweep
+from mer_zoo.comparison.claims import LOOK_EVERY, claim, claimed, sweep
 from mer_zoo.comparison.workers import Lost, gpus, processors, spread
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import run_of
 from mer_zoo.results.result import SUFFIX, Damaged, Result, read_result
 from mer_zoo.results.writing import check_writable, write_atomically
-from mer_zoo.training import memory
+from mer_zoo.training import checkpoint
 from mer_zoo.training.checkpoint import SUFFIX as CHECKPOINT
 from mer_zoo.training.checkpoint import Checkpoints
 from mer_zoo.training.experiment import Experiment, check_room, keep, run_stack, weights_beside
@@ -180,7 +180,7 @@ def _outcomes(
     while left:
         busy: list[Experiment] = []
         if executor is not None:
-            found = _elsewhere(_stacks(left), keep_weights, folder, executor)
+            found = _elsewhere(_stacks(left), keep_weights, folder.absolute(), executor)
         else:
             # what other processes are at is looked for once there is nothing else to do
             stacks = [[one] for one in left] if wait else _stacks(left)
@@ -232,7 +232,7 @@ def _elsewhere(
                     yield mine
 
     try:
-        for stack, answer in executor(partial(_packed, keep_weights), free()):
+        for stack, answer in executor(partial(_packed, keep_weights, folder), free()):
             files: dict[str, bytes] = {}
             if isinstance(answer, Lost):
                 attempt: Attempt = [(one.identity.run, Failure(one, answer.message)) for one in stack]
@@ -240,6 +240,9 @@ def _elsewhere(
                 attempt, files = _of(stack, answer[0]), answer[1]
             for name in sorted(files, key=lambda name: name.endswith(SUFFIX)):  # the result vouches for the rest
                 write_atomically(folder / name, files[name])
+            for _, outcome in attempt:
+                if isinstance(outcome, Result):
+                    checkpoint.remove(folder, outcome)
             held.pop(stack[0].identity.run).close()
             yield from attempt
     finally:
@@ -248,10 +251,14 @@ def _elsewhere(
     yield from settled
 
 
-def _packed(keep_weights: bool, stack: Stack) -> tuple[Attempt, dict[str, bytes]]:
-    """Train a stack, and return what became of it and the files that it left."""
+def _packed(keep_weights: bool, folder: Path, stack: Stack) -> tuple[Attempt, dict[str, bytes]]:
+    """Train a stack, and return what became of it and the files that it left.
+
+    Checkpoints lie in the folder of the suite if this machine has it too: then it sees the claim there.
+    """
     with TemporaryDirectory() as made:
-        attempt = _trained(keep_weights, None, Path(made), stack)
+        kept = folder if claimed(folder, stack[0].identity.run) else Path(made)
+        attempt = _trained(keep_weights, None, Path(made), stack, kept)
         files = {path.name: path.read_bytes() for path in Path(made).iterdir() if path.suffix != CHECKPOINT}
     return _of([replace(one, data="") for one in stack], attempt), files  # the dialogues stay where they are
 
@@ -282,7 +289,7 @@ def _attempt(keep_weights: bool, wait: bool, progress: Progress | None, folder: 
     """Do what of a stack no other process is at, or has done; `wait` for those that are."""
     with ExitStack() as claims:
         found, mine = _claimed(claims, keep_weights, wait, folder, stack)
-        return found + (_trained(keep_weights, progress, folder, mine) if mine else [])
+        return found + (_trained(keep_weights, progress, folder, mine, folder) if mine else [])
 
 
 def _claimed(claims: ExitStack, keep_weights: bool, wait: bool, folder: Path, stack: Stack) -> tuple[Attempt, Stack]:
@@ -300,12 +307,12 @@ def _claimed(claims: ExitStack, keep_weights: bool, wait: bool, folder: Path, st
     return found, mine
 
 
-def _trained(keep_weights: bool, progress: Progress | None, folder: Path, stack: Stack) -> Attempt:
+def _trained(keep_weights: bool, progress: Progress | None, folder: Path, stack: Stack, checkpoints: Path) -> Attempt:
     """Train a stack and write its files; one broken run does not take the others with it.
 
     What of a stack is not finished when it fails is tried again one by one: the fault may be that of a single seed.
     """
-    kept = Checkpoints(folder)
+    kept = Checkpoints(checkpoints)
     attempt: Attempt = []
     try:
         outcomes = run_stack(stack, progress, kept) if len(stack) > 1 else [stack[0].run(progress, kept)]
@@ -316,17 +323,12 @@ def _trained(keep_weights: bool, progress: Progress | None, folder: Path, stack:
         if len(stack) == 1:
             return [(stack[0].identity.run, Failure(stack[0], _told(error), traceback.format_exc()))]
     for one in stack[len(attempt) :]:  # here: the error held the memory of the stack
-        attempt += _trained(keep_weights, progress, folder, [one])
+        attempt += _trained(keep_weights, progress, folder, [one], checkpoints)
     return attempt
 
 
 def _told(error: BaseException) -> str:
     """Return why a run broke, in one or a few lines."""
-    if memory.ran_out(error):
-        return (
-            "it does not fit in the memory of the device. Lower `training.dialogues_per_batch`, or take `--precision "
-            f"bf16`. ({str(error).partition(chr(10))[0]})"
-        )
     if isinstance(error, MerZooError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}. See --traceback, and please report what it shows."

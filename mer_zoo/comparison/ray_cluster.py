@@ -35,8 +35,8 @@ LOOK_EVERY = 2.0
 """Seconds after which new machines are seen at the latest."""
 LEAVING = 10.0
 """Seconds that the end of a connection may take."""
-SAID = re.compile(r"^\[[^]]* [EFC] [^]]*\] \S+ (.+?)(?=\. |$)", re.MULTILINE)
-"""The first sentence of an error in Ray's log."""
+SAID = re.compile(r"^\[[^]]* [EFC] [^]]*\] \S+ (?![ *]|PC:)(.+?)(?=\. |$)", re.MULTILINE)
+"""The first sentence of an error in Ray's log, but for stacks."""
 
 
 @dataclass(frozen=True)

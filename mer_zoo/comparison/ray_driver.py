@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -18,6 +19,10 @@ from mer_zoo.errors import MerZooError
 
 Machine = Mapping[str, float]
 """Resource -> how much of it a machine has."""
+
+
+REACHED = 10.0
+"""Seconds that a cluster has to answer."""
 
 
 def pickled(value: Any) -> bytes:
@@ -74,6 +79,8 @@ class Driver:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
         here: dict[str, Any] = {} if address else {"include_dashboard": False}
         try:
+            if address:
+                reach(address)
             ray.init(address=address or "local", **quiet, **here)
             self.ray = ray
         except Exception as error:
@@ -119,6 +126,17 @@ def _answer(ray: Any, job: Any) -> bytes | Lost:
         return Lost(f"its worker was lost, {TRIES} times ({first_line(error)})")
     except ray.exceptions.RayTaskError as error:
         return Lost(f"its worker could not run it: {first_line(error.cause or error)}")
+
+
+def reach(address: str) -> None:
+    """Find out whether a program answers at `host:port` or `ray://host:port`: Ray would wait for minutes.
+
+    Raises:
+        OSError: none does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), REACHED).close()
 
 
 def lost(why: str) -> MerZooError:

@@ -187,8 +187,7 @@ def run_stack(
         progress, checkpoints: as of `Experiment.run`.
 
     Raises:
-        MerZooError: they differ in more than their seed, or a run fails.
-        torch.OutOfMemoryError: a single seed does not fit.
+        MerZooError: they differ in more than their seed, or a run fails, such as one that does not fit alone.
     """
     first = experiments[0]
     if any(replace(other, seed=first.seed) != first for other in experiments):

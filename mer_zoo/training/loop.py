@@ -94,9 +94,17 @@ def train(
         checkpoints: where they are kept; None: there are none.
 
     Raises:
-        MerZooError: the loss or a weight is not finite, or a checkpoint is of another run.
+        MerZooError: the loss or a weight is not finite, a checkpoint is of another run, or memory does not suffice.
     """
-    return _Run(OneSeed, task, [seed], protocol, options or ComputeOptions(), checkpoints).train(progress)[0]
+    try:
+        return _Run(OneSeed, task, [seed], protocol, options or ComputeOptions(), checkpoints).train(progress)[0]
+    except Exception as error:
+        if isinstance(error, MerZooError) or not memory.ran_out(error):
+            raise
+        raise MerZooError(
+            f"{task.name} does not fit in the memory of {task.device}. Lower `training.dialogues_per_batch`, or take "
+            f"`--precision bf16`. ({str(error).partition(chr(10))[0]})"
+        ) from error
 
 
 def train_stacked(

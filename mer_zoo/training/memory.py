@@ -64,16 +64,18 @@ def peak(device: str) -> float | None:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Return whether an error came of too little memory on the device.
+    """Return whether an error came of too little memory, on a GPU or here.
 
     Where a step was being recorded, torch tells of the broken recording, and of memory as what came before.
 
     Example:
-        >>> ran_out(torch.OutOfMemoryError()), ran_out(ValueError())
-        (True, False)
+        >>> ran_out(torch.OutOfMemoryError()), ran_out(MemoryError()), ran_out(ValueError())
+        (True, True, False)
     """
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, torch.OutOfMemoryError):
+    while cause is not None and not isinstance(cause, torch.OutOfMemoryError | MemoryError):
+        if isinstance(cause, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(cause):
+            return True
         cause = cause.__cause__ or cause.__context__
     return cause is not None
 
