@@ -73,19 +73,18 @@ def _search(
     console = terminal.console()
     found, best, logged = [], [], []
     for search, data in searches:
-        name = suites.data_name(data)
         with Bar(search.budget, search.name) as bar:
 
-            def watch(trial: Any, search: Search = search, name: str = name, bar: Bar = bar) -> None:
+            def watch(trial: Any, search: Search = search, bar: Bar = bar) -> None:
                 bar.count(_noted(trial))
-                tracking(summary.tracked(search, trial, name))
+                tracking(summary.tracked(search, trial))
 
             bar.start(search.budget, len(search.trained()))
             trials.run(search, workers=options.workers, executor=executor, watch=watch)
-        logged += [summary.tracked(search, trial, name) for trial in search.trained()]
-        one = summary.found(search, name)
+        logged += [summary.tracked(search, trial) for trial in search.trained()]
+        one = summary.found(search)
         found.append(one)
-        console.print(one.sentence())
+        console.print(str(one))
         file = file_word(f"{search.name}-{one.data}", 200) + ".yaml"
         tuned = summary.write_best(search, one, options.output / file)
         console.print(f"Best recipe: {tuned}")
@@ -150,26 +149,19 @@ def _suite(options: argparse.Namespace) -> Suite:
 def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, Any]]:
     """Return a search per model and dataset, with the dataset as the suite gives it."""
     from mer_zoo.model.changes import changes_from
-    from mer_zoo.training.experiment import folds_of, prepare
-    from mer_zoo.tuning.space import space_of
-    from mer_zoo.tuning.trials import FILE, Search
+    from mer_zoo.tuning.trials import Search
 
     found = []
     how: dict[str, Any] = {"device": running.device_here(options), "options": running.compute_options(options)}
+    how |= {"keys": options.keys, "seeds": options.trial_seeds, "trials": options.trials, "folder": options.output}
     for data in suite.data:
         for name, entry in suite.models.items():
             given = [] if suite.is_learner(name) else list(changes_from(options.change))
             changes = (*suite.changes(name), *given)
-            fold = folds_of(data, suite.split)[0]  # the other folds test on dialogues that chose here
-            first = prepare(entry.recipe, data, name=name, changes=changes, fold=fold, split_rule=suite.split, **how)
-            first.rehearse()
-            space = space_of(first, entry.recipe, only=options.keys, fixed={change.key for change in changes})
-            if space.choices:
-                first = replace(first, device=options.device)
-                seeds = tuple(range(options.trial_seeds))
-                storage = options.output / FILE
-                search = Search(name, entry.recipe, first, changes, space, seeds, options.trials, storage)
-                found.append((search, data))
+            search = Search.of(entry.recipe, data, name=name, changes=changes, split_rule=suite.split, **how)
+            if search.space.choices:
+                there = replace(search.experiment, device=options.device)
+                found.append((replace(search, experiment=there), data))
     if not found:
         raise MerZooError(f"{options.what}: nothing to search. Give the recipe a `search` block.")
     return found

@@ -73,7 +73,12 @@ class Found(pydantic.BaseModel):
         """The trial of the recipe as it is, unless that failed."""
         return next((trial for trial in self.ended if not trial.changes), None)
 
-    def sentence(self) -> str:
+    @property
+    def change(self) -> dict[str, pydantic.JsonValue]:
+        """What the best trial changes in the recipe, for `train` and `compare`."""
+        return self.best.changes
+
+    def __str__(self) -> str:
         """Return the search in words."""
         text = f"{self.model} on {self.data}: {len(self.trials)} trials, {len(self.trials) - len(self.ended)} stopped "
         text += f"early; best validation {self.metric} {100 * (self.best.score or 0):.1f}"
@@ -82,12 +87,11 @@ class Found(pydantic.BaseModel):
         return f"{text} (mean of {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)})."
 
 
-def found(search: Search, data: str) -> Found:
+def found(search: Search) -> Found:
     """Return what a search found so far.
 
     Args:
         search: with at least one trial that ended.
-        data: name of the dataset.
     """
     study = search.study()
     trials = [
@@ -102,7 +106,7 @@ def found(search: Search, data: str) -> Found:
     ]
     return Found(
         model=search.name,
-        data=data,
+        data=search.data,
         metric=search.metric.replace("_", " "),
         seeds=search.seeds,
         trials=tuple(trials),
@@ -111,13 +115,12 @@ def found(search: Search, data: str) -> Found:
     )
 
 
-def tracked(search: Search, trial: optuna.trial.FrozenTrial, data: str) -> Run:
+def tracked(search: Search, trial: optuna.trial.FrozenTrial) -> Run:
     """Return a trial that has trained as trackers are told of it.
 
     Args:
         search: of the trial.
         trial: of `search.trained()`.
-        data: name of the dataset.
     """
     changes, failure = trial.user_attrs.get("changes", {}), trial.user_attrs.get("failed", "")
     complete = trial.state.name == "COMPLETE"
@@ -132,8 +135,8 @@ def tracked(search: Search, trial: optuna.trial.FrozenTrial, data: str) -> Run:
     seconds, ended = trial.user_attrs.get("seconds", 0.0), trial.datetime_complete
     return Run(
         id=hashlib.sha256(f"{search.key} {trial.number}".encode()).hexdigest()[:16],
-        name=f"{search.name} on {data}, trial {trial.number}",
-        settings=settings_of(search.blind(changes).identity, search.name, data) | about,
+        name=f"{search.name} on {search.data}, trial {trial.number}",
+        settings=settings_of(search.blind(changes).identity, search.name, search.data) | about,
         epochs={epoch: {f"validation_{search.metric}": value} for epoch, value in trial.intermediate_values.items()},
         measures={**score, "cost/seconds": seconds},
         seconds=0.0 if failure else seconds,
@@ -147,7 +150,7 @@ def write_best(search: Search, one: Found, path: Path) -> Path:
     file = recipe.read(search.recipe, [*search.changes, *changed(one.best.changes)])
     plain = file.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"published", "search"})
     plain["title"] = f"{search.name}, tuned on {one.data}"
-    plain["notes"] = [*plain.get("notes", ()), f"Found by `mer-zoo tune`. {one.sentence()}"]
+    plain["notes"] = [*plain.get("notes", ()), f"Found by `mer-zoo tune`. {one}"]
     write_atomically(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110))
     return path
 
