@@ -154,6 +154,7 @@ def tune(
     output: str | Path = "runs",
     workers: int | None = None,
     device: str = "cpu",
+    track: Track = (),
 ) -> Found:
     """Search settings and parts of a recipe by Optuna, on validation dialogues alone.
 
@@ -169,6 +170,7 @@ def tune(
         output: folder of the trials.
         workers: processes; None: one per processor.
         device: `cpu`, `cuda`, `cuda:1`.
+        track: see `Track`; a trial is a run. A tracker that fails is warned of.
 
     Returns:
         `Found`: all trials; print it. Its `change` makes the best one of the recipe.
@@ -192,7 +194,9 @@ def tune(
     how: dict[str, Any] = {"changes": change, "keys": keys, "seeds": seeds, "trials": trials, "device": device}
     search = Search.of(recipe, plain_data(data), folder=Path(output), **how)
     check_writable(Path(output))
-    run(search, workers=workers)
+    told = tracking(track, Path(output))
+    run(search, workers=workers, watch=lambda trial: told(summary.tracked(search, trial)))
+    told.finish([summary.tracked(search, trial) for trial in search.trained()])
     return summary.found(search)
 
 
