@@ -334,6 +334,11 @@ def test_a_reader_sorts_unfolds_and_changes_dialogue_and_theme(page):
             else:
                 assert reader.run(scores) == sorted(reader.run(scores), reverse=True)
         assert sorted(reader.run(names)) == sorted(before)
+        head = f"{table}.querySelector('th')"
+        for order in ("ascending", "descending"):
+            reader.run(f"{head}.querySelector('button').click()")
+            assert reader.run(f"{head}.getAttribute('aria-sort')") == order
+            assert reader.run(names) == sorted(before, reverse=order == "descending")
         after = f"[...{table}.tBodies[0].rows].filter(r => r.className == 'settings').length"
         assert reader.run(after) == len(before)
         reader.run(f"{table}.querySelector('summary').click()")
@@ -348,9 +353,48 @@ def test_a_reader_sorts_unfolds_and_changes_dialogue_and_theme(page):
         reader.run("document.getElementById('theme').click()")
         assert reader.run(theme) != was
         assert reader.run(paper) != colour
+        for theme_before in ("dark", "light"):
+            reader.run(f"paint('{theme_before}')")
+            reader.run("dispatchEvent(new Event('beforeprint'))")
+            assert reader.run(theme) == "light"
+            reader.run("dispatchEvent(new Event('afterprint'))")
+            assert reader.run(theme) == theme_before
+        reader.call("Emulation.setEmulatedMedia", media="print")
+        assert reader.run(f"[...{table}.querySelectorAll('thead button')].every(one => one.offsetHeight > 0)")
+        assert reader.run("document.getElementById('theme').offsetHeight") == 0
         assert reader.troubles == []
     finally:
         reader.close()
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_a_legend_of_long_names_fits_above_its_axes():
+    from matplotlib.figure import Figure
+
+    from mer_zoo.comparison import plots
+
+    for name in ("a name that its author found good", "W" * 40, "対話の感情認識のための非常に長い名前", "short"):
+        canvas = Figure(figsize=(plots.WIDTH, 3), layout="constrained")
+        axes = canvas.subplots()
+        for number in range(7):
+            axes.plot([0, 1], [0, 1], label=plots.short(f"{number} {name}"))
+        drawn = plots.legend(axes)
+        canvas.draw_without_rendering()
+        outer, inner = drawn.get_window_extent(), axes.get_window_extent()
+        assert 0 <= outer.x0 < outer.x1 <= canvas.bbox.x1
+        assert inner.y1 <= outer.y0 < outer.y1 <= canvas.bbox.y1
+        assert inner.width > 0.8 * canvas.bbox.width
+        assert inner.height > 1.5 * canvas.dpi
+
+
+def test_a_class_that_is_not_in_test_has_no_score(tmp_path):
+    runs = [fabricate("bilstm", seed=seed, names=(*"abcdef", "absent"), dialogues=6) for seed in range(2)]
+    for run in runs:
+        for one in run.predictions.values():
+            one.label[:] = [-1 if label == 6 else label for label in one.label]
+    text = write_html(runs, tmp_path / "page.html").read_text()
+    (row,) = re.findall(r'<tr><th scope="row">absent</th>(.*?)</tr>', text, re.DOTALL)
+    assert re.findall("<td>(.*?)</td>", row) == ["0", "–"]
 
 
 def test_findings_follow_from_the_statistics():
@@ -396,6 +440,10 @@ def test_kinds_of_utterances_are_counted_as_they_are():
     assert rows["first of the dialogue"]["utterances"] == len(test)
     assert rows["same speaker goes on"]["utterances"] == rows["all"]["utterances"] - changes - len(test)
     assert rows["audio is missing"]["utterances"] == sum(len(d) // 2 for d in test)
+    # a modality that a dialogue does not name is present everywhere in it
+    half = [replace(one, said=replace(one.said, present={})) if i % 2 else one for i, one in enumerate(found)]
+    missing = {row["name"]: row["utterances"] for row in utterances.slices(half, names)}["audio is missing"]
+    assert missing == sum(len(one.said) // 2 for one in found[::2]) > 0
     assert utterances.disagreement(found) == {("right", "wrong"): 1.0}
     assert utterances.calibration(found, "right") == 0.0
     assert utterances.calibration(found, "wrong") == 1.0

@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
 
 from mer_zoo.comparison import insides, table, utterances
@@ -266,13 +265,14 @@ def _per_class(comparison: Comparison) -> Iterator[dict[str, Any]]:
     scores = [comparison.class_f1(model) for model in comparison.models]
     support = comparison.models[0].confusion[0].sum((0, 2))
     for i, name in enumerate(comparison.dataset.label_names):
-        yield {"name": name, "support": int(support[i]), "values": [_within(score[i]) for score in scores]}
+        values = [_within(score[i]) if support[i] else table.MISSING for score in scores]
+        yield {"name": name, "support": int(support[i]), "values": values}
 
 
 def _within(one: Interval) -> str:
-    """A score in percent with its interval, which a single seed or dialogue has not."""
+    """A score in percent with its interval, which there is not where nothing differs, such as with a single seed."""
     value, low, high = (100 * x for x in one)
-    return f"{value:.1f}" + ("" if np.isnan(low) else f" [{max(low, 0):.0f}, {min(high, 100):.0f}]")
+    return f"{value:.1f}" + (f" [{max(low, 0):.0f}, {min(high, 100):.0f}]" if low < high else "")
 
 
 def _sizes(comparison: Comparison) -> str:
