@@ -7,6 +7,7 @@ import itertools
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -244,6 +245,16 @@ def test_the_report_is_one_well_formed_file_that_loads_nothing(page):
     assert "url(" not in text
 
 
+def test_the_report_holds_its_own_exports_whatever_lies_beside_it(tmp_path):
+    (tmp_path / "summary.csv").write_text("of another comparison")
+    runs = results()
+    links = Page(write_html(runs, tmp_path / "page.html", control="mmgcn").read_text()).all("a")
+    held = {one["download"]: b64decode(one["data-base64"]).decode() for one in links if "data-base64" in one}
+    assert held.pop("summary.csv") == write_csv(runs, tmp_path / "mine.csv").read_text()
+    assert held.pop("summary.json") == summary.as_json(runs)
+    assert held == {"summary.md": markdown(runs, control="mmgcn"), "summary.tex": latex(runs, control="mmgcn")}
+
+
 def test_the_report_shows_every_figure_and_describes_it(page):
     text = page.read_text()
     images = Page(text).all("img")
@@ -353,6 +364,11 @@ def test_a_reader_sorts_unfolds_and_changes_dialogue_and_theme(page):
         reader.run("document.getElementById('theme').click()")
         assert reader.run(theme) != was
         assert reader.run(paper) != colour
+        for kind in (".exports a", "a.svg"):
+            first = f"document.querySelector('{kind}')"
+            reader.run(f"{first}.onclick()")
+            saved = reader.run(f"fetch({first}.href).then(answer => answer.text())")
+            assert saved.startswith({".exports a": "dataset,model,", "a.svg": "<?xml"}[kind])
         for theme_before in ("dark", "light"):
             reader.run(f"paint('{theme_before}')")
             reader.run("dispatchEvent(new Event('beforeprint'))")

@@ -262,6 +262,10 @@ for (const looker of document.querySelectorAll(".looker")) {
   show();
 }
 
+document.querySelector(".exports").hidden = false;
+for (const link of document.querySelectorAll(".exports a")) {
+  link.onclick = () => { link.href = `data:application/octet-stream;base64,${link.dataset.base64}`; };
+}
 for (const link of document.querySelectorAll("a.svg")) {
   link.hidden = false;
   link.onclick = () => { link.href = link.closest("figure").querySelector("img").src; };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mer_zoo.comparison import insides, table, utterances
+from mer_zoo.comparison import insides, summary, table, utterances
 from mer_zoo.comparison.findings import findings
 from mer_zoo.comparison.inference import Interval
 from mer_zoo.comparison.statistics import Comparison, compare_all
@@ -117,7 +118,7 @@ def write_html(
         all_pairs: compare every two models.
 
     Returns:
-        the path. Tables that lie beside it (`summary.csv`, `.md`, `.tex`, `.json`) are linked.
+        the path. The page holds its numbers as CSV, Markdown, LaTeX and JSON too, to be saved from it.
 
     Raises:
         MerZooError: matplotlib or jinja2 is not installed, results cannot share a table, or the file cannot be written.
@@ -142,12 +143,18 @@ def write_html(
         resources.files("mer_zoo.comparison").joinpath(name).read_text(encoding="utf-8")
         for name in ("report.html.jinja", "report.js")
     )
+    exports = {
+        "csv": summary.as_csv(results),
+        "md": table.markdown(results, control=control, all_pairs=all_pairs),
+        "tex": table.latex(results, control=control, all_pairs=all_pairs),
+        "json": summary.as_json(results),
+    }
     text = environment.from_string(source).render(
         sections=[
             _section(one, comparisons, known.get(one.dataset.fingerprint), weights or {}, trust) for one in comparisons
         ],
         searches=searches,
-        beside=[name for name in BESIDE if path.with_name(name).exists()],
+        exports={f"summary.{end}": b64encode(text.encode()).decode() for end, text in exports.items()},
         script=Markup(script),
         is_ceiling=table.is_ceiling,
         watermark=table.WATERMARK,
@@ -164,8 +171,6 @@ def write_html(
     write_atomically(path, text)
     return path
 
-
-BESIDE = ("summary.csv", "summary.md", "summary.tex", "summary.json")
 
 PUBLISHED_COLUMNS = {
     "model": "Model",
