@@ -20,7 +20,7 @@ from test_cli import run as command
 from mer_zoo.comparison import summary, table, utterances
 from mer_zoo.comparison.findings import findings
 from mer_zoo.comparison.report import comparison_table, write_html
-from mer_zoo.comparison.statistics import compare
+from mer_zoo.comparison.statistics import Broken, compare
 from mer_zoo.comparison.summary import read_csv, write_csv
 from mer_zoo.comparison.table import latex, markdown
 from mer_zoo.data.loading import load
@@ -422,6 +422,12 @@ def test_findings_follow_from_the_statistics():
     )
     few = findings(compare(runs[:3] + runs[6:9], control="bad"))
     assert "too few seeds to call it certain (3 of 6)." in few[1]
+    assert "not clear" not in few[1]
+    twins = [fabricate(name, seed=s, skill=0.5) for name in ("one", "two") for s in range(2)]
+    assert re.search(r"\[−.* not clear, and too few seeds", findings(compare(twins))[1])
+    alone = [run.model_copy(update={"recipe_name": name, "recipe": {}}) for run in twins[:2] for name in "ab"]
+    assert re.search(r"^[ab] and [ab] are level \[.*not clear, and too few", findings(compare(alone))[1])
+    assert findings(compare(twins[:1]))[0].startswith("one has a mean weighted F1 of ")
     turned = findings(compare(runs, control="good"))  # the control leads: said from the leader's side
     assert turned[1] == found[1]
 
@@ -438,6 +444,27 @@ def test_a_model_that_says_one_thing_is_flagged():
     warning = "Careful: stuck predicts one class for nearly every utterance in 2 of 2 seeds (mostly happy)."
     assert warning in findings(flagged)
     assert not any("Careful" in one for one in findings(compare([fabricate("fine")])))
+
+
+def test_a_model_whose_runs_failed_is_a_row_that_says_so(tmp_path):
+    runs = [fabricate("fine", seed=seed) for seed in range(2)] + [fabricate("shaky")]
+    why = "the training loss is nan."
+    broken = [Broken("wild", seed, "print-iemocap", f"wild, seed {seed}, epoch 1: {why}") for seed in range(2)]
+    broken += [Broken("shaky", 1, "print-iemocap", "out of memory."), Broken("fine", 7, "other data", "elsewhere")]
+    text = io.StringIO()
+    Console(file=text, width=200).print(comparison_table(runs, control="wild", broken=broken))
+    page = write_html(runs, tmp_path / "page.html", control="wild", broken=broken).read_text()
+    marked, set_ = (form(runs, control="wild", broken=broken) for form in (markdown, latex))
+    for export in (text.getvalue(), re.sub(r"</?(th|td)[^>]*>", " ", page), marked, set_):
+        (row,) = [line for line in export.splitlines() if re.search(r"wild\W{2,}failed", line)]
+        assert "0 of 2" in row
+        assert any("shaky" in line and "1 of 2" in line for line in export.splitlines())
+        assert "elsewhere" not in export
+        if export != set_:
+            assert f"Failed: wild, seed 1, epoch 1: {why}" in export
+            assert "Failed: shaky, seed 1: out of memory." in export
+            assert "wild has no results here" in export
+    assert "Careful: wild failed in 2 runs" in page
 
 
 def test_kinds_of_utterances_are_counted_as_they_are():

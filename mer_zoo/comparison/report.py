@@ -14,7 +14,7 @@ import yaml
 from mer_zoo.comparison import insides, summary, table, utterances
 from mer_zoo.comparison.findings import findings
 from mer_zoo.comparison.inference import Interval
-from mer_zoo.comparison.statistics import Comparison, compare_all
+from mer_zoo.comparison.statistics import Broken, Comparison, compare_all
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.results.result import Result
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from mer_zoo.comparison.plots import Figure
 
 
-def comparison_table(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> Tables:
+def comparison_table(
+    results: Sequence[Result],
+    *,
+    control: str | None = None,
+    all_pairs: bool = False,
+    broken: Sequence[Broken] = (),
+) -> Tables:
     """Return the comparison as terminals and notebooks show it.
 
     Per dataset a table in percent, its warnings, and what is clear.
@@ -34,6 +40,7 @@ def comparison_table(results: Sequence[Result], *, control: str | None = None, a
         results: of any number of datasets; each dataset and protocol gets a table of its own.
         control: the model that the others are compared with; None: the first one of the suite.
         all_pairs: compare every two models.
+        broken: runs that left no result, to be told of.
 
     Returns:
         `Tables`; print it. In a narrow terminal the costs go to a second table.
@@ -41,7 +48,7 @@ def comparison_table(results: Sequence[Result], *, control: str | None = None, a
     Raises:
         MerZooError: results cannot share a table, see `statistics.compare`.
     """
-    return Tables(compare_all(results, control=control, all_pairs=all_pairs))
+    return Tables(compare_all(results, control=control, all_pairs=all_pairs, broken=broken))
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ def write_html(
     searches: Sequence[Searched] = (),
     control: str | None = None,
     all_pairs: bool = False,
+    broken: Sequence[Broken] = (),
 ) -> Path:
     """Write the comparison with its plots as one HTML file that loads nothing from elsewhere.
 
@@ -116,6 +124,7 @@ def write_html(
         searches: what is told of searches behind the results.
         control: the model that the others are compared with; None: the first one of the suite.
         all_pairs: compare every two models.
+        broken: runs that left no result, to be told of.
 
     Returns:
         the path. The page holds its numbers as CSV, Markdown, LaTeX and JSON too, to be saved from it.
@@ -131,7 +140,8 @@ def write_html(
         raise MerZooError(
             f"the HTML report needs {error.name}, which is not installed. Install it: pip install mer-zoo[report]"
         ) from None
-    comparisons = compare_all(results, control=control, all_pairs=all_pairs)
+    choices: dict[str, Any] = {"control": control, "all_pairs": all_pairs, "broken": broken}
+    comparisons = compare_all(results, **choices)
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -145,8 +155,8 @@ def write_html(
     )
     exports = {
         "csv": summary.as_csv(results),
-        "md": table.markdown(results, control=control, all_pairs=all_pairs),
-        "tex": table.latex(results, control=control, all_pairs=all_pairs),
+        "md": table.markdown(results, **choices),
+        "tex": table.latex(results, **choices),
         "json": summary.as_json(results),
     }
     text = environment.from_string(source).render(
