@@ -503,3 +503,18 @@ def test_a_report_of_any_result_files(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     code, _, err = command(capsys, "report", tmp_path / "empty")
     assert (code, "holds no result files" in err) == (2, True)
+
+
+def test_a_report_takes_the_dialogues_of_its_results_and_no_others(capsys, tmp_path):
+    settings = "{name: synthetic, dialogues: [4, 2, 3], utterances: [2, 4]}"
+    (tmp_path / "suite.yaml").write_text(f"title: t\ndata: [{settings}]\nseeds: 1\nmodels: [majority]\n")
+    code, _, err = command(capsys, "compare", tmp_path / "suite.yaml", "--output", tmp_path / "runs", "--workers", "1")
+    assert code == 0, err
+    report = ("report", tmp_path / "runs", "--output", tmp_path / "page.html", "--data")
+    code, _, err = command(capsys, *report, settings)
+    assert code == 0, err
+    assert "speaker 0" in (tmp_path / "page.html").read_text()
+    code, out, err = command(capsys, *report, "synthetic")
+    assert (code, "--data synthetic: no result is of this dataset" in err, out) == (2, True, "")
+    code, _, err = command(capsys, *report, "{name: [")
+    assert (code, "--data {name: [: not valid YAML" in err) == (2, True)

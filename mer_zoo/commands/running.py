@@ -58,17 +58,20 @@ def track_argument(command: argparse.ArgumentParser) -> None:
 def trackers(options: argparse.Namespace) -> list[Choice]:
     """Return what `--track` asks for."""
     from mer_zoo.comparison.tracking import choose
+
+    return choose([named(text, "--track") for text in options.track], "--track")
+
+
+def named(text: str, option: str) -> Any:
+    """Return a name as it is, or `{name: ..., settings}` as a mapping."""
     from mer_zoo.registry import document
 
-    def read(text: str) -> Any:
-        if not text.lstrip().startswith("{"):
-            return text
-        try:
-            return document.plain(text)
-        except Exception:  # whatever a YAML reader may stumble over
-            raise MerZooError(f"--track {text}: not valid YAML.") from None
-
-    return choose([read(text) for text in options.track], "--track")
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return document.plain(text)
+    except Exception:  # whatever a YAML reader may stumble over
+        raise MerZooError(f"{option} {text}: not valid YAML.") from None
 
 
 def places(command: argparse.ArgumentParser) -> None:
