@@ -383,6 +383,14 @@ def test_a_reader_sorts_unfolds_and_changes_dialogue_and_theme(page):
         reader.close()
 
 
+@pytest.mark.parametrize("by", ["marker", "linestyle"])
+def test_many_models_look_different_with_and_without_lines(by):
+    from mer_zoo.comparison.plots import look_of
+
+    looks = [look_of(index) for index in range(28)]
+    assert len({(look["color"], look[by]) for look in looks}) == len(looks)
+
+
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_a_legend_of_long_names_fits_above_its_axes():
     from matplotlib.figure import Figure

@@ -102,10 +102,10 @@ def draw(
 
 
 def look_of(index: int) -> dict[str, Any]:
-    """Colour, marker and line style of the model at this place, distinct for the first 28."""
+    """Colour, marker and line style of the model at this place; the first 28 differ with lines, and with markers."""
     return {
         "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
+        "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
         "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
     }
 
