@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from comparison_results import fabricate
+from rich.cells import cell_len
 from rich.console import Console
 from test_cli import run as command
 
@@ -203,6 +204,28 @@ def test_eighty_columns_hold_the_tables():
     for row in (*table.rows(compare(runs)), *table.pair_rows(compare(runs))):
         for key in ("weighted_f1", "unweighted_recall", "gap", "interval", "p"):
             assert row.get(key, "") in text
+
+
+@pytest.mark.parametrize("protocol", ["validation", "test-oracle"])
+def test_eighty_columns_break_no_name_of_a_recipe(protocol):
+    names = ("AMB-DSGDN/no-balancing", "graphsmile/sentiment", "dialoguegcn/mianzhang")
+    runs = [fabricate(name, seed=seed, protocol=protocol) for name in names for seed in range(3)]
+    lines = printed(runs).splitlines()
+    assert max(map(len, lines)) <= 80
+    for row in (*table.rows(compare(runs)), *table.pair_rows(compare(runs))):
+        for key, cell in row.items():
+            for word in cell.split() if key in ("model", "verdict") else [cell.strip("–")]:
+                assert any(word in line for line in lines), word
+
+
+def test_wide_characters_fit_a_terminal_of_any_width():
+    runs = [
+        fabricate(name, seed=seed) for name in ("対話感情認識モデル改良版第二", "여러가지 모델") for seed in range(2)
+    ]
+    for width in (80, 100, 120, 200):
+        lines = printed(runs, width).splitlines()
+        assert max(map(cell_len, lines)) <= width
+        assert sum("13,133,234" in line for line in lines) == 2
 
 
 class Page(HTMLParser):

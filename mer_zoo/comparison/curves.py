@@ -134,7 +134,7 @@ def _noted(
 
     last = ", ".join(f"{place} {mean[-1]:.3g}" for place, (_, mean, _) in bands.items())
     alt = f"{name} {whose} over epochs, mean ± standard deviation of the runs; at the end on average {last}."
-    yield draw(f"{name}{'s' * key.endswith('s')} of {model.name}", alt, 2.5, paint)
+    yield draw(f"{name}{'s' * key.endswith('s')} of {model.name}", alt, 3.0, paint)
 
 
 def _running(values: np.ndarray, count: int) -> np.ndarray:
