@@ -166,6 +166,8 @@ def write_html(
         searches=searches,
         exports={f"summary.{end}": b64encode(text.encode()).decode() for end, text in exports.items()},
         script=Markup(script),
+        rare=f"{100 * utterances.RARE:.0f}",
+        long=f"{100 * (1 - utterances.LONG):.0f}",
         is_ceiling=table.is_ceiling,
         watermark=table.WATERMARK,
         watermark_meaning=table.WATERMARK_MEANING,

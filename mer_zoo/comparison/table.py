@@ -255,9 +255,10 @@ def latex(results: Sequence[Result], **choices: Any) -> str:
                 for row in found
             ]
             body = "\n  ".join(lines)
-            form = "".join("p{4cm}" if key == "verdict" else "l" if key == "model" else "r" for key in columns)
+            name = "p{3.1cm}" if max(len(row["model"]) for row in found) > 18 else "l"
+            form = "".join({"model": name, "verdict": "p{2.7cm}"}.get(key, "r") for key in columns)
             parts.append(
-                "\\begin{table}\n\\centering\\small\n"
+                "\\begin{table}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}\n"
                 f"\\caption{{{latex_text(' '.join(caption))}}}\n\\begin{{tabular}}{{{form}}}\n  \\toprule\n  {body}\n"
                 "  \\bottomrule\n\\end{tabular}\n\\end{table}"
             )
