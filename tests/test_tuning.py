@@ -177,7 +177,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path):
         if storage.exists() and _ended(storage) >= 2:
             break
     process.send_signal(signal.SIGTERM)
-    process.wait(30)
+    process.wait(120)
     before = _ended(storage)
     assert 2 <= before < 5
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
