@@ -368,6 +368,9 @@ def test_a_reader_sorts_unfolds_and_changes_dialogue_and_theme(page):
             else:
                 assert reader.run(scores) == sorted(reader.run(scores), reverse=True)
         assert sorted(reader.run(names)) == sorted(before)
+        printed = {"39 ms": 0.039, "4.8 s": 4.8, "1:23 min": 83, "2:01 h": 7260, "−1.5": -1.5, "1,234 MB": 1234}
+        for text, number in printed.items():
+            assert reader.run(f"value({{textContent: '{text}'}})") == pytest.approx(number)
         head = f"{table}.querySelector('th')"
         for order in ("ascending", "descending"):
             reader.run(f"{head}.querySelector('button').click()")

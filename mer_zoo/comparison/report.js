@@ -20,8 +20,8 @@ addEventListener("afterprint", () => paint(shown));
 
 const UNITS = { ms: 1e-3, s: 1, min: 60, h: 3600 };
 const value = (cell) => {
-  const found = /^([+\-\u2212]?[\d.]+(?:e[+\-]?\d+)?)(?:\s*(ms|s|min|h)\b)?/.exec(cell.textContent.trim().replaceAll(",", ""));
-  return found ? Number(found[1].replace("\u2212", "-")) * (UNITS[found[2]] || 1) : null;
+  const found = /^([+\-\u2212]?[\d.]+(?:e[+\-]?\d+)?)(?::(\d\d))?(?:\s*(ms|s|min|h)\b)?/.exec(cell.textContent.trim().replaceAll(",", ""));
+  return found ? (Number(found[1].replace("\u2212", "-")) + Number(found[2] || 0) / 60) * (UNITS[found[3]] || 1) : null;
 };
 
 for (const table of document.querySelectorAll("table.sortable")) {
