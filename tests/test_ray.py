@@ -160,7 +160,7 @@ def test_a_search_on_a_cluster_scores_its_trials_as_this_machine_does(machines, 
     data = {"name": "synthetic", "dialogues": [6, 3, 4], "utterances": [3, 8]}
     few = ("training.epochs=2",)
     first = prepare("bilstm", data, changes=few)
-    space = space_of(first, "bilstm", only=["training.*"])
+    space = space_of(first, "bilstm").fitting(["training.*"])
     search = trials.Search("b", "bilstm", first, changes_from(few), space, (0,), 4, tmp_path / trials.FILE)
     cluster, ended = RayCluster(machines.address), []
 

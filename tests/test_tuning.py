@@ -35,7 +35,7 @@ FAST = ("training.epochs=2",)
 def search(folder, name="bilstm", only=("training.*",), budget=4, data=SMALL, extra=()):
     changes = [*FAST, *extra]
     first = prepare(name, data, changes=changes)
-    space = space_of(first, name, only=only)
+    space = space_of(first, name).fitting(only or ["*"])
     return Search(name, name, first, changes_from(changes), space, (0,), budget, folder / trials.FILE)
 
 
@@ -74,7 +74,7 @@ def test_without_a_block_types_and_parts_that_fit_are_the_space():
 
 def test_a_part_that_was_replaced_has_none_of_the_old_settings():
     first = prepare("amb_dsgdn", SMALL)
-    space = space_of(first, "amb_dsgdn", only=["balancing*"])
+    space = space_of(first, "amb_dsgdn").fitting(["balancing*"])
     trial = optuna.trial.FixedTrial({"balancing": '"ogm_ge"'})  # which knows no setting of another
     assert space.draw(trial) == {"balancing": "ogm_ge"}
 
@@ -291,6 +291,35 @@ def test_tune_compares_the_best_with_the_recipe(capsys, small_folder, tmp_path):
     again, out, _ = run(capsys, *command)
     assert again == 0
     assert json.loads((tmp_path / "search.json").read_text()) == found
+
+
+def test_a_suite_is_searched_model_by_model(capsys, small_folder, tmp_path):
+    suite = tmp_path / "suite.yaml"
+    rows = {
+        "a/b": {"recipe": "bilstm", "change": {"training.clip": 1.0}},
+        "a b": {"recipe": "bilstm", "change": {"training.clip": 2.0}},
+        "floor": "majority",
+    }
+    suite.write_text(yaml.safe_dump({"title": "t", "data": [str(small_folder)], "models": rows, "seeds": 1}))
+    output = tmp_path / "50%#?x=y"  # which an address would not keep
+    command = ["tune", suite, "--trials", 2, "--workers", 1, "--output", output, "-o", "training.epochs=1"]
+    code, out, err = run(capsys, *command, "--keys", "training.learning_rate")
+    assert code == 0, err
+    assert "floor: nothing to search; it is compared as it is." in out
+    assert (output / trials.FILE).is_file()
+    # two files, though both names are one word
+    found = [recipe.read(str(path)).recipe.training.clip for path in sorted(output.glob("a_b*.yaml"))]
+    assert sorted(found) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("other", ["A, tuned", 195 * "A"])
+def test_a_name_that_what_is_found_cannot_have_is_refused_before_any_trial(capsys, small_folder, tmp_path, other):
+    suite = tmp_path / "suite.yaml"
+    rows = {"A": "bilstm", other: "bilstm"}
+    suite.write_text(yaml.safe_dump({"title": "t", "data": [str(small_folder)], "models": rows, "seeds": 1}))
+    code, _, err = run(capsys, "tune", suite, "--trials", 1, "--output", tmp_path / "runs")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "what is found gets ', tuned' behind its name" in err
 
 
 LEDGER = """

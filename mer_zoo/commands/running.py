@@ -58,22 +58,25 @@ def track_argument(command: argparse.ArgumentParser) -> None:
 def trackers(options: argparse.Namespace) -> list[Choice]:
     """Return what `--track` asks for."""
     from mer_zoo.comparison.tracking import choose
+
+    return choose([named(text, "--track") for text in options.track], "--track")
+
+
+def named(text: str, option: str) -> Any:
+    """Return what an option names: a name, or `{name: ..., setting: value}` as a mapping."""
     from mer_zoo.registry import document
 
-    def read(text: str) -> Any:
-        if not text.lstrip().startswith("{"):
-            return text
-        try:
-            return document.plain(text)
-        except Exception:  # whatever a YAML reader may stumble over
-            raise MerZooError(f"--track {text}: not valid YAML.") from None
-
-    return choose([read(text) for text in options.track], "--track")
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return document.plain(text)
+    except Exception:  # whatever a YAML reader may stumble over
+        raise MerZooError(f"{option} {text}: not valid YAML.") from None
 
 
 def places(command: argparse.ArgumentParser) -> None:
     """Add where runs and trials are computed."""
-    command.add_argument("--workers", type=int, help="processes (one per processor)")
+    command.add_argument("--workers", type=int, help="processes (one per processor, or per GPU)")
     command.add_argument("--executor", choices=("local", "ray"), default="local", help="local, or on a cluster (local)")
     command.add_argument(
         "--address", help="of a Ray cluster: auto, HOST:PORT (with --executor ray; one is started here)"
@@ -88,6 +91,8 @@ def executor(options: argparse.Namespace) -> RayCluster | None:
         given = [name for name in ("address", "cpus", "gpus") if getattr(options, name) is not None]
         if given:
             raise MerZooError(f"--{given[0]}: only --executor ray uses it. Add that, or leave it out.")
+        if options.workers is not None and options.workers < 1:
+            raise MerZooError(f"--workers {options.workers}: want at least 1, or leave it out for one per processor.")
         return None
     from mer_zoo.comparison.ray_cluster import RayCluster
 

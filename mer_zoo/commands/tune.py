@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from mer_zoo.commands import running, terminal
 from mer_zoo.commands.progress import Bar
-from mer_zoo.errors import MerZooError
+from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.registry.faults import short
 
 if TYPE_CHECKING:
     from mer_zoo.comparison.ray_cluster import Connected
     from mer_zoo.comparison.suite import Suite
     from mer_zoo.comparison.tracking import Tracking
     from mer_zoo.tuning.trials import Search
+
+TUNED = ", tuned"
+"""What is added to the name of a model for the best that was found."""
 
 STOPPED = "finished trials and runs are kept; run it again to go on."
 
@@ -45,8 +50,6 @@ def run(options: argparse.Namespace) -> int:
     for name, value in (("--trials", options.trials), ("--trial-seeds", options.trial_seeds)):
         if value < 1:
             raise MerZooError(f"{name} {value}: want at least 1.")
-    if options.workers is not None and options.workers < 1:
-        raise MerZooError(f"--workers {options.workers}: want at least 1.")
     searches = _searches(options, suite)  # all of them before the first trial, so a mistake costs nothing
     check_writable(options.output)
     tracking = Tracking(trackers, options.output, lambda message: terminal.say(message, sys.stderr))
@@ -72,6 +75,8 @@ def _search(
 
     console = terminal.console()
     found, best, logged = [], [], []
+    for name in [name for name in suite.models if name not in {search.name for search, _ in searches}]:
+        console.print(f"{name}: nothing to search; it is compared as it is.")
     for search, data in searches:
         name = suites.data_name(data)
         with Bar(search.budget, search.name) as bar:
@@ -86,10 +91,10 @@ def _search(
         one = summary.found(search, name)
         found.append(one)
         console.print(one.sentence())
-        file = file_word(f"{search.name}-{one.data}", 200) + ".yaml"
+        file = f"{file_word(f'{search.name}-{one.data}', 200)}-{search.key}.yaml"  # two names may be one word
         tuned = summary.write_best(search, one, options.output / file)
         console.print(f"Best recipe: {tuned}")
-        best.append((data, f"{search.name}, tuned", Entry(recipe=str(tuned))))
+        best.append((data, search.name + TUNED, Entry(recipe=str(tuned))))
     summary.write_found(found, options.output / summary.FILE)
     how: dict[str, Any] = {"device": running.device_here(options), "options": running.compute_options(options)}
     runs = []
@@ -149,27 +154,39 @@ def _suite(options: argparse.Namespace) -> Suite:
 
 def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, Any]]:
     """Return a search per model and dataset, with the dataset as the suite gives it."""
+    from mer_zoo.comparison import suite as suites
     from mer_zoo.model.changes import changes_from
     from mer_zoo.training.experiment import folds_of, prepare
     from mer_zoo.tuning.space import space_of
     from mer_zoo.tuning.trials import FILE, Search
 
-    found = []
+    found: list[tuple[Search, Any]] = []
+    keys: set[str] = set()
     how: dict[str, Any] = {"device": running.device_here(options), "options": running.compute_options(options)}
+    for name in suite.models:
+        if name + TUNED in suite.models or len(name + TUNED) > suites.LONGEST:
+            raise MerZooError(
+                f"'{short(name)}': what is found gets '{TUNED}' behind its name. Call it otherwise, or shorter."
+            )
+    suites.experiments(suite, changes=options.change, **how)  # whatever is wrong with it
     for data in suite.data:
         for name, entry in suite.models.items():
             given = [] if suite.is_learner(name) else list(changes_from(options.change))
             changes = (*suite.changes(name), *given)
             fold = folds_of(data, suite.split)[0]  # the other folds test on dialogues that chose here
             first = prepare(entry.recipe, data, name=name, changes=changes, fold=fold, split_rule=suite.split, **how)
-            first.rehearse()
-            space = space_of(first, entry.recipe, only=options.keys, fixed={change.key for change in changes})
+            space = space_of(first, entry.recipe, fixed={change.key for change in changes})
+            keys |= {choice.key for choice in space.choices}
+            space = space.fitting(options.keys or ["*"])
             if space.choices:
                 first = replace(first, device=options.device)
                 seeds = tuple(range(options.trial_seeds))
                 storage = options.output / FILE
                 search = Search(name, entry.recipe, first, changes, space, seeds, options.trials, storage)
                 found.append((search, data))
+    for pattern in options.keys or ():
+        if keys and not fnmatch.filter(keys, pattern):
+            raise MerZooError(f"--keys {pattern}: nothing that could be searched fits it.{nearest(pattern, keys)}")
     if not found:
         raise MerZooError(f"{options.what}: nothing to search. Give the recipe a `search` block.")
     return found

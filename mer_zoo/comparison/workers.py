@@ -53,6 +53,17 @@ def gpus(devices: Collection[str]) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": number} for number in numbers]
 
 
+def at_a_time(devices: Collection[str], asked: int | None) -> int:
+    """Return how many workers go on at a time: one per GPU or processor, or as many as are asked for, if that is fewer.
+
+    Example:
+        >>> at_a_time({"cpu"}, 3), at_a_time({"cuda:1"}, 3)
+        (3, 1)
+    """
+    most = len(gpus(devices))
+    return min(most, asked) if most and asked else most or asked or processors()
+
+
 def spread(
     work: Callable[[Job], Answer], jobs: Iterable[Job], count: int, variables: Sequence[Mapping[str, str]] = ()
 ) -> Iterator[tuple[Job, Answer | Lost]]:

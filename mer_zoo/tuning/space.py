@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from mer_zoo import registry
-from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.errors import MerZooError
 from mer_zoo.model import recipe
 from mer_zoo.model.changes import Change
 from mer_zoo.model.plan import PartChoice, Plan
@@ -55,7 +55,7 @@ class Space:
     """All choices, in the order they are drawn: a part before its settings.
 
     Example:
-        >>> space = space_of(prepare("bilstm", "synthetic"), "bilstm", only=["training.*"])
+        >>> space = space_of(prepare("bilstm", "synthetic"), "bilstm").fitting(["training.*"])
         >>> [choice.key for choice in space.choices]
         ['training.dialogues_per_batch', 'training.learning_rate', 'training.weight_decay']
     """
@@ -77,24 +77,22 @@ class Space:
                 drawn[choice.key] = value
         return drawn
 
+    def fitting(self, patterns: Collection[str]) -> Space:
+        """Return what of it has keys that fit one of some patterns; what fits none stays as it is."""
+        return Space(tuple(c for c in self.choices if any(fnmatchcase(c.key, pattern) for pattern in patterns)))
+
     def plain(self) -> list[Any]:
         """Return the space as plain data, which tells searches apart."""
         return [[c.key, c.values if isinstance(c.values, list) else c.values.model_dump()] for c in self.choices]
 
 
-def space_of(
-    experiment: Experiment, name: recipe.Given, *, only: Sequence[str] | None = None, fixed: Collection[str] = ()
-) -> Space:
+def space_of(experiment: Experiment, name: recipe.Given, *, fixed: Collection[str] = ()) -> Space:
     """Return what a search may change; it may be empty.
 
     Args:
         experiment: of the recipe as it is; parts that do not fit in its model are left out.
         name: of the recipe, its file, or itself.
-        only: patterns of keys; what fits none stays as it is.
         fixed: keys that were given a value already.
-
-    Raises:
-        MerZooError: a pattern that fits nothing.
     """
     file = recipe.read(name)
     places = _places(experiment.plan, file.recipe)
@@ -105,12 +103,7 @@ def space_of(
         if block
         else _by_types(experiment, name, places)
     )
-    keys = [choice.key for choice in choices]
-    for pattern in only or ():
-        if not any(fnmatchcase(key, pattern) for key in keys):
-            raise MerZooError(f"--keys {pattern}: nothing that could be searched fits it.{nearest(pattern, keys)}")
-    wanted = [c for c in choices if only is None or any(fnmatchcase(c.key, pattern) for pattern in only)]
-    chosen = [c for c in wanted if not any(f"{c.key}.".startswith(f"{key}.") for key in fixed)]
+    chosen = [c for c in choices if not any(f"{c.key}.".startswith(f"{key}.") for key in fixed)]
     return Space(tuple(sorted(chosen, key=lambda choice: choice.key)))
 
 

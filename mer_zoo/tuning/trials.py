@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 
 from mer_zoo.comparison.claims import claim
 from mer_zoo.comparison.executing import Executor
-from mer_zoo.comparison.workers import Lost, gpus, processors, spread
+from mer_zoo.comparison.workers import Lost, at_a_time, gpus, spread
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.changes import Change
@@ -132,8 +133,8 @@ class Search:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         try:
             storage = optuna.storages.RDBStorage(
-                f"sqlite:///{self.storage}",
-                engine_kwargs={"connect_args": {"timeout": 60}},  # another search may be writing
+                "sqlite:///search.db",
+                engine_kwargs={"creator": self._connected},  # in an address, `?` and `%` mean something
             )
             study = optuna.create_study(
                 storage=storage,
@@ -145,6 +146,9 @@ class Search:
             line = str(error).splitlines()[0][:200]
             raise MerZooError(f"{self.storage}: cannot be used for a search ({line}). Move it away.") from None
         return study
+
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.storage, timeout=60, check_same_thread=False)  # another search may be writing
 
     def trained(self) -> list[optuna.trial.FrozenTrial]:
         """Return the trials that have trained, in their order."""
@@ -197,7 +201,7 @@ def run(
         >>> from mer_zoo.training.experiment import prepare
         >>> data = {"name": "synthetic", "dialogues": [4, 2, 2], "utterances": [2, 5]}
         >>> first = prepare("bilstm", data, changes=["training.epochs=1"])
-        >>> space = space_of(first, "bilstm", only=["training.learning_rate"])
+        >>> space = space_of(first, "bilstm").fitting(["training.learning_rate"])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     search = Search("BiLSTM", "bilstm", first, (), space, (0,), 2, Path(folder) / FILE)
         ...     run(search, workers=1)
@@ -233,7 +237,7 @@ def _spread(
         yield from executor(train, stacks)
         return
     devices = gpus({device})
-    count = min(len(devices) or workers or processors(), total)
+    count = min(at_a_time({device}, workers), total)
     yield from spread(train, stacks, count, devices) if count > 1 else ((stack, train(stack)) for stack in stacks)
 
 
