@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -397,6 +398,34 @@ def test_a_file_that_is_no_search_is_named(tmp_path):
     (tmp_path / trials.FILE).write_text("not a database at all, but long enough to look at")
     with pytest.raises(MerZooError, match=r"search.db: cannot be used for a search"):
         search(tmp_path).study()
+
+
+def test_searches_that_begin_at_once_in_one_folder_make_its_file_once(tmp_path):
+    others = [replace(search(tmp_path), seeds=(seed,)) for seed in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        names = list(threads.map(lambda one: one.study().study_name, others))
+    assert names == [one.study_name for one in others]
+
+
+def test_a_disk_that_fills_up_loses_no_trial(tmp_path, monkeypatch):
+    here = search(tmp_path, budget=2)
+    trials.run(here, workers=1)
+    connected = Search._connected
+
+    def full(self):
+        connection = connected(self)
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "_connected", full)
+        with pytest.raises(MerZooError, match=r"disk is full\). If the disk is full, make room"):
+            trials.run(replace(here, budget=40), workers=1)
+    kept = len(here.trained())
+    assert kept >= 2
+    trials.run(replace(here, budget=kept + 1), workers=1)
+    assert len(here.trained()) == kept + 1
 
 
 @pytest.mark.parametrize("select", ["loss", "accuracy", "numpy:trace"])

@@ -132,20 +132,28 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         try:
-            storage = optuna.storages.RDBStorage(
-                "sqlite:///search.db",
-                engine_kwargs={"creator": self._connected},  # in an address, `?` and `%` mean something
-            )
-            study = optuna.create_study(
-                storage=storage,
-                study_name=self.study_name,
-                direction="maximize",
-                load_if_exists=True,
-            )
+            with claim(self.storage.parent, FILE, wait=True):  # two searches would make the same tables
+                storage = optuna.storages.RDBStorage(
+                    "sqlite:///search.db",
+                    engine_kwargs={"creator": self._connected},  # in an address, `?` and `%` mean something
+                )
+                study = optuna.create_study(
+                    storage=storage,
+                    study_name=self.study_name,
+                    direction="maximize",
+                    load_if_exists=True,
+                )
         except Exception as error:  # Optuna's, SQLAlchemy's and SQLite's own
-            line = str(error).splitlines()[0][:200]
-            raise MerZooError(f"{self.storage}: cannot be used for a search ({line}). Move it away.") from None
+            raise self.unusable(error) from None
         return study
+
+    def unusable(self, error: BaseException) -> MerZooError:
+        """Return what is said of a storage that breaks."""
+        line = str(error.__cause__ or error).splitlines()[0][:200]
+        return MerZooError(
+            f"{self.storage}: cannot be used for a search ({line}). If the disk is full, make room and run it "
+            "again; if the file is damaged, move it away."
+        )
 
     def _connected(self) -> sqlite3.Connection:
         return sqlite3.connect(self.storage, timeout=60, check_same_thread=False)  # another search may be writing
@@ -208,8 +216,23 @@ def run(
         ...     len(search.trained())
         2
     """
+    study = search.study()
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        _run(search, study, workers, executor, watch)
+    except StorageInternalError as error:  # such as a disk that is full now
+        raise search.unusable(error) from None
+
+
+def _run(
+    search: Search,
+    study: optuna.Study,
+    workers: int | None,
+    executor: Executor | None,
+    watch: Callable[[optuna.trial.FrozenTrial], None],
+) -> None:
     with claim(search.storage.parent, search.key, wait=True):  # of two processes, the second finds what the first did
-        study = search.study()
         _give_back(study)
         slots = range(len(search.trained()), search.budget)
         running: dict[int, optuna.Trial] = {}
