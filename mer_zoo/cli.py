@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import argparse
 import keyword
-import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -81,7 +79,7 @@ def _run(options: argparse.Namespace) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `mer-zoo list | head`
-        _abandon_output()
+        terminal.abandon()
         return 0
     except KeyboardInterrupt:
         message, code = f"stopped; {getattr(command, 'STOPPED', 'nothing is left half-written.')}", 130
@@ -89,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.traceback:
             traceback.print_exception(error)
         if isinstance(error, OSError) and error.filename is None:  # a full disk behind standard output
-            _abandon_output()
+            terminal.abandon()
         message, code = _message(error), 2 if isinstance(error, (MerZooError, OSError, SystemExit)) else 1
     terminal.say(f"mer-zoo {options.command}: {message}", sys.stderr)
     return code
@@ -103,12 +101,6 @@ def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "the code of a part ended the program. Take `sys.exit` out of it."
     return f"unexpected {type(error).__name__}: {error}. Run it with --traceback, and please report what it shows."
-
-
-def _abandon_output() -> None:
-    """Send what is still in the buffer of standard output nowhere, or Python would complain of it at its end."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> _Parser:

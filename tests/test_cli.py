@@ -1,7 +1,10 @@
 """The command line: what a newcomer does, and every mistake answered by one message and exit code 2."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -260,3 +263,16 @@ def test_no_features_without_a_transcript(capsys, small_folder, tmp_path):
     assert code == 2
     assert "has no transcript" in err
     assert not (tmp_path / "words").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes that break")
+def test_a_comparison_that_nobody_reads_writes_its_files(small_folder, tmp_path):
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(f"title: t\ndata: ['{small_folder}']\nmodels: [majority]\nseeds: 1\n")
+    command = [sys.executable, "-m", "mer_zoo", "compare", str(suite), "--output", str(tmp_path)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (ended.returncode, "sys.exit" in ended.stderr) == (0, False), ended.stderr
+    assert (tmp_path / "report.html").is_file()

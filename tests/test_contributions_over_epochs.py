@@ -149,6 +149,14 @@ def test_a_comparison_notes_them_where_they_can_be_and_runs_again_what_lacks_the
             mer_zoo.train(recipe, DATA, change=change, contributions=True)
 
 
+def test_a_run_made_again_for_its_weights_keeps_them(tmp_path):
+    first = prepare("bilstm", DATA, changes=["training.epochs=2"], options=NOTED)
+    (noted,), _ = execute([first], tmp_path, workers=1)
+    (again,), _ = execute([replace(first, options=ComputeOptions())], tmp_path, workers=1, keep_weights=True)
+    assert [epoch["contributions"] for epoch in again.history] == [epoch["contributions"] for epoch in noted.history]
+    assert read_results(tmp_path) == [again]
+
+
 def test_they_come_back_from_another_machine(tmp_path):
     def elsewhere(work, stacks):
         for stack in stacks:

@@ -153,10 +153,11 @@ def test_an_address_where_nobody_answers_is_refused_at_once(suite, tmp_path, add
 def test_a_search_on_a_cluster_scores_its_trials_as_this_machine_does(machines, tmp_path):
     pytest.importorskip("optuna", reason="needs the extra tune")
     from mer_zoo.tuning import trials
+    from mer_zoo.tuning.search import Search
 
     data = {"name": "synthetic", "dialogues": [6, 3, 4], "utterances": [3, 8]}
     how = {"changes": ["training.epochs=2"], "keys": ["training.*"], "trials": 4}
-    search = trials.Search.of("bilstm", data, folder=tmp_path, name="b", **how)
+    search = Search.of("bilstm", data, folder=tmp_path, name="b", **how)
     cluster, ended = RayCluster(machines.address), []
 
     def lose_one(trial):

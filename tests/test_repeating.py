@@ -8,10 +8,12 @@ import pytest
 from comparison_results import fabricate
 from test_cli import run
 
+import mer_zoo
 from mer_zoo.comparison.inference import interval
 from mer_zoo.comparison.repeating import claims
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.recipe import Published
+from mer_zoo.results.result import write_result
 
 FAST = ["-o", "training.epochs=2"]
 
@@ -83,6 +85,26 @@ def test_other_data_versions_and_parts_are_refused(capsys, small_folder, tmp_pat
     assert (code, "the data given have" in err) == (2, True)
     code, _, err = run(capsys, "rerun", tmp_path / "none.result.json")
     assert (code, "cannot be read" in err) == (2, True)
+
+
+def test_a_run_on_data_with_settings_is_repeated(capsys, tmp_path):
+    data = {"name": "synthetic", "dialogues": [6, 3, 3], "utterances": [3, 8]}
+    outcome = mer_zoo.train("bilstm", data=data, change={"training.epochs": 1})
+    path = write_result(outcome.result, tmp_path)
+    code, _, err = run(capsys, "rerun", path)
+    assert (code, "--data '{name: ..., setting: value}'" in err) == (2, True)
+    code, out, err = run(capsys, "rerun", path, "--data", json.dumps(data))
+    assert (code, "predictions are the same" in " ".join(out.split())) == (0, True), err
+
+
+def test_scores_that_were_edited_are_found(capsys, small_folder, tmp_path):
+    assert run(capsys, "train", "bilstm", "--data", small_folder, "--output", tmp_path, *FAST)[0] == 0
+    (path,) = tmp_path.glob("*.result.json")
+    edited = json.loads(path.read_text())
+    edited["metrics"]["test"]["weighted_f1"] = 0.99
+    path.write_text(json.dumps(edited))
+    code, _, err = run(capsys, "rerun", path, "--data", small_folder)
+    assert (code, "weighted_f1 does not agree with its confusion matrix" in err) == (2, True)
 
 
 def test_a_result_file_runs_no_code_that_is_not_trusted(capsys, small_folder, tmp_path, monkeypatch):

@@ -130,6 +130,8 @@ def test_what_a_forecast_says():
     done = Row("A", "x", 2, 2, 5.0, None)
     assert sentence([done], 2) == "0 of 2 runs are left: nothing to do."
     assert sentence([done, Row("B", "x", 2, 0, 60.0, None)], 2) == "2 of 4 runs are left: about 60 s with 2 workers."
+    assert "about 60 s with 4 workers" in sentence([Row("A", "x", 2, 1, 60.0, None)], 4)  # a run goes on in one place
+    assert "about 2 min one after another" in sentence([Row("A", "x", 2, 0, 60.0, None)], None)
     many = [Row(f"m{i}", "x", 1, 0, None, None) for i in range(9)]
     assert "9 models that were never run here (m0, m1, m2, m3, m4, and 4 more)." in sentence(many, 1)
 
@@ -152,6 +154,37 @@ def test_the_bar_counts_failures_and_says_when_all_is_done(monkeypatch):
         bar.run(failure)
         assert "left" not in task.fields["rate"]
         assert task.fields["note"].startswith("3 failed so far")
+
+
+def test_no_change_makes_a_row_something_else_than_its_name_says(small_folder, tmp_path):
+    models = (
+        "  A: {recipe: bilstm, grid: {training.epochs: [1, 2]}}\n  B: {recipe: bilstm, change: {training.clip: 2.0}}\n"
+    )
+    made = suites.changed(read(tmp_path, models), {"data": [str(small_folder)]})
+    for key in ("training.epochs", "training"):
+        with pytest.raises(MerZooError, match=rf"-o {key}: the grid of 'A, epochs=1' sets it"):
+            suites.experiments(made, changes=[f"{key}=1" if "." in key else f"{key}={{epochs: 1}}"])
+    made = suites.changed(read(tmp_path, "  A: bilstm\n" + models.splitlines()[1]), {"data": [str(small_folder)]})
+    with pytest.raises(MerZooError, match=r"-o training.clip makes it the same model as A"):
+        suites.experiments(made, changes=["training.clip=1"])
+    assert len(suites.experiments(made, changes=["training.epochs=1"])) == 2
+
+
+def test_the_same_dialogues_by_two_names_are_refused(small_folder, tmp_path):
+    twice = [str(small_folder), f"{small_folder}/../{small_folder.name}"]
+    made = suites.changed(read(tmp_path, "  A: majority\n"), {"data": twice})
+    with pytest.raises(MerZooError, match=r"--data\.1: the same dialogues as"):
+        suites.experiments(made)
+
+
+def test_a_control_that_is_not_compared_is_named_with_its_place(capsys, small_folder, tmp_path):
+    read(tmp_path, "  A: bilstm\n  B: majority\n", "control: B\n")
+    command = ["compare", tmp_path / "suite.yaml", "--dry-run"]
+    code, _, err = run(capsys, *command, "--models", "A")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "suite.yaml:4:1 control: no model 'B' is compared. Known: A." in err
+    assert "--control: no model 'C' is compared. Known: A, B." in run(capsys, *command, "--control", "C")[2]
+    assert "--workers 0: want at least 1" in run(capsys, *command, "--workers", "0")[2]
 
 
 def test_every_gpu_gets_a_worker_that_sees_it_alone(monkeypatch):

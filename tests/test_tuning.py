@@ -4,9 +4,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -23,8 +25,8 @@ from mer_zoo.errors import MerZooError
 from mer_zoo.model import recipe
 from mer_zoo.training.experiment import prepare
 from mer_zoo.tuning import summary, trials
-from mer_zoo.tuning.space import space_of
-from mer_zoo.tuning.trials import Blind, Search
+from mer_zoo.tuning.search import FILE, Blind, Search
+from mer_zoo.tuning.space import narrowed, space_of
 
 optuna = pytest.importorskip("optuna", reason="needs the extra tune")
 
@@ -71,7 +73,7 @@ def test_without_a_block_types_and_parts_that_fit_are_the_space():
 
 def test_a_part_that_was_replaced_has_none_of_the_old_settings():
     first = prepare("amb_dsgdn", SMALL)
-    space = space_of(first, "amb_dsgdn", only=["balancing*"])
+    (space,) = narrowed([space_of(first, "amb_dsgdn")], ["balancing*"])
     trial = optuna.trial.FixedTrial({"balancing": '"ogm_ge"'})  # which knows no setting of another
     assert space.draw(trial) == {"balancing": "ogm_ge"}
 
@@ -171,9 +173,10 @@ def test_a_search_that_was_killed_goes_on(tmp_path):
     command += ["--seeds", "1", "--workers", "1", "--output", str(tmp_path), "-o", "training.epochs=3"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    storage = tmp_path / trials.FILE
+    storage = tmp_path / FILE
     for _ in range(2400):  # a busy machine may need minutes to begin
         time.sleep(0.1)
+        assert process.poll() is None
         if storage.exists() and _ended(storage) >= 2:
             break
     process.send_signal(signal.SIGTERM)
@@ -267,12 +270,11 @@ def test_a_search_none_of_whose_trials_ends_says_why(tmp_path):
 
 
 def _ended(storage):
-    url = f"sqlite:///{storage}"
+    """How many trials have ended; only reads, or it would make the tables while the search makes them."""
     try:
-        names = optuna.get_all_study_names(storage=url)
-        studies = [optuna.load_study(study_name=name, storage=url) for name in names]
-        return sum(trial.state.name in ("COMPLETE", "PRUNED") for study in studies for trial in study.trials)
-    except Exception:  # being made
+        with closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True, timeout=60)) as there:
+            return there.execute("select count(*) from trials where state in ('COMPLETE', 'PRUNED')").fetchone()[0]
+    except sqlite3.OperationalError:  # there is no such table yet
         return 0
 
 
@@ -288,6 +290,35 @@ def test_tune_compares_the_best_with_the_recipe(capsys, small_folder, tmp_path):
     again, out, _ = run(capsys, *command)
     assert again == 0
     assert json.loads((tmp_path / "search.json").read_text()) == found
+
+
+def test_a_suite_is_searched_model_by_model(capsys, small_folder, tmp_path):
+    suite = tmp_path / "suite.yaml"
+    rows = {
+        "a/b": {"recipe": "bilstm", "change": {"training.clip": 1.0}},
+        "a b": {"recipe": "bilstm", "change": {"training.clip": 2.0}},
+        "floor": "majority",
+    }
+    suite.write_text(yaml.safe_dump({"title": "t", "data": [str(small_folder)], "models": rows, "seeds": 1}))
+    output = tmp_path / "50%#?x=y"  # which an address would not keep
+    command = ["tune", suite, "--trials", 2, "--workers", 1, "--output", output, "-o", "training.epochs=1"]
+    code, out, err = run(capsys, *command, "--keys", "training.learning_rate")
+    assert code == 0, err
+    assert "floor: nothing to search; it is compared as it is." in out
+    assert (output / FILE).is_file()
+    # two files, though both names are one word
+    found = [recipe.read(str(path)).recipe.training.clip for path in sorted(output.glob("a_b*.yaml"))]
+    assert sorted(found) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("other", ["A, tuned", 195 * "A"])
+def test_a_name_that_what_is_found_cannot_have_is_refused_before_any_trial(capsys, small_folder, tmp_path, other):
+    suite = tmp_path / "suite.yaml"
+    rows = {"A": "bilstm", other: "bilstm"}
+    suite.write_text(yaml.safe_dump({"title": "t", "data": [str(small_folder)], "models": rows, "seeds": 1}))
+    code, _, err = run(capsys, "tune", suite, "--trials", 1, "--output", tmp_path / "runs")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "what is found gets ', tuned' behind its name" in err
 
 
 LEDGER = """
@@ -355,12 +386,14 @@ def test_in_python(tmp_path, small):
     for trial in found.trials:
         outcome = mer_zoo.train("bilstm", own, change={"training.epochs": 2, **trial.changes})
         assert outcome.result.metrics.validation.weighted_f1 == pytest.approx(trial.score)
-    assert str(found).startswith("bilstm on mine: 4 trials, 0 stopped early; best validation weighted f1 ")
+    assert str(found).startswith("bilstm on mine: 4 trials, 0 stopped early, 0 failed; best validation weighted F1 ")
 
 
 def test_mistakes_in_python(tmp_path):
     with pytest.raises(MerZooError, match="0 trials: want at least 1"):
         mer_zoo.tune("bilstm", SMALL, trials=0, output=tmp_path)
+    with pytest.raises(MerZooError, match="0 workers: want at least 1"):
+        mer_zoo.tune("bilstm", SMALL, workers=0, output=tmp_path)
     with pytest.raises(MerZooError, match="majority: nothing to search"):
         mer_zoo.tune("majority", SMALL, output=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -385,9 +418,37 @@ def test_mistakes_get_one_message(capsys, tmp_path, name):
 
 
 def test_a_file_that_is_no_search_is_named(tmp_path):
-    (tmp_path / trials.FILE).write_text("not a database at all, but long enough to look at")
+    (tmp_path / FILE).write_text("not a database at all, but long enough to look at")
     with pytest.raises(MerZooError, match=r"search.db: cannot be used for a search"):
         search(tmp_path).study()
+
+
+def test_searches_that_begin_at_once_in_one_folder_make_its_file_once(tmp_path):
+    others = [replace(search(tmp_path), seeds=(seed,)) for seed in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        names = list(threads.map(lambda one: one.study().study_name, others))
+    assert names == [one.study_name for one in others]
+
+
+def test_a_disk_that_fills_up_loses_no_trial(tmp_path, monkeypatch):
+    here = search(tmp_path, budget=2)
+    trials.run(here, workers=1)
+    connected = Search._connected
+
+    def full(self):
+        connection = connected(self)
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "_connected", full)
+        with pytest.raises(MerZooError, match=r"disk is full\). If the disk is full, make room"):
+            trials.run(replace(here, budget=40), workers=1)
+    kept = len(here.trained())
+    assert kept >= 2
+    trials.run(replace(here, budget=kept + 1), workers=1)
+    assert len(here.trained()) == kept + 1
 
 
 @pytest.mark.parametrize("select", ["loss", "accuracy", "numpy:trace"])

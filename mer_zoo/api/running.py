@@ -189,7 +189,8 @@ def tune(
     """
     from mer_zoo.results.writing import check_writable
     from mer_zoo.tuning import summary
-    from mer_zoo.tuning.trials import Search, run
+    from mer_zoo.tuning.search import Search
+    from mer_zoo.tuning.trials import run
 
     how: dict[str, Any] = {"changes": change, "keys": keys, "seeds": seeds, "trials": trials, "device": device}
     search = Search.of(recipe, plain_data(data), folder=Path(output), **how)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mer_zoo.commands import terminal
+from mer_zoo.commands import running, terminal
 from mer_zoo.commands.progress import Bar
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     command.add_argument("result", metavar="RESULT", type=Path, help="a .result.json")
-    command.add_argument("--data", help="the dataset it was made on, by name or folder (its name in the file)")
+    command.add_argument(
+        "--data", help="the dataset it was made on: a name, a folder or '{name: ..., settings}' (its name)"
+    )
     command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu)")
     command.add_argument(
         "--trust", metavar="PART", action="append", default=[], help="a part by file or module that may be run"
@@ -29,9 +31,8 @@ def run(options: argparse.Namespace) -> int:
 
     check_device(options.device)
     then = read_result(options.result)
-    experiment = again(
-        then, options.data or then.dataset.name, options.result, device=options.device, trust=options.trust
-    )
+    data = running.named(options.data or then.dataset.name, "--data")
+    experiment = again(then, data, options.result, device=options.device, trust=options.trust)
     experiment.rehearse()
     with Bar(then.epochs_run, then.recipe_name) as bar:
         now = experiment.run(bar.epoch).result

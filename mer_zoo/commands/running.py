@@ -63,7 +63,7 @@ def trackers(options: argparse.Namespace) -> list[Choice]:
 
 
 def named(text: str, option: str) -> Any:
-    """Return a name as it is, or `{name: ..., settings}` as a mapping."""
+    """Return what an option names: a name, or `{name: ..., setting: value}` as a mapping."""
     from mer_zoo.registry import document
 
     if not text.lstrip().startswith("{"):
@@ -76,7 +76,7 @@ def named(text: str, option: str) -> Any:
 
 def places(command: argparse.ArgumentParser) -> None:
     """Add where runs and trials are computed."""
-    command.add_argument("--workers", type=int, help="processes (one per processor)")
+    command.add_argument("--workers", type=int, help="processes (one per processor, or per GPU)")
     command.add_argument("--executor", choices=("local", "ray"), default="local", help="local, or on a cluster (local)")
     command.add_argument(
         "--address", help="of a Ray cluster: auto, HOST:PORT (with --executor ray; one is started here)"
@@ -91,6 +91,8 @@ def executor(options: argparse.Namespace) -> RayCluster | None:
         given = [name for name in ("address", "cpus", "gpus") if getattr(options, name) is not None]
         if given:
             raise MerZooError(f"--{given[0]}: only --executor ray uses it. Add that, or leave it out.")
+        if options.workers is not None and options.workers < 1:
+            raise MerZooError(f"--workers {options.workers}: want at least 1, or leave it out for one per processor.")
         return None
     from mer_zoo.comparison.ray_cluster import RayCluster
 

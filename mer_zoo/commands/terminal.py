@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mer_zoo.showing import visible
@@ -65,9 +66,22 @@ def console(*, stderr: bool = False, markup: bool = False) -> Console:
         def process_renderables(self, renderables: Sequence[Any]) -> list[Any]:
             return [Escaped(shown) for shown in renderables]
 
-    made = Console(stderr=stderr, markup=markup, emoji=False, highlight=False)
+    class Piped(Console):
+        """A console that is silent once nobody reads it: a command goes on, and writes its files."""
+
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            abandon()
+
+    made = Piped(stderr=stderr, markup=markup, emoji=False, highlight=False)
     made.push_render_hook(Escaping())  # type: ignore[arg-type]
     return made
+
+
+def abandon() -> None:
+    """Send what is still in the buffer of standard output nowhere, or Python would complain of it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from mer_zoo.commands import running, terminal
 from mer_zoo.commands.progress import Bar
 from mer_zoo.errors import MerZooError
+from mer_zoo.registry.faults import short
 
 if TYPE_CHECKING:
     from mer_zoo.comparison.ray_cluster import Connected
     from mer_zoo.comparison.suite import Suite
     from mer_zoo.comparison.tracking import Tracking
-    from mer_zoo.tuning.trials import Search
+    from mer_zoo.tuning.search import Search
+
+TUNED = ", tuned"
+"""What is added to the name of a model for the best that was found."""
 
 STOPPED = "finished trials and runs are kept; run it again to go on."
 
@@ -45,8 +49,6 @@ def run(options: argparse.Namespace) -> int:
     for name, value in (("--trials", options.trials), ("--trial-seeds", options.trial_seeds)):
         if value < 1:
             raise MerZooError(f"{name} {value}: want at least 1.")
-    if options.workers is not None and options.workers < 1:
-        raise MerZooError(f"--workers {options.workers}: want at least 1.")
     searches = _searches(options, suite)  # all of them before the first trial, so a mistake costs nothing
     check_writable(options.output)
     tracking = Tracking(trackers, options.output, lambda message: terminal.say(message, sys.stderr))
@@ -72,6 +74,8 @@ def _search(
 
     console = terminal.console()
     found, best, logged = [], [], []
+    for name in [name for name in suite.models if name not in {search.name for search, _ in searches}]:
+        console.print(f"{name}: nothing to search; it is compared as it is.")
     for search, data in searches:
         with Bar(search.budget, search.name) as bar:
 
@@ -85,10 +89,10 @@ def _search(
         one = summary.found(search)
         found.append(one)
         console.print(str(one))
-        file = file_word(f"{search.name}-{one.data}", 200) + ".yaml"
+        file = f"{file_word(f'{search.name}-{one.data}', 200)}-{search.key}.yaml"  # two names may be one word
         tuned = summary.write_best(search, one, options.output / file)
         console.print(f"Best recipe: {tuned}")
-        best.append((data, f"{search.name}, tuned", Entry(recipe=str(tuned))))
+        best.append((data, search.name + TUNED, Entry(recipe=str(tuned))))
     summary.write_found(found, options.output / summary.FILE)
     how: dict[str, Any] = {"device": running.device_here(options), "options": running.compute_options(options)}
     runs = []
@@ -149,20 +153,33 @@ def _suite(options: argparse.Namespace) -> Suite:
 
 def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, Any]]:
     """Return a search per model and dataset, with the dataset as the suite gives it."""
+    from mer_zoo.comparison import suite as suites
     from mer_zoo.model.changes import changes_from
-    from mer_zoo.tuning.trials import Search
+    from mer_zoo.tuning.search import Search
+    from mer_zoo.tuning.space import narrowed
 
-    found = []
-    how: dict[str, Any] = {"device": running.device_here(options), "options": running.compute_options(options)}
-    how |= {"keys": options.keys, "seeds": options.trial_seeds, "trials": options.trials, "folder": options.output}
+    found: list[tuple[Search, Any]] = []
+    compute: dict[str, Any] = {"device": running.device_here(options), "options": running.compute_options(options)}
+    how = compute | {"seeds": options.trial_seeds, "trials": options.trials, "folder": options.output}
+    for name in suite.models:
+        if name + TUNED in suite.models or len(name + TUNED) > suites.LONGEST:
+            raise MerZooError(
+                f"'{short(name)}': what is found gets '{TUNED}' behind its name. Call it otherwise, or shorter."
+            )
+    suites.experiments(suite, changes=options.change, **compute)  # whatever is wrong with it
     for data in suite.data:
         for name, entry in suite.models.items():
             given = [] if suite.is_learner(name) else list(changes_from(options.change))
             changes = (*suite.changes(name), *given)
             search = Search.of(entry.recipe, data, name=name, changes=changes, split_rule=suite.split, **how)
-            if search.space.choices:
-                there = replace(search.experiment, device=options.device)
-                found.append((replace(search, experiment=there), data))
+            there = replace(search.experiment, device=options.device)
+            found.append((replace(search, experiment=there), data))
+    spaces = narrowed([search.space for search, _ in found], options.keys)
+    found = [
+        (replace(search, space=space), data)
+        for (search, data), space in zip(found, spaces, strict=True)
+        if space.choices
+    ]
     if not found:
         raise MerZooError(f"{options.what}: nothing to search. Give the recipe a `search` block.")
     return found

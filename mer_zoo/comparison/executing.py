@@ -15,7 +15,7 @@ from typing import Any
 
 from mer_zoo.comparison.claims import LOOK_EVERY, claim, claimed, sweep
 from mer_zoo.comparison.statistics import Broken
-from mer_zoo.comparison.workers import Lost, gpus, processors, spread
+from mer_zoo.comparison.workers import Lost, at_a_time, check_count, gpus, spread
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import run_of
 from mer_zoo.results.result import SUFFIX, Damaged, Result, read_result
@@ -99,8 +99,7 @@ def execute(
     Raises:
         MerZooError: the folder cannot be written, or a number of workers below 1.
     """
-    if workers is not None and workers < 1:
-        raise MerZooError(f"{workers} workers: want at least 1, or leave it out for one per processor.")
+    check_count(workers)
     listener = listener or Listener()
     check_writable(folder)
     sweep(folder)
@@ -174,6 +173,12 @@ def written(folder: Path, experiment: Experiment, keep_weights: bool) -> Result 
     return None
 
 
+def _noted(folder: Path, experiment: Experiment) -> bool:
+    """Return whether a result of a run has contributions over epochs."""
+    there = written(folder, experiment, keep_weights=False)
+    return there is not None and any("contributions" in epoch for epoch in there.history)
+
+
 def _outcomes(
     experiments: Sequence[Experiment],
     folder: Path,
@@ -210,7 +215,7 @@ def _here(
     listener: Listener,
 ) -> Iterator[tuple[str, Result | Failure | None]]:
     devices = gpus({one.device for stack in stacks for one in stack})
-    count = min(len(devices) or workers or processors(), len(stacks))
+    count = min(at_a_time({one.device for stack in stacks for one in stack}, workers), len(stacks))
     if count <= 1:
         for stack in stacks:
             yield from work(partial(listener.epoch, stack[0]), folder, stack)
@@ -311,6 +316,8 @@ def _claimed(claims: ExitStack, keep_weights: bool, wait: bool, folder: Path, st
             found.append((run, there))
         else:
             mine.append(experiment)
+    if any(_noted(folder, one) for one in mine):  # what another process noted is not lost when a run is made again
+        mine = [replace(one, options=replace(one.options, contributions=True)) for one in mine]
     return found, mine
 
 

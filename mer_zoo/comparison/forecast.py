@@ -99,12 +99,12 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
-def sentence(rows: Iterable[Row], workers: int) -> str:
+def sentence(rows: Iterable[Row], workers: int | None) -> str:
     """Return what a forecast comes to.
 
     Args:
         rows: the forecast.
-        workers: how many runs go on at a time.
+        workers: how many runs go on at a time; None: not known, as on a cluster.
 
     Example:
         >>> print(sentence([Row("A", "x", 3, 1, 30.0, 500.0), Row("B", "x", 3, 0, None, None)], workers=2))
@@ -113,14 +113,14 @@ def sentence(rows: Iterable[Row], workers: int) -> str:
     rows = list(rows)
     runs, there = sum(row.runs for row in rows), sum(row.there for row in rows)
     unknown = list(dict.fromkeys(row.model for row in rows if row.left is None))
-    known = sum(row.left or 0.0 for row in rows) / workers
+    known = sum(row.left or 0.0 for row in rows) / (workers or 1)
+    known = max([known, *(row.seconds or 0.0 for row in rows if row.left)])  # a run goes on in one place
     text = f"{runs - there} of {runs} runs are left"
     if runs == there:
         return f"{text}: nothing to do."
     if known:
-        text += f": about {clock(known)} with {workers} worker{'s' * (workers > 1)}" + " for what was measured" * bool(
-            unknown
-        )
+        by = f"with {workers} worker{'s' * (workers > 1)}" if workers else "one after another"
+        text += f": about {clock(known)} {by}" + " for what was measured" * bool(unknown)
     if unknown:
         models = "models that were" if len(unknown) > 1 else "model that was"
         text += f"{', and' if known else ':'} {len(unknown)} {models} never run here ({', '.join(unknown[:5])}"

@@ -12,7 +12,6 @@ import pydantic
 
 from mer_zoo.comparison.inference import Interval, interval
 from mer_zoo.comparison.statistics import compare
-from mer_zoo.data.conversation import Dataset
 from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.plan import Plan
@@ -20,7 +19,7 @@ from mer_zoo.model.recipe import Published
 from mer_zoo.model.saving import refuse_strangers
 from mer_zoo.results.metrics import SCORES
 from mer_zoo.results.result import Result
-from mer_zoo.training.experiment import Experiment, dataset_of
+from mer_zoo.training.experiment import Data, Experiment, dataset_of
 from mer_zoo.training.options import ComputeOptions
 
 
@@ -89,9 +88,7 @@ def _oracle(run: Result) -> list[list[int]]:
     return run.oracle_metrics.confusion
 
 
-def again(
-    result: Result, data: str | Dataset, path: Path, *, device: str = "cpu", trust: Collection[str] = ()
-) -> Experiment:
+def again(result: Result, data: Data, path: Path, *, device: str = "cpu", trust: Collection[str] = ()) -> Experiment:
     """Return the experiment that a result file describes.
 
     Args:
@@ -110,7 +107,8 @@ def again(
     if fingerprint != result.dataset.fingerprint:
         raise MerZooError(
             f"{path}: made on '{result.dataset.name}' with fingerprint {result.dataset.fingerprint[:12]}, but the data "
-            f"given have {fingerprint[:12]}. Give the same data with --data."
+            f"given have {fingerprint[:12]}. Give the same data with --data; with settings of a "
+            "suite, as --data '{name: ..., setting: value}'."
         )
     try:
         plan = Plan.model_validate(result.recipe)

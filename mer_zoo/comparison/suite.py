@@ -21,12 +21,14 @@ from mer_zoo.model.changes import Change, changes_from
 from mer_zoo.registry import document, plugins, resources
 from mer_zoo.registry.faults import described, short
 from mer_zoo.results.identity import Protocol
-from mer_zoo.training.experiment import SEEDS, Experiment, folds_of, prepare, why_no_contributions
+from mer_zoo.training.experiment import SEEDS, Experiment, dataset_of, folds_of, prepare, why_no_contributions
 from mer_zoo.training.options import ComputeOptions
 
 MOST_SEEDS = 1000
+LONGEST = 200
+"""Characters of a name."""
 
-Title = Annotated[str, pydantic.Field(min_length=1, max_length=200)]
+Title = Annotated[str, pydantic.Field(min_length=1, max_length=LONGEST)]
 Seed = Annotated[int, pydantic.Field(strict=True, ge=0, lt=SEEDS)]
 SeedCount = Annotated[int, pydantic.Field(strict=True, ge=1, le=MOST_SEEDS)]
 SeedList = Annotated[list[Seed], pydantic.Field(min_length=1, max_length=MOST_SEEDS)]
@@ -75,6 +77,7 @@ class Suite(pydantic.BaseModel):
     split: SplitRule = SplitRule()
     control: str | None = None
     _place: Callable[..., str] = pydantic.PrivateAttr(default_factory=lambda: _by_keys)
+    _gridded: dict[str, set[str]] = pydantic.PrivateAttr(default_factory=dict)
 
     @pydantic.field_validator("data", "seeds")
     @classmethod
@@ -84,11 +87,13 @@ class Suite(pydantic.BaseModel):
             raise ValueError(f"{twice[0]} is there twice. Leave it out once")
         return value
 
-    @pydantic.model_validator(mode="after")
-    def _control_is_a_model(self) -> Suite:
-        if self.control is not None and self.control not in self.models:
-            raise ValueError(f"`control`: no model '{self.control}'.{nearest(self.control, self.models)}".rstrip("."))
-        return self
+    @pydantic.field_validator("control")
+    @classmethod
+    def _control_is_a_model(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        models = info.data.get("models", {value: None})
+        if value is not None and value not in models:
+            raise ValueError(f"no model '{value}' is compared.{nearest(value, models)} Choose one of them".strip())
+        return value
 
     def is_learner(self, model: str) -> bool:
         """Whether a model is a learner, which has none of a network's settings."""
@@ -171,7 +176,7 @@ def checked(data: Any, place: Callable[..., str] | None = None) -> Suite:
         Traceback (most recent call last):
         mer_zoo.errors.MerZooError: seeds: 0 is there twice. Leave it out once (given: [0, 0]).
     """
-    place = place or _by_keys
+    place, rows = place or _by_keys, Rows({})
     if isinstance(data, Mapping) and "models" in data:
         rows = written_out(data["models"], place)
         data, place = {**data, "models": rows.models}, _traced(place, rows)
@@ -179,7 +184,7 @@ def checked(data: Any, place: Callable[..., str] | None = None) -> Suite:
         suite = Suite.model_validate(data)
     except pydantic.ValidationError as error:
         raise MerZooError(described(error, Suite, data, place)) from None
-    suite._place = place
+    suite._place, suite._gridded = place, rows.gridded
     return suite
 
 
@@ -194,7 +199,9 @@ def changed(suite: Suite, options: Mapping[str, Any]) -> Suite:
     def place(*keys: Any) -> str:
         return f"--{_dotted(keys)}" if keys and keys[0] in options else suite._place(*keys)
 
-    return checked({**suite.model_dump(), **options}, place)
+    made = checked({**suite.model_dump(), **options}, place)
+    made._gridded |= suite._gridded
+    return made
 
 
 def _traced(place: Callable[..., str], rows: Rows) -> Callable[..., str]:
@@ -227,7 +234,8 @@ def experiments(
         datasets: those in memory, by the names that stand for them in the suite.
 
     Raises:
-        MerZooError: recipes that do not fit the data, all of them at once.
+        MerZooError: recipes that do not fit the data, all of them at once; the same data twice; or a change that makes
+            a row something else than its name says.
 
     Example:
         >>> [experiment.seed for experiment in experiments(read("default"))][:3]
@@ -236,17 +244,28 @@ def experiments(
     found: list[Experiment] = []
     faults: list[str] = []
     more = changes_from(changes)
+    _refuse_other_names(suite, more)
+    _refuse_same_data(suite, datasets or {})
     seeds = range(suite.seeds) if isinstance(suite.seeds, int) else suite.seeds
     how: dict[str, Any] = {"protocol": suite.protocol, "split_rule": suite.split, "device": device}
     options = options or ComputeOptions()
     how["options"], without = replace(options, contributions=False), {}
     for called in suite.data:
         data = (datasets or {}).get(called, called) if isinstance(called, str) else called
+        known: dict[str, str] = {}
         for name, entry in suite.models.items():
             try:
                 made = [*suite.changes(name), *([] if suite.is_learner(name) else more)]
                 first = prepare(entry.recipe, data, name=name, changes=made, **how)
                 first.rehearse()
+                other = known.setdefault(first.identity.run, name)
+                own = entry.change.keys() | suite.models[other].change.keys()
+                alike = other != name and suite.models[other].recipe == entry.recipe
+                if alike and (taken := [change for change in more if change.key in own]):
+                    raise MerZooError(
+                        f"{taken[0].place} {taken[0].key} makes it the same model as {other}. Leave one of the two out "
+                        "with --models, or the change."
+                    )
                 if options.contributions and (reason := why_no_contributions(first.plan)) is not None:
                     without[name] = reason
                 else:
@@ -262,3 +281,26 @@ def experiments(
         told = "; ".join(f"{name}, for {reason}" for name, reason in without.items())
         warnings.warn(f"No contributions over epochs of {told}.", stacklevel=2)
     return found
+
+
+def _refuse_other_names(suite: Suite, more: Iterable[Change]) -> None:
+    """Refuse changes of what a grid changes: its rows are named after their values."""
+    for change in more:
+        for name in suite.models:
+            if any(f"{key}.".startswith(f"{change.key}.") for key in suite._gridded.get(name, ())):
+                raise MerZooError(
+                    f"{change.place} {change.key}: the grid of '{short(name)}' sets it, and its name says so. Leave "
+                    "the change out, or the row with --models."
+                )
+
+
+def _refuse_same_data(suite: Suite, datasets: Mapping[str, Dataset]) -> None:
+    """Refuse the same dialogues under two names, such as a folder by two paths: every run would count twice."""
+    known: dict[str, Any] = {}
+    for number, called in enumerate(suite.data):
+        data = datasets.get(called, called) if isinstance(called, str) else called
+        other = known.setdefault(dataset_of(data).fingerprint, called)
+        if other is not called:
+            raise MerZooError(
+                f"{suite._place('data', number)}: the same dialogues as {short(str(other))}. Leave one out."
+            )

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from mer_zoo import registry
+from mer_zoo.errors import MerZooError
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
@@ -51,6 +52,27 @@ def gpus(devices: Collection[str]) -> list[dict[str, str]]:
     visible = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
     numbers = visible or [str(number) for number in range(torch.cuda.device_count())]
     return [{"CUDA_VISIBLE_DEVICES": number} for number in numbers]
+
+
+def check_count(workers: int | None) -> None:
+    """Refuse a number of workers below 1.
+
+    Raises:
+        MerZooError: it is.
+    """
+    if workers is not None and workers < 1:
+        raise MerZooError(f"{workers} workers: want at least 1, or leave it out for one per processor.")
+
+
+def at_a_time(devices: Collection[str], asked: int | None) -> int:
+    """Return how many workers go on at a time: one per GPU or processor, or as many as are asked for, if that is fewer.
+
+    Example:
+        >>> at_a_time({"cpu"}, 3), at_a_time({"cuda:1"}, 3)
+        (3, 1)
+    """
+    most = len(gpus(devices))
+    return min(most, asked) if most and asked else most or asked or processors()
 
 
 def spread(

@@ -184,11 +184,15 @@ class Result(Shown, _Record):
             raise ValueError("predictions are not of the dialogues of the test split")
         names = self.dataset.label_names
         classes = len(names)
-        for what in (self.metrics.test, self.metrics.validation, self.oracle_metrics):
-            if what is not None and [len(row) for row in what.confusion] != [classes] * classes:
+        scored = (self.metrics.test, self.metrics.validation, self.oracle_metrics)
+        for what in [one for one in scored if one is not None]:
+            if [len(row) for row in what.confusion] != [classes] * classes:
                 raise ValueError(f"a confusion matrix is not of {classes} classes")
-            if what is not None and (set(what.per_class) != set(names) or len(set(names)) < classes):
+            if set(what.per_class) != set(names) or len(set(names)) < classes:
                 raise ValueError("metrics are not of the classes of the dataset")
+            for name, score in SCORES.items():
+                if not np.isclose(getattr(what, name), score(np.array(what.confusion)), rtol=0, atol=1e-9):
+                    raise ValueError(f"{name} does not agree with its confusion matrix")
         total = np.zeros((classes, classes), dtype=np.int64)
         for name, one in self.predictions.items():
             if len(one.label) != len(one.probability) or any(len(row) != classes for row in one.probability):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from contextlib import suppress
@@ -24,11 +25,11 @@ def check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_text("x", encoding="utf-8")
-        probe.unlink()
     except OSError as error:
-        raise MerZooError(
-            f"{str(folder)[:200]}: cannot be written ({error.strerror}). Choose a folder that you may write."
-        ) from None
+        raise MerZooError(_refused(folder, error)) from None
+    finally:
+        with suppress(OSError):
+            probe.unlink()
 
 
 def beside(path: Path) -> Path:
@@ -60,9 +61,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise MerZooError(
-            f"{path}: cannot be written ({error.strerror}). Choose a folder that you may write."
-        ) from None
+        raise MerZooError(_refused(path, error)) from None
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _refused(path: Path, error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "Make room, or choose another folder" if full else "Choose a folder that you may write"
+    return f"{str(path)[:200]}: cannot be written ({error.strerror}). {remedy}."

@@ -55,7 +55,7 @@ class Space:
     """All choices, in the order they are drawn: a part before its settings.
 
     Example:
-        >>> space = space_of(prepare("bilstm", "synthetic"), "bilstm", only=["training.*"])
+        >>> (space,) = narrowed([space_of(prepare("bilstm", "synthetic"), "bilstm")], ["training.*"])
         >>> [choice.key for choice in space.choices]
         ['training.dialogues_per_batch', 'training.learning_rate', 'training.weight_decay']
     """
@@ -82,19 +82,13 @@ class Space:
         return [[c.key, c.values if isinstance(c.values, list) else c.values.model_dump()] for c in self.choices]
 
 
-def space_of(
-    experiment: Experiment, name: recipe.Given, *, only: Sequence[str] | None = None, fixed: Collection[str] = ()
-) -> Space:
+def space_of(experiment: Experiment, name: recipe.Given, *, fixed: Collection[str] = ()) -> Space:
     """Return what a search may change; it may be empty.
 
     Args:
         experiment: of the recipe as it is; parts that do not fit in its model are left out.
         name: of the recipe, its file, or itself.
-        only: patterns of keys; what fits none stays as it is.
         fixed: keys that were given a value already.
-
-    Raises:
-        MerZooError: a pattern that fits nothing.
     """
     file = recipe.read(name)
     places = _places(experiment.plan, file.recipe)
@@ -105,13 +99,23 @@ def space_of(
         if block
         else _by_types(experiment, name, places)
     )
-    keys = [choice.key for choice in choices]
-    for pattern in only or ():
+    chosen = [c for c in choices if not any(f"{c.key}.".startswith(f"{key}.") for key in fixed)]
+    return Space(tuple(sorted(chosen, key=lambda choice: choice.key)))
+
+
+def narrowed(spaces: Sequence[Space], patterns: Sequence[str] | None) -> list[Space]:
+    """Return what of some spaces has keys that fit one of the patterns (None: all); what fits none stays as it is.
+
+    Raises:
+        MerZooError: a pattern that fits nothing in any of them.
+    """
+    if patterns is None:
+        return list(spaces)
+    keys = sorted({choice.key for space in spaces for choice in space.choices})
+    for pattern in patterns if keys else ():
         if not any(fnmatchcase(key, pattern) for key in keys):
             raise MerZooError(f"--keys {pattern}: nothing that could be searched fits it.{nearest(pattern, keys)}")
-    wanted = [c for c in choices if only is None or any(fnmatchcase(c.key, pattern) for pattern in only)]
-    chosen = [c for c in wanted if not any(f"{c.key}.".startswith(f"{key}.") for key in fixed)]
-    return Space(tuple(sorted(chosen, key=lambda choice: choice.key)))
+    return [Space(tuple(c for c in one.choices if any(fnmatchcase(c.key, p) for p in patterns))) for one in spaces]
 
 
 def _by_types(

@@ -15,8 +15,8 @@ import yaml
 from mer_zoo.model import recipe
 from mer_zoo.results.run import Run, Setting, settings_of
 from mer_zoo.results.writing import write_atomically
+from mer_zoo.tuning.search import Search
 from mer_zoo.tuning.space import changed
-from mer_zoo.tuning.trials import Search
 
 if TYPE_CHECKING:
     import optuna
@@ -80,8 +80,10 @@ class Found(pydantic.BaseModel):
 
     def __str__(self) -> str:
         """Return the search in words."""
-        text = f"{self.model} on {self.data}: {len(self.trials)} trials, {len(self.trials) - len(self.ended)} stopped "
-        text += f"early; best validation {self.metric} {100 * (self.best.score or 0):.1f}"
+        failed = sum(trial.failed for trial in self.trials)
+        text = f"{self.model} on {self.data}: {len(self.trials)} trial{'s' * (len(self.trials) > 1)}, "
+        text += f"{len(self.trials) - len(self.ended) - failed} stopped early, {failed} failed; "
+        text += f"best validation {self.metric.replace('f1', 'F1')} {100 * (self.best.score or 0):.1f}"
         if self.default is not None:
             text += f", the recipe as it is {100 * (self.default.score or 0):.1f}"
         return f"{text} (mean of {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)})."

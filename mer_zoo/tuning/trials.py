@@ -1,15 +1,11 @@
-"""A search by Optuna (Akiba et al., KDD 2019): each trial draws changes and is judged on validation dialogues alone."""
+"""The trials of a search by Optuna (Akiba et al., KDD 2019): each is judged on validation dialogues alone."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
@@ -17,185 +13,17 @@ import numpy as np
 
 from mer_zoo.comparison.claims import claim
 from mer_zoo.comparison.executing import Executor
-from mer_zoo.comparison.workers import Lost, gpus, processors, spread
-from mer_zoo.data.conversation import Dataset
-from mer_zoo.data.splits import SplitRule
+from mer_zoo.comparison.workers import Lost, at_a_time, check_count, gpus, spread
 from mer_zoo.errors import MerZooError
-from mer_zoo.model.changes import Change, changes_from
-from mer_zoo.model.optimising import LOSS
-from mer_zoo.model.recipe import Given
 from mer_zoo.results.metrics import value_of
-from mer_zoo.training.experiment import Data, Experiment, dataset_of, folds_of, prepare
-from mer_zoo.training.task import Task
-from mer_zoo.tuning.space import Space, changed, space_of
+from mer_zoo.tuning.search import Blind, Search
 
 if TYPE_CHECKING:
     import optuna
 
-FILE = "search.db"
 REFUSALS = 30  # draws in a row that do not fit together, before the space is to blame
 ENDED_FIRST = 5  # trials before any is stopped early
 EPOCHS_FIRST = 5  # of every trial
-
-
-@dataclass(frozen=True)
-class Blind(Experiment):
-    """An experiment that has no test dialogues: what it reports as test scores is of validation dialogues.
-
-    The test dialogues are not in the dataset it trains on, so nothing can reach them.
-
-    Attributes:
-        trial: its number in the search.
-        bar: epoch -> the score that the best so far must reach, or the trial is stopped.
-        metric: the validation score that is searched for.
-    """
-
-    trial: int = 0
-    bar: Mapping[int, float] = field(default_factory=dict)
-    metric: str = "weighted_f1"
-
-    def task(self) -> Task:
-        """Load the dialogues, split them, and leave those of the test split out."""
-        task = super().task()
-        seen = (*task.split.train, *task.split.validation)
-        kept = task.dataset
-        apart = Dataset(
-            kept.name,
-            kept.select(seen),
-            kept.label_names,
-            {"train": task.split.train, "validation": task.split.validation},
-        )
-        return replace(task, dataset=apart, split=task.split._replace(test=task.split.validation))
-
-
-@dataclass(frozen=True)
-class Search:
-    """A search, as plain data that a worker can be sent.
-
-    Attributes:
-        name: what tables call the model.
-        recipe: name, file, or itself.
-        experiment: of the recipe as it is.
-        changes: of the recipe that hold for every trial, and for `experiment`.
-        space: what may be changed.
-        seeds: the score of a trial is the mean over them.
-        budget: trials that train; draws that do not fit together cost none.
-        storage: SQLite file that keeps the trials.
-    """
-
-    name: str
-    recipe: Given
-    experiment: Experiment
-    changes: tuple[Change, ...]
-    space: Space
-    seeds: tuple[int, ...]
-    budget: int
-    storage: Path
-
-    @classmethod
-    def of(
-        cls,
-        recipe: Given,
-        data: Data,
-        *,
-        folder: Path,
-        name: str = "",
-        changes: Iterable[str | Change] | Mapping[str, Any] = (),
-        keys: Sequence[str] | None = None,
-        seeds: int = 1,
-        trials: int = 60,
-        split_rule: SplitRule | None = None,
-        **how: Any,
-    ) -> Search:
-        """Prepare a search, and make the model of the recipe as it is, so that a mistake costs no trial.
-
-        Args:
-            recipe, data, name, changes, split_rule: as of `prepare`; what is changed is not searched.
-            folder: of the storage.
-            keys: see `space_of`.
-            seeds: how many.
-            trials: the budget.
-            how: further fields of the experiment.
-
-        Raises:
-            MerZooError: recipe and data do not fit, a pattern that fits nothing, or a number below 1.
-        """
-        for what, value in (("trials", trials), ("seeds", seeds)):
-            if value < 1:
-                raise MerZooError(f"{value} {what}: want at least 1.")
-        fixed = changes_from(changes)
-        fold = folds_of(data, split_rule)[0]  # the other folds test on dialogues that choose here
-        first = prepare(recipe, data, name=name, changes=fixed, fold=fold, split_rule=split_rule, **how)
-        first.rehearse()
-        space = space_of(first, recipe, only=keys, fixed={change.key for change in fixed})
-        return cls(first.name, recipe, first, fixed, space, tuple(range(seeds)), trials, folder / FILE)
-
-    def blind(self, changes: Mapping[str, Any]) -> Blind:
-        """Return the experiment with changes, without its test dialogues."""
-        now = self.experiment
-        how: dict[str, Any] = {"fold": now.fold, "split_rule": now.split_rule, "options": now.options}
-        made = prepare(self.recipe, now.data, name=self.name, changes=[*self.changes, *changed(changes)], **how)
-        return Blind(**{**vars(made), "device": now.device})  # which a worker has, and this machine perhaps not
-
-    @property
-    def data(self) -> str:
-        """The name of the dataset."""
-        return dataset_of(self.experiment.data).name
-
-    @property
-    def metric(self) -> str:
-        """The validation score that is searched for: the one that chooses the epoch.
-
-        Losses of different parts cannot be compared, so weighted F1 takes the place of the loss.
-        """
-        select = self.experiment.plan.training.select
-        return "weighted_f1" if select == LOSS else select
-
-    @property
-    def key(self) -> str:
-        """Hash of what makes it this search: another recipe, space or data is another."""
-        what = [self.experiment.identity.model_dump(), self.space.plain(), list(self.seeds)]
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def study_name(self) -> str:
-        """The name under which the trials are kept."""
-        return f"{self.name} {self.key}"
-
-    def study(self) -> optuna.Study:
-        """Open the trials, which are made if there are none.
-
-        Raises:
-            MerZooError: Optuna is not installed, or the file cannot be used.
-        """
-        try:
-            import optuna
-        except ImportError:
-            raise MerZooError("`mer-zoo tune` needs Optuna. Install it: pip install 'mer-zoo[tune]'.") from None
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        try:
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{self.storage}",
-                engine_kwargs={"connect_args": {"timeout": 60}},  # another search may be writing
-            )
-            study = optuna.create_study(
-                storage=storage,
-                study_name=self.study_name,
-                direction="maximize",
-                load_if_exists=True,
-            )
-        except Exception as error:  # Optuna's, SQLAlchemy's and SQLite's own
-            line = str(error).splitlines()[0][:200]
-            raise MerZooError(f"{self.storage}: cannot be used for a search ({line}). Move it away.") from None
-        return study
-
-    def trained(self) -> list[optuna.trial.FrozenTrial]:
-        """Return the trials that have trained, in their order."""
-        from optuna.trial import TrialState
-
-        ended = (TrialState.COMPLETE, TrialState.PRUNED)
-        return [trial for trial in self.study().get_trials(states=ended) if "refused" not in trial.user_attrs]
 
 
 @dataclass(frozen=True)
@@ -233,10 +61,11 @@ def run(
         watch: called with every trial that has ended.
 
     Raises:
-        MerZooError: nothing to search, nothing that was drawn fits together, or no trial came to its end.
+        MerZooError: no worker, nothing to search, nothing that was drawn fits together, or no trial came to its end.
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> data = {"name": "synthetic", "dialogues": [4, 2, 2], "utterances": [2, 5]}
         >>> how = {"changes": ["training.epochs=1"], "keys": ["training.learning_rate"], "trials": 2}
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -245,10 +74,26 @@ def run(
         ...     len(search.trained())
         2
     """
+    check_count(workers)
     if not search.space.choices:
         raise MerZooError(f"{search.name}: nothing to search. Give the recipe a `search` block.")
+    study = search.study()
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        _run(search, study, workers, executor, watch)
+    except StorageInternalError as error:  # such as a disk that is full now
+        raise search.unusable(error) from None
+
+
+def _run(
+    search: Search,
+    study: optuna.Study,
+    workers: int | None,
+    executor: Executor | None,
+    watch: Callable[[optuna.trial.FrozenTrial], None],
+) -> None:
     with claim(search.storage.parent, search.key, wait=True):  # of two processes, the second finds what the first did
-        study = search.study()
         _give_back(study)
         slots = range(len(search.trained()), search.budget)
         running: dict[int, optuna.Trial] = {}
@@ -276,7 +121,7 @@ def _spread(
         yield from executor(train, stacks)
         return
     devices = gpus({device})
-    count = min(len(devices) or workers or processors(), total)
+    count = min(at_a_time({device}, workers), total)
     yield from spread(train, stacks, count, devices) if count > 1 else ((stack, train(stack)) for stack in stacks)
 
 
