@@ -89,7 +89,7 @@ class Browser:
             self.call("Browser.close")
         except (OSError, EOFError):
             pass
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
         os.close(self._write)
         self._read.close()
         shutil.rmtree(self._home, ignore_errors=True)
@@ -154,7 +154,7 @@ class Browser:
             raise RuntimeError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def wait(self, script, seconds=20):
+    def wait(self, script, seconds=60):
         """Poll an expression until it is true; returns it."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

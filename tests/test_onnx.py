@@ -176,6 +176,12 @@ def test_parts_that_compute_by_length_are_found_out(small, tmp_path):
         mer_zoo.export(path, tmp_path / "other", onnx=True, trust=[part])
 
 
+def test_an_operation_that_onnx_lacks_is_named(small, tmp_path):
+    path, part = strange("x + torch.linalg.eigvals(x.T @ x).abs().sum().detach()", small, tmp_path / "a")
+    with pytest.raises(MerZooError, match=r"cannot be written as ONNX: No ONNX function found for .*aten\.linalg_eig"):
+        mer_zoo.export(path, tmp_path / "model", onnx=True, trust=[part])
+
+
 def test_trust_without_onnx_would_be_dropped(small, tmp_path):
     with pytest.raises(MerZooError, match="trust"):
         mer_zoo.export(trained("mlp", small, tmp_path), tmp_path / "model", trust=["./mine.py:Mine"])

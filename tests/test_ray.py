@@ -21,11 +21,9 @@ from mer_zoo.comparison.executing import Listener, execute
 from mer_zoo.comparison.ray_cluster import RayCluster
 from mer_zoo.comparison.suite import checked, experiments
 from mer_zoo.errors import MerZooError
-from mer_zoo.model.changes import changes_from
 from mer_zoo.model.saving import load
 from mer_zoo.results.result import read_result
 from mer_zoo.training import checkpoint
-from mer_zoo.training.experiment import prepare
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 
@@ -155,13 +153,10 @@ def test_an_address_where_nobody_answers_is_refused_at_once(suite, tmp_path, add
 def test_a_search_on_a_cluster_scores_its_trials_as_this_machine_does(machines, tmp_path):
     pytest.importorskip("optuna", reason="needs the extra tune")
     from mer_zoo.tuning import trials
-    from mer_zoo.tuning.space import space_of
 
     data = {"name": "synthetic", "dialogues": [6, 3, 4], "utterances": [3, 8]}
-    few = ("training.epochs=2",)
-    first = prepare("bilstm", data, changes=few)
-    space = space_of(first, "bilstm").fitting(["training.*"])
-    search = trials.Search("b", "bilstm", first, changes_from(few), space, (0,), 4, tmp_path / trials.FILE)
+    how = {"changes": ["training.epochs=2"], "keys": ["training.*"], "trials": 4}
+    search = trials.Search.of("bilstm", data, folder=tmp_path, name="b", **how)
     cluster, ended = RayCluster(machines.address), []
 
     def lose_one(trial):

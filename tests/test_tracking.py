@@ -303,6 +303,10 @@ def test_in_python(own, tmp_path, monkeypatch):
             ["majority"], DATA, seeds=2, output="more", workers=1, track={"name": own, "fails": ["majority"]}
         )
     assert len(found) == 2
+    pytest.importorskip("optuna", reason="needs the extra tune")
+    how = {"keys": ["training.*"], "change": {"training.epochs": 1}, "workers": 1, "track": own}
+    mer_zoo.tune("mlp", DATA, trials=2, output="searched", **how)
+    assert lines(tmp_path / "searched") == 2 * [["mlp", "True [] "]]  # a trial is logged once, and leaves no file
 
 
 MISTAKES = {

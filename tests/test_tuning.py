@@ -17,11 +17,11 @@ import pytest
 import yaml
 from test_cli import run
 
+import mer_zoo
 from mer_zoo.comparison.workers import Lost
 from mer_zoo.data.loading import load
 from mer_zoo.errors import MerZooError
 from mer_zoo.model import recipe
-from mer_zoo.model.changes import changes_from
 from mer_zoo.training.experiment import prepare
 from mer_zoo.tuning import summary, trials
 from mer_zoo.tuning.space import space_of
@@ -34,10 +34,7 @@ FAST = ("training.epochs=2",)
 
 
 def search(folder, name="bilstm", only=("training.*",), budget=4, data=SMALL, extra=()):
-    changes = [*FAST, *extra]
-    first = prepare(name, data, changes=changes)
-    space = space_of(first, name).fitting(only or ["*"])
-    return Search(name, name, first, changes_from(changes), space, (0,), budget, folder / trials.FILE)
+    return Search.of(name, data, folder=folder, name=name, changes=[*FAST, *extra], keys=only, trials=budget)
 
 
 def mine(tmp_path, block):
@@ -121,7 +118,7 @@ def test_no_trial_can_reach_a_test_dialogue(tmp_path):
 def test_the_first_trial_is_the_recipe_as_it_is(tmp_path):
     made = search(tmp_path, budget=3)
     trials.run(made, workers=1)
-    found = summary.found(made, "synthetic")
+    found = summary.found(made)
     alone = prepare("bilstm", SMALL, changes=FAST).run().result.metrics.validation.weighted_f1
     assert found.trials[0].changes == {}
     assert found.default.score == pytest.approx(alone)
@@ -147,7 +144,7 @@ def test_draws_that_do_not_fit_cost_no_trial(tmp_path):
     name = mine(tmp_path, "  model.context.encoder.heads: [4, 7]\n")
     made = search(tmp_path, name, None, 6)
     trials.run(made, workers=1)
-    found = summary.found(made, "synthetic")
+    found = summary.found(made)
     assert len(found.trials) == 6
     assert all(trial.changes.get("model.context.encoder.heads") in (None, 4) for trial in found.trials)
     assert found.refused > 0
@@ -164,7 +161,7 @@ def test_a_run_that_diverges_is_a_trial_that_failed(tmp_path):
     name = mine(tmp_path, "  training.learning_rate: [1.0e+30]\n")
     made = search(tmp_path, name, None, 2)
     trials.run(made, workers=1)
-    found = summary.found(made, "synthetic")
+    found = summary.found(made)
     assert [("failed" in trial.user_attrs) for trial in made.trained()] == [False, True]
     assert [trial.score is None for trial in found.trials] == [False, True]
     assert found.best.changes == {}
@@ -181,7 +178,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path):
         if storage.exists() and _ended(storage) >= 2:
             break
     process.send_signal(signal.SIGTERM)
-    process.wait(30)
+    process.wait(120)
     before = _ended(storage)
     assert 2 <= before < 5
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -210,7 +207,7 @@ def test_the_trial_that_a_killed_search_was_at_is_tried_again(tmp_path, monkeypa
     assert [trial.state.name for trial in made[0].study().trials].count("RUNNING") == 1
     for one in made:
         trials.run(one, workers=1)
-    found, expected = (summary.found(one, "synthetic") for one in made)
+    found, expected = (summary.found(one) for one in made)
     assert [(t.changes, t.score) for t in found.trials] == [(t.changes, t.score) for t in expected.trials]
     assert found.default == found.trials[0]
 
@@ -376,6 +373,29 @@ def test_every_trial_is_tracked_once_also_by_a_search_that_was_killed(capsys, sm
     assert [one["files"] for one in told if "trial" not in one["settings"]] == 2 * [["result.json"]]
 
 
+def test_in_python(tmp_path, small):
+    own = replace(small, name="mine")
+    how = {"keys": ["training.*", "balancing"], "change": {"training.epochs": 2}, "output": tmp_path, "workers": 1}
+    first = mer_zoo.tune("bilstm", own, trials=2, **how)
+    found = mer_zoo.tune("bilstm", own, trials=4, **how)
+    assert found.trials[:2] == first.trials  # it went on
+    assert len(found.trials) == 4
+    assert found.data == "mine"
+    assert found.change == found.best.changes
+    for trial in found.trials:
+        outcome = mer_zoo.train("bilstm", own, change={"training.epochs": 2, **trial.changes})
+        assert outcome.result.metrics.validation.weighted_f1 == pytest.approx(trial.score)
+    assert str(found).startswith("bilstm on mine: 4 trials, 0 stopped early; best validation weighted f1 ")
+
+
+def test_mistakes_in_python(tmp_path):
+    with pytest.raises(MerZooError, match="0 trials: want at least 1"):
+        mer_zoo.tune("bilstm", SMALL, trials=0, output=tmp_path)
+    with pytest.raises(MerZooError, match="majority: nothing to search"):
+        mer_zoo.tune("majority", SMALL, output=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 MISTAKES = {
     "no such thing": (["tune", "bilsm"], "Did you mean 'bilstm'"),
     "the oracle": (["tune", "bilstm", "--protocol", "test-oracle"], "a search never sees test dialogues"),
@@ -437,4 +457,4 @@ def test_a_search_goes_by_what_chooses_the_epoch(tmp_path, select):
     assert made.metric == ("weighted_f1" if select == "loss" else select)
     assert len([trial for trial in made.trained() if trial.value is not None]) == 2
     assert made.study_name != first.study_name
-    assert summary.found(made, "synthetic").sentence()
+    assert str(summary.found(made))

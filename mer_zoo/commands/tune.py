@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mer_zoo.commands import running, terminal
 from mer_zoo.commands.progress import Bar
-from mer_zoo.errors import MerZooError, nearest
+from mer_zoo.errors import MerZooError
 from mer_zoo.registry.faults import short
 
 if TYPE_CHECKING:
@@ -78,19 +77,18 @@ def _search(
     for name in [name for name in suite.models if name not in {search.name for search, _ in searches}]:
         console.print(f"{name}: nothing to search; it is compared as it is.")
     for search, data in searches:
-        name = suites.data_name(data)
         with Bar(search.budget, search.name) as bar:
 
-            def watch(trial: Any, search: Search = search, name: str = name, bar: Bar = bar) -> None:
+            def watch(trial: Any, search: Search = search, bar: Bar = bar) -> None:
                 bar.count(_noted(trial))
-                tracking(summary.tracked(search, trial, name))
+                tracking(summary.tracked(search, trial))
 
             bar.start(search.budget, len(search.trained()))
             trials.run(search, workers=options.workers, executor=executor, watch=watch)
-        logged += [summary.tracked(search, trial, name) for trial in search.trained()]
-        one = summary.found(search, name)
+        logged += [summary.tracked(search, trial) for trial in search.trained()]
+        one = summary.found(search)
         found.append(one)
-        console.print(one.sentence())
+        console.print(str(one))
         file = f"{file_word(f'{search.name}-{one.data}', 200)}-{search.key}.yaml"  # two names may be one word
         tuned = summary.write_best(search, one, options.output / file)
         console.print(f"Best recipe: {tuned}")
@@ -156,9 +154,8 @@ def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, A
     """Return a search per model and dataset, with the dataset as the suite gives it."""
     from mer_zoo.comparison import suite as suites
     from mer_zoo.model.changes import changes_from
-    from mer_zoo.training.experiment import folds_of, prepare
-    from mer_zoo.tuning.space import space_of
-    from mer_zoo.tuning.trials import FILE, Search
+    from mer_zoo.tuning.space import refuse_unfitting
+    from mer_zoo.tuning.trials import Search
 
     found: list[tuple[Search, Any]] = []
     keys: set[str] = set()
@@ -169,24 +166,19 @@ def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, A
                 f"'{short(name)}': what is found gets '{TUNED}' behind its name. Call it otherwise, or shorter."
             )
     suites.experiments(suite, changes=options.change, **how)  # whatever is wrong with it
+    how |= {"seeds": options.trial_seeds, "trials": options.trials, "folder": options.output}
     for data in suite.data:
         for name, entry in suite.models.items():
             given = [] if suite.is_learner(name) else list(changes_from(options.change))
             changes = (*suite.changes(name), *given)
-            fold = folds_of(data, suite.split)[0]  # the other folds test on dialogues that chose here
-            first = prepare(entry.recipe, data, name=name, changes=changes, fold=fold, split_rule=suite.split, **how)
-            space = space_of(first, entry.recipe, fixed={change.key for change in changes})
-            keys |= {choice.key for choice in space.choices}
-            space = space.fitting(options.keys or ["*"])
+            search = Search.of(entry.recipe, data, name=name, changes=changes, split_rule=suite.split, **how)
+            keys |= {choice.key for choice in search.space.choices}
+            space = search.space.fitting(options.keys or ["*"])
             if space.choices:
-                first = replace(first, device=options.device)
-                seeds = tuple(range(options.trial_seeds))
-                storage = options.output / FILE
-                search = Search(name, entry.recipe, first, changes, space, seeds, options.trials, storage)
-                found.append((search, data))
-    for pattern in options.keys or ():
-        if keys and not fnmatch.filter(keys, pattern):
-            raise MerZooError(f"--keys {pattern}: nothing that could be searched fits it.{nearest(pattern, keys)}")
+                there = replace(search.experiment, device=options.device)
+                found.append((replace(search, experiment=there, space=space), data))
+    if keys:
+        refuse_unfitting(options.keys or (), keys)
     if not found:
         raise MerZooError(f"{options.what}: nothing to search. Give the recipe a `search` block.")
     return found

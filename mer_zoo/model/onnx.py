@@ -88,7 +88,7 @@ def write(saved: Saved, path: Path) -> None:
             )
     except Exception as error:  # torch has no base class for them
         fixed = "Constraints violated" in str(error)
-        why = "its steps are laid out for a dialogue of one length" if fixed else short(str(error))
+        why = "its steps are laid out for a dialogue of one length" if fixed else short(_root(error))
         raise _impossible(saved, why) from error
     assert program is not None
     program.model.metadata_props["mer_zoo"] = json.dumps(_described(saved))
@@ -96,6 +96,13 @@ def write(saved: Saved, path: Path) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for length in TRIED:
         _compare(saved, session, _dialogue(saved, length))
+
+
+def _root(error: BaseException) -> str:
+    """Return the first line of what an error came of; torch's own message is a page of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).partition("\n")[0]
 
 
 def _compare(saved: Saved, session: Any, dialogue: Conversation) -> None:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from mer_zoo import registry
-from mer_zoo.errors import MerZooError
+from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.model import recipe
 from mer_zoo.model.changes import Change
 from mer_zoo.model.plan import PartChoice, Plan
@@ -105,6 +105,13 @@ def space_of(experiment: Experiment, name: recipe.Given, *, fixed: Collection[st
     )
     chosen = [c for c in choices if not any(f"{c.key}.".startswith(f"{key}.") for key in fixed)]
     return Space(tuple(sorted(chosen, key=lambda choice: choice.key)))
+
+
+def refuse_unfitting(patterns: Collection[str], keys: Collection[str]) -> None:
+    """Refuse patterns that fit none of the keys that could be searched."""
+    for pattern in patterns:
+        if not any(fnmatchcase(key, pattern) for key in keys):
+            raise MerZooError(f"--keys {pattern}: nothing that could be searched fits it.{nearest(pattern, keys)}")
 
 
 def _by_types(

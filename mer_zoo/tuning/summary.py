@@ -73,23 +73,27 @@ class Found(pydantic.BaseModel):
         """The trial of the recipe as it is, unless that failed."""
         return next((trial for trial in self.ended if not trial.changes), None)
 
-    def sentence(self) -> str:
+    @property
+    def change(self) -> dict[str, pydantic.JsonValue]:
+        """What the best trial changes in the recipe, for `train` and `compare`."""
+        return self.best.changes
+
+    def __str__(self) -> str:
         """Return the search in words."""
         failed = sum(trial.failed for trial in self.trials)
         text = f"{self.model} on {self.data}: {len(self.trials)} trial{'s' * (len(self.trials) > 1)}, "
-        text += f"{len(self.trials) - len(self.ended) - failed} stopped early, {failed} failed; "
-        text += f"best validation {self.metric.replace('f1', 'F1')} {100 * (self.best.score or 0):.1f}"
+        text += f"{len(self.trials) - len(self.ended) - failed} stopped early{f', {failed} failed' if failed else ''}; "
+        text += f"best validation {self.metric} {100 * (self.best.score or 0):.1f}"
         if self.default is not None:
             text += f", the recipe as it is {100 * (self.default.score or 0):.1f}"
         return f"{text} (mean of {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)})."
 
 
-def found(search: Search, data: str) -> Found:
+def found(search: Search) -> Found:
     """Return what a search found so far.
 
     Args:
         search: with at least one trial that ended.
-        data: name of the dataset.
     """
     study = search.study()
     trials = [
@@ -104,7 +108,7 @@ def found(search: Search, data: str) -> Found:
     ]
     return Found(
         model=search.name,
-        data=data,
+        data=search.data,
         metric=search.metric.replace("_", " "),
         seeds=search.seeds,
         trials=tuple(trials),
@@ -113,13 +117,12 @@ def found(search: Search, data: str) -> Found:
     )
 
 
-def tracked(search: Search, trial: optuna.trial.FrozenTrial, data: str) -> Run:
+def tracked(search: Search, trial: optuna.trial.FrozenTrial) -> Run:
     """Return a trial that has trained as trackers are told of it.
 
     Args:
         search: of the trial.
         trial: of `search.trained()`.
-        data: name of the dataset.
     """
     changes, failure = trial.user_attrs.get("changes", {}), trial.user_attrs.get("failed", "")
     complete = trial.state.name == "COMPLETE"
@@ -134,8 +137,8 @@ def tracked(search: Search, trial: optuna.trial.FrozenTrial, data: str) -> Run:
     seconds, ended = trial.user_attrs.get("seconds", 0.0), trial.datetime_complete
     return Run(
         id=hashlib.sha256(f"{search.key} {trial.number}".encode()).hexdigest()[:16],
-        name=f"{search.name} on {data}, trial {trial.number}",
-        settings=settings_of(search.blind(changes).identity, search.name, data) | about,
+        name=f"{search.name} on {search.data}, trial {trial.number}",
+        settings=settings_of(search.blind(changes).identity, search.name, search.data) | about,
         epochs={epoch: {f"validation_{search.metric}": value} for epoch, value in trial.intermediate_values.items()},
         measures={**score, "cost/seconds": seconds},
         seconds=0.0 if failure else seconds,
@@ -149,7 +152,7 @@ def write_best(search: Search, one: Found, path: Path) -> Path:
     file = recipe.read(search.recipe, [*search.changes, *changed(one.best.changes)])
     plain = file.recipe.model_dump(mode="json", exclude_defaults=True, exclude={"published", "search"})
     plain["title"] = f"{search.name}, tuned on {one.data}"
-    plain["notes"] = [*plain.get("notes", ()), f"Found by `mer-zoo tune`. {one.sentence()}"]
+    plain["notes"] = [*plain.get("notes", ()), f"Found by `mer-zoo tune`. {one}"]
     write_atomically(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110))
     return path
 

@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -20,14 +20,15 @@ from mer_zoo.comparison.claims import claim
 from mer_zoo.comparison.executing import Executor
 from mer_zoo.comparison.workers import Lost, at_a_time, gpus, spread
 from mer_zoo.data.conversation import Dataset
+from mer_zoo.data.splits import SplitRule
 from mer_zoo.errors import MerZooError
-from mer_zoo.model.changes import Change
+from mer_zoo.model.changes import Change, changes_from
 from mer_zoo.model.optimising import LOSS
 from mer_zoo.model.recipe import Given
 from mer_zoo.results.metrics import value_of
-from mer_zoo.training.experiment import Experiment, prepare
+from mer_zoo.training.experiment import Data, Experiment, dataset_of, folds_of, prepare
 from mer_zoo.training.task import Task
-from mer_zoo.tuning.space import Space, changed
+from mer_zoo.tuning.space import Space, changed, refuse_unfitting, space_of
 
 if TYPE_CHECKING:
     import optuna
@@ -92,12 +93,58 @@ class Search:
     budget: int
     storage: Path
 
+    @classmethod
+    def of(
+        cls,
+        recipe: Given,
+        data: Data,
+        *,
+        folder: Path,
+        name: str = "",
+        changes: Iterable[str | Change] | Mapping[str, Any] = (),
+        keys: Sequence[str] | None = None,
+        seeds: int = 1,
+        trials: int = 60,
+        split_rule: SplitRule | None = None,
+        **how: Any,
+    ) -> Search:
+        """Prepare a search, and make the model of the recipe as it is, so that a mistake costs no trial.
+
+        Args:
+            recipe, data, name, changes, split_rule: as of `prepare`; what is changed is not searched.
+            folder: of the storage.
+            keys: patterns of keys; what fits none stays as it is.
+            seeds: how many.
+            trials: the budget.
+            how: further fields of the experiment.
+
+        Raises:
+            MerZooError: recipe and data do not fit, a pattern that fits nothing, or a number below 1.
+        """
+        for what, value in (("trials", trials), ("seeds", seeds)):
+            if value < 1:
+                raise MerZooError(f"{value} {what}: want at least 1.")
+        fixed = changes_from(changes)
+        fold = folds_of(data, split_rule)[0]  # the other folds test on dialogues that choose here
+        first = prepare(recipe, data, name=name, changes=fixed, fold=fold, split_rule=split_rule, **how)
+        first.rehearse()
+        space = space_of(first, recipe, fixed={change.key for change in fixed})
+        if keys is not None:
+            refuse_unfitting(keys, [choice.key for choice in space.choices])
+            space = space.fitting(keys)
+        return cls(first.name, recipe, first, fixed, space, tuple(range(seeds)), trials, folder / FILE)
+
     def blind(self, changes: Mapping[str, Any]) -> Blind:
         """Return the experiment with changes, without its test dialogues."""
         now = self.experiment
         how: dict[str, Any] = {"fold": now.fold, "split_rule": now.split_rule, "options": now.options}
         made = prepare(self.recipe, now.data, name=self.name, changes=[*self.changes, *changed(changes)], **how)
         return Blind(**{**vars(made), "device": now.device})  # which a worker has, and this machine perhaps not
+
+    @property
+    def data(self) -> str:
+        """The name of the dataset."""
+        return dataset_of(self.experiment.data).name
 
     @property
     def metric(self) -> str:
@@ -133,15 +180,10 @@ class Search:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         try:
             with claim(self.storage.parent, FILE, wait=True):  # two searches would make the same tables
-                storage = optuna.storages.RDBStorage(
-                    "sqlite:///search.db",
-                    engine_kwargs={"creator": self._connected},  # in an address, `?` and `%` mean something
-                )
+                opened = {"creator": self._connected}  # in an address, `?` and `%` mean something
+                storage = optuna.storages.RDBStorage("sqlite:///search.db", engine_kwargs=opened)
                 study = optuna.create_study(
-                    storage=storage,
-                    study_name=self.study_name,
-                    direction="maximize",
-                    load_if_exists=True,
+                    storage=storage, study_name=self.study_name, direction="maximize", load_if_exists=True
                 )
         except Exception as error:  # Optuna's, SQLAlchemy's and SQLite's own
             raise self.unusable(error) from None
@@ -201,21 +243,20 @@ def run(
         watch: called with every trial that has ended.
 
     Raises:
-        MerZooError: nothing that was drawn fits together, or no trial came to its end.
+        MerZooError: nothing to search, nothing that was drawn fits together, or no trial came to its end.
 
     Example:
         >>> import tempfile
-        >>> from mer_zoo.tuning.space import space_of
-        >>> from mer_zoo.training.experiment import prepare
         >>> data = {"name": "synthetic", "dialogues": [4, 2, 2], "utterances": [2, 5]}
-        >>> first = prepare("bilstm", data, changes=["training.epochs=1"])
-        >>> space = space_of(first, "bilstm").fitting(["training.learning_rate"])
+        >>> how = {"changes": ["training.epochs=1"], "keys": ["training.learning_rate"], "trials": 2}
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     search = Search("BiLSTM", "bilstm", first, (), space, (0,), 2, Path(folder) / FILE)
+        ...     search = Search.of("bilstm", data, folder=Path(folder), **how)
         ...     run(search, workers=1)
         ...     len(search.trained())
         2
     """
+    if not search.space.choices:
+        raise MerZooError(f"{search.name}: nothing to search. Give the recipe a `search` block.")
     study = search.study()
     from optuna.exceptions import StorageInternalError
 
