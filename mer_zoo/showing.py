@@ -116,7 +116,7 @@ class Shown(abc.ABC):
                 continue
             if block.title:
                 yield Text(visible(block.title), "cyan")
-            yield from _fitting(block, console, options)
+            yield from _fitting(block, options.max_width)
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -149,33 +149,59 @@ def visible(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
-def _fitting(table: Table, console: Console, options: ConsoleOptions) -> Iterator[Any]:
-    """Yield a table, or two where one is too wide."""
-    from rich.measure import Measurement
-
-    whole = _rich(table, gap=2)
-    width = Measurement.get(console, options.update(max_width=1000), whole).maximum
-    if not table.aside or width <= options.max_width:
-        yield whole
-        return
+def _fitting(table: Table, room: int) -> Iterator[Any]:
+    """Yield a table, or two where one is too wide; no word is broken where there is a way around it."""
     columns = range(len(table.headings))
-    yield _rich(table.only([c for c in columns if c not in table.aside]), gap=1)
-    yield _rich(table.only([0, *(c for c in columns if c in table.aside)]), gap=1)
+    least, most = _least(table), _most(table)
+    fits = sum(most) + 2 * len(most) <= room
+    if fits or not table.aside:
+        yield _rich(table, room, gap=2 if fits else 1)
+        return
+    kept = [c for c in columns if c not in table.aside]
+    while len(kept) > 2 and sum(least[c] + 1 for c in kept) > room:
+        kept.pop()
+    if len(kept) == 2:  # some word is too long for any way
+        kept = [c for c in columns if c not in table.aside]
+    yield _rich(table.only(kept), room, gap=1)
+    yield _rich(table.only([0, *(c for c in columns if c not in kept)]), room, gap=1)
 
 
-def _rich(table: Table, gap: int) -> Any:
-    """Numbers stay whole; a long name is folded, a long heading or sentence wrapped."""
+def _most(table: Table) -> list[int]:
+    """Columns of a terminal that the columns of a table would fill."""
+    from rich.cells import cell_len
+
+    return [max(cell_len(visible(text)) for text in texts) for texts in zip(table.headings, *table.rows, strict=True)]
+
+
+def _least(table: Table, whole: bool = True) -> list[int]:
+    """What they need, so that no number is broken, and no word if they are to stay `whole`; Chinese may be broken."""
+    from rich.cells import cell_len
+
+    found = []
+    for i, (heading, most) in enumerate(zip(table.headings, _most(table), strict=True)):
+        cells = [visible(row[i]) for row in table.rows]
+        names = [word for cell in cells for word in cell.split() if whole and cell_len(word) == len(word)]
+        words = [*heading.split(), *(cells if i in table.numbers else names)]
+        found.append(min(most, max([0 if i in table.numbers else 8, *map(cell_len, words)])))
+    return found
+
+
+def _rich(table: Table, room: int, gap: int) -> Any:
+    """Numbers stay whole, and words if there is room; a long name, heading or sentence is wrapped."""
     from rich import table as rich
     from rich.text import Text
 
+    most, widths = _most(table), _least(table)
+    if sum(widths) + gap * len(widths) > room:
+        widths = _least(table, whole=False)
+    left = room - sum(widths) - gap * len(widths)
+    while left > 0 and (growing := [i for i, width in enumerate(widths) if width < most[i]][:left]):
+        for i in growing:
+            widths[i] += 1
+        left -= len(growing)
     made = rich.Table(box=None, padding=(0, gap, 0, 0), header_style="bold", show_header=any(table.headings))
     for i, heading in enumerate(table.headings):
-        if i in table.numbers:
-            words = [*(row[i] for row in table.rows), *heading.split()]
-            made.add_column(heading, justify="right", min_width=max(map(len, words), default=0))
-        else:
-            widest = max((len(row[i]) for row in table.rows), default=0)
-            made.add_column(heading, overflow="fold", min_width=min(widest, 14))
+        made.add_column(heading, justify="right" if i in table.numbers else "left", overflow="fold", width=widths[i])
     for i, row in enumerate(table.rows):
         made.add_row(*(Text(visible(cell)) for cell in row), style=table.styles[i] if table.styles else None)
     return made

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -147,6 +148,18 @@ def test_a_diverged_run_keeps_nothing(small_folder, tmp_path, capsys, rate):
     assert main([*arguments, "-o", "training.epochs=2", "-o", f"training.learning_rate={rate}"]) == 2
     assert "epoch 0" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.attack("B4")
+def test_a_suite_whose_control_diverges_still_has_its_table(small_folder, tmp_path, capsys):
+    (tmp_path / "suite.yaml").write_text(
+        f"title: t\ndata: ['{small_folder}']\nseeds: 1\ncontrol: wild\nmodels:\n  fine: majority\n"
+        "  wild: {recipe: bilstm, change: {training.epochs: 2, training.learning_rate: 1.0e+30}}\n"
+    )
+    assert main(["compare", str(tmp_path / "suite.yaml"), "--output", str(tmp_path / "out"), "--workers", "1"]) == 1
+    assert "wild" in capsys.readouterr().out
+    assert re.search(r"\| wild \| failed .*\| 0 of 1 \|", (tmp_path / "out" / "summary.md").read_text())
+    assert "Careful: wild failed in 1 run;" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.attack("B4")

@@ -7,19 +7,21 @@ import itertools
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from comparison_results import fabricate
+from rich.cells import cell_len
 from rich.console import Console
 from test_cli import run as command
 
 from mer_zoo.comparison import summary, table, utterances
 from mer_zoo.comparison.findings import findings
 from mer_zoo.comparison.report import comparison_table, write_html
-from mer_zoo.comparison.statistics import compare
+from mer_zoo.comparison.statistics import Broken, compare
 from mer_zoo.comparison.summary import read_csv, write_csv
 from mer_zoo.comparison.table import latex, markdown
 from mer_zoo.data.loading import load
@@ -204,6 +206,28 @@ def test_eighty_columns_hold_the_tables():
             assert row.get(key, "") in text
 
 
+@pytest.mark.parametrize("protocol", ["validation", "test-oracle"])
+def test_eighty_columns_break_no_name_of_a_recipe(protocol):
+    names = ("AMB-DSGDN/no-balancing", "graphsmile/sentiment", "dialoguegcn/mianzhang")
+    runs = [fabricate(name, seed=seed, protocol=protocol) for name in names for seed in range(3)]
+    lines = printed(runs).splitlines()
+    assert max(map(len, lines)) <= 80
+    for row in (*table.rows(compare(runs)), *table.pair_rows(compare(runs))):
+        for key, cell in row.items():
+            for word in cell.split() if key in ("model", "verdict") else [cell.strip("–")]:
+                assert any(word in line for line in lines), word
+
+
+def test_wide_characters_fit_a_terminal_of_any_width():
+    runs = [
+        fabricate(name, seed=seed) for name in ("対話感情認識モデル改良版第二", "여러가지 모델") for seed in range(2)
+    ]
+    for width in (80, 100, 120, 200):
+        lines = printed(runs, width).splitlines()
+        assert max(map(cell_len, lines)) <= width
+        assert sum("13,133,234" in line for line in lines) == 2
+
+
 class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
@@ -242,6 +266,16 @@ def test_the_report_is_one_well_formed_file_that_loads_nothing(page):
     assert all(link["href"].startswith("#") for link in parsed.all("a"))
     assert "@import" not in text
     assert "url(" not in text
+
+
+def test_the_report_holds_its_own_exports_whatever_lies_beside_it(tmp_path):
+    (tmp_path / "summary.csv").write_text("of another comparison")
+    runs = results()
+    links = Page(write_html(runs, tmp_path / "page.html", control="mmgcn").read_text()).all("a")
+    held = {one["download"]: b64decode(one["data-base64"]).decode() for one in links if "data-base64" in one}
+    assert held.pop("summary.csv") == write_csv(runs, tmp_path / "mine.csv").read_text()
+    assert held.pop("summary.json") == summary.as_json(runs)
+    assert held == {"summary.md": markdown(runs, control="mmgcn"), "summary.tex": latex(runs, control="mmgcn")}
 
 
 def test_the_report_shows_every_figure_and_describes_it(page):
@@ -334,6 +368,14 @@ def test_a_reader_sorts_unfolds_and_changes_dialogue_and_theme(page):
             else:
                 assert reader.run(scores) == sorted(reader.run(scores), reverse=True)
         assert sorted(reader.run(names)) == sorted(before)
+        printed = {"39 ms": 0.039, "4.8 s": 4.8, "1:23 min": 83, "2:01 h": 7260, "−1.5": -1.5, "1,234 MB": 1234}
+        for text, number in printed.items():
+            assert reader.run(f"value({{textContent: '{text}'}})") == pytest.approx(number)
+        head = f"{table}.querySelector('th')"
+        for order in ("ascending", "descending"):
+            reader.run(f"{head}.querySelector('button').click()")
+            assert reader.run(f"{head}.getAttribute('aria-sort')") == order
+            assert reader.run(names) == sorted(before, reverse=order == "descending")
         after = f"[...{table}.tBodies[0].rows].filter(r => r.className == 'settings').length"
         assert reader.run(after) == len(before)
         reader.run(f"{table}.querySelector('summary').click()")
@@ -348,9 +390,61 @@ def test_a_reader_sorts_unfolds_and_changes_dialogue_and_theme(page):
         reader.run("document.getElementById('theme').click()")
         assert reader.run(theme) != was
         assert reader.run(paper) != colour
+        for kind in (".exports a", "a.svg"):
+            first = f"document.querySelector('{kind}')"
+            reader.run(f"{first}.onclick()")
+            saved = reader.run(f"fetch({first}.href).then(answer => answer.text())")
+            assert saved.startswith({".exports a": "dataset,model,", "a.svg": "<?xml"}[kind])
+        for theme_before in ("dark", "light"):
+            reader.run(f"paint('{theme_before}')")
+            reader.run("dispatchEvent(new Event('beforeprint'))")
+            assert reader.run(theme) == "light"
+            reader.run("dispatchEvent(new Event('afterprint'))")
+            assert reader.run(theme) == theme_before
+        reader.call("Emulation.setEmulatedMedia", media="print")
+        assert reader.run(f"[...{table}.querySelectorAll('thead button')].every(one => one.offsetHeight > 0)")
+        assert reader.run("document.getElementById('theme').offsetHeight") == 0
         assert reader.troubles == []
     finally:
         reader.close()
+
+
+@pytest.mark.parametrize("by", ["marker", "linestyle"])
+def test_many_models_look_different_with_and_without_lines(by):
+    from mer_zoo.comparison.plots import look_of
+
+    looks = [look_of(index) for index in range(28)]
+    assert len({(look["color"], look[by]) for look in looks}) == len(looks)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_a_legend_of_long_names_fits_above_its_axes():
+    from matplotlib.figure import Figure
+
+    from mer_zoo.comparison import plots
+
+    for name in ("a name that its author found good", "W" * 40, "対話の感情認識のための非常に長い名前", "short"):
+        canvas = Figure(figsize=(plots.WIDTH, 3), layout="constrained")
+        axes = canvas.subplots()
+        for number in range(7):
+            axes.plot([0, 1], [0, 1], label=plots.short(f"{number} {name}"))
+        drawn = plots.legend(axes)
+        canvas.draw_without_rendering()
+        outer, inner = drawn.get_window_extent(), axes.get_window_extent()
+        assert 0 <= outer.x0 < outer.x1 <= canvas.bbox.x1
+        assert inner.y1 <= outer.y0 < outer.y1 <= canvas.bbox.y1
+        assert inner.width > 0.8 * canvas.bbox.width
+        assert inner.height > 1.5 * canvas.dpi
+
+
+def test_a_class_that_is_not_in_test_has_no_score(tmp_path):
+    runs = [fabricate("bilstm", seed=seed, names=(*"abcdef", "absent"), dialogues=6) for seed in range(2)]
+    for run in runs:
+        for one in run.predictions.values():
+            one.label[:] = [-1 if label == 6 else label for label in one.label]
+    text = write_html(runs, tmp_path / "page.html").read_text()
+    (row,) = re.findall(r'<tr><th scope="row">absent</th>(.*?)</tr>', text, re.DOTALL)
+    assert re.findall("<td>(.*?)</td>", row) == ["0", "–"]
 
 
 def test_findings_follow_from_the_statistics():
@@ -362,6 +456,12 @@ def test_findings_follow_from_the_statistics():
     )
     few = findings(compare(runs[:3] + runs[6:9], control="bad"))
     assert "too few seeds to call it certain (3 of 6)." in few[1]
+    assert "not clear" not in few[1]
+    twins = [fabricate(name, seed=s, skill=0.5) for name in ("one", "two") for s in range(2)]
+    assert re.search(r"\[−.* not clear, and too few seeds", findings(compare(twins))[1])
+    alone = [run.model_copy(update={"recipe_name": name, "recipe": {}}) for run in twins[:2] for name in "ab"]
+    assert re.search(r"^[ab] and [ab] are level \[.*not clear, and too few", findings(compare(alone))[1])
+    assert findings(compare(twins[:1]))[0].startswith("one has a mean weighted F1 of ")
     turned = findings(compare(runs, control="good"))  # the control leads: said from the leader's side
     assert turned[1] == found[1]
 
@@ -380,6 +480,27 @@ def test_a_model_that_says_one_thing_is_flagged():
     assert not any("Careful" in one for one in findings(compare([fabricate("fine")])))
 
 
+def test_a_model_whose_runs_failed_is_a_row_that_says_so(tmp_path):
+    runs = [fabricate("fine", seed=seed) for seed in range(2)] + [fabricate("shaky")]
+    why = "the training loss is nan."
+    broken = [Broken("wild", seed, "print-iemocap", f"wild, seed {seed}, epoch 1: {why}") for seed in range(2)]
+    broken += [Broken("shaky", 1, "print-iemocap", "out of memory."), Broken("fine", 7, "other data", "elsewhere")]
+    text = io.StringIO()
+    Console(file=text, width=200).print(comparison_table(runs, control="wild", broken=broken))
+    page = write_html(runs, tmp_path / "page.html", control="wild", broken=broken).read_text()
+    marked, set_ = (form(runs, control="wild", broken=broken) for form in (markdown, latex))
+    for export in (text.getvalue(), re.sub(r"</?(th|td)[^>]*>", " ", page), marked, set_):
+        (row,) = [line for line in export.splitlines() if re.search(r"wild\W{2,}failed", line)]
+        assert "0 of 2" in row
+        assert any("shaky" in line and "1 of 2" in line for line in export.splitlines())
+        assert "elsewhere" not in export
+        if export != set_:
+            assert f"Failed: wild, seed 1, epoch 1: {why}" in export
+            assert "Failed: shaky, seed 1: out of memory." in export
+            assert "wild has no results here" in export
+    assert "Careful: wild failed in 2 runs" in page
+
+
 def test_kinds_of_utterances_are_counted_as_they_are():
     data = load({"name": "synthetic", "dialogues": [4, 2, 5], "utterances": [3, 8]})
     names = data.label_names
@@ -396,6 +517,10 @@ def test_kinds_of_utterances_are_counted_as_they_are():
     assert rows["first of the dialogue"]["utterances"] == len(test)
     assert rows["same speaker goes on"]["utterances"] == rows["all"]["utterances"] - changes - len(test)
     assert rows["audio is missing"]["utterances"] == sum(len(d) // 2 for d in test)
+    # a modality that a dialogue does not name is present everywhere in it
+    half = [replace(one, said=replace(one.said, present={})) if i % 2 else one for i, one in enumerate(found)]
+    missing = {row["name"]: row["utterances"] for row in utterances.slices(half, names)}["audio is missing"]
+    assert missing == sum(len(one.said) // 2 for one in found[::2]) > 0
     assert utterances.disagreement(found) == {("right", "wrong"): 1.0}
     assert utterances.calibration(found, "right") == 0.0
     assert utterances.calibration(found, "wrong") == 1.0
@@ -412,3 +537,18 @@ def test_a_report_of_any_result_files(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     code, _, err = command(capsys, "report", tmp_path / "empty")
     assert (code, "holds no result files" in err) == (2, True)
+
+
+def test_a_report_takes_the_dialogues_of_its_results_and_no_others(capsys, tmp_path):
+    settings = "{name: synthetic, dialogues: [4, 2, 3], utterances: [2, 4]}"
+    (tmp_path / "suite.yaml").write_text(f"title: t\ndata: [{settings}]\nseeds: 1\nmodels: [majority]\n")
+    code, _, err = command(capsys, "compare", tmp_path / "suite.yaml", "--output", tmp_path / "runs", "--workers", "1")
+    assert code == 0, err
+    report = ("report", tmp_path / "runs", "--output", tmp_path / "page.html", "--data")
+    code, _, err = command(capsys, *report, settings)
+    assert code == 0, err
+    assert "speaker 0" in (tmp_path / "page.html").read_text()
+    code, out, err = command(capsys, *report, "synthetic")
+    assert (code, "--data synthetic: no result is of this dataset" in err, out) == (2, True, "")
+    code, _, err = command(capsys, *report, "{name: [")
+    assert (code, "--data {name: [: not valid YAML" in err) == (2, True)

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         )
         tracked = tracking.finish([*results, *failures])
     if results:
-        pairs = {"control": suite.control, "all_pairs": options.all_pairs}
+        pairs = {"control": suite.control, "all_pairs": options.all_pairs, "broken": [one.broken for one in failures]}
         console.print(comparison_table(results, **pairs))
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
         for ending, form in (("md", markdown), ("tex", latex)):

@@ -63,7 +63,7 @@ def trackers(options: argparse.Namespace) -> list[Choice]:
 
 
 def named(text: str, option: str) -> Any:
-    """Return what an option names: a name, or `{name: ..., setting: value}` as a mapping."""
+    """Return a name as it is, or `{name: ..., settings}` as a mapping."""
     from mer_zoo.registry import document
 
     if not text.lstrip().startswith("{"):

@@ -107,7 +107,8 @@ def _search(
         results, failures = execute(runs, options.output, **how)
     complete = tracking.finish([*logged, *results, *failures])
     if results:
-        console.print(comparison_table(results, control=suite.control))
+        told: dict[str, Any] = {"control": suite.control, "broken": [one.broken for one in failures]}
+        console.print(comparison_table(results, **told))
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
         try:
             from mer_zoo.tuning.telling import searched
@@ -117,7 +118,7 @@ def _search(
                 options.output / "report.html",
                 datasets=[load(data) for data in suite.data],
                 searches=searched(options.output),
-                control=suite.control,
+                **told,
             )
             console.print(f"Report: {page}")
         except (MerZooError, ImportError) as error:

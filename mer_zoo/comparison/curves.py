@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from mer_zoo.comparison.plots import Figure, draw, legend, look_of, short
 from mer_zoo.comparison.statistics import Comparison, Model
@@ -36,22 +37,23 @@ def curves(comparison: Comparison, ending: str, caption: str, *, percent: bool) 
                 epochs, mean, sd = _band([_series(run, key) for run in model.all_runs])
                 mean, sd = factor * mean, factor * sd
                 axes.plot(epochs, mean, linewidth=1.6, label=short(model.name), zorder=2 + i, **look)
-                axes.fill_between(epochs, mean - sd, mean + sd, color=look["color"], alpha=0.15, linewidth=0)
+                low, high = (np.clip(end, 0, 100) if percent else end for end in (mean - sd, mean + sd))
+                axes.fill_between(epochs, low, high, color=look["color"], alpha=0.15, linewidth=0)
                 if percent:
                     chosen = np.mean([run.chosen_epoch for run in model.all_runs])
                     at = float(np.interp(chosen, epochs, mean))
                     axes.plot(chosen, at, marker, color=look["color"], markersize=5, zorder=50)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_xlabel("Epoch" + (" (mark: mean of the chosen ones)" if percent else ""))
             axes.set_ylabel(f"{what.capitalize()} weighted F1, %" if percent else f"{what} loss".strip().capitalize())
-            for line in legend(axes, len(shown)).get_lines():
+            for line in legend(axes).get_lines():
                 line.set(linewidth=2, alpha=1)
 
         ends = [f"{m.name} after {np.mean([run.epochs_run for run in m.all_runs]):.0f} epochs" for m in shown]
-        alt = f"{what} {ending.replace('_', ' ')} over epochs, mean ± deviation of the runs; "
+        alt = f"{what} {ending.replace('_', ' ')} over epochs, mean ± standard deviation of the runs; "
         alt += f"training ended for {', '.join(ends)}."
-        height = 3.0 + 0.1 * len(shown)
         on_test = what == "test"
-        yield draw(f"{caption}, {what}".rstrip(", "), alt.strip().capitalize(), height, paint, oracle=on_test)
+        yield draw(f"{caption}, {what}".rstrip(", "), alt.strip().capitalize(), 2.9, paint, oracle=on_test)
 
 
 def _series(run: Result, key: str) -> tuple[list[float], list[float]]:
@@ -68,7 +70,7 @@ def _band(series: list[tuple[list[float], list[float]]]) -> tuple[np.ndarray, np
     """
     epochs = np.unique(np.concatenate([np.array(e, dtype=float) for e, _ in series]))
     each = np.array([np.interp(epochs, e, v) for e, v in series if e])
-    return epochs, each.mean(0), each.std(0)
+    return epochs, each.mean(0), each.std(0, ddof=min(len(each) - 1, 1))
 
 
 def _number(value: object) -> bool:
@@ -125,13 +127,14 @@ def _noted(
             mean, sd = _running(mean, smoothed), _running(sd, smoothed)
             axes.plot(epochs, mean, linewidth=1.6, label=short(place), **look)
             axes.fill_between(epochs, mean - sd, mean + sd, color=look["color"], alpha=0.12, linewidth=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("Epoch")
         axes.set_ylabel(axis)
-        legend(axes, len(bands))
+        legend(axes)
 
     last = ", ".join(f"{place} {mean[-1]:.3g}" for place, (_, mean, _) in bands.items())
-    alt = f"{name} {whose} over epochs, mean ± deviation of the runs; at the end on average {last}."
-    yield draw(f"{name}{'s' * key.endswith('s')} of {model.name}", alt, 2.6 + 0.1 * len(bands), paint)
+    alt = f"{name} {whose} over epochs, mean ± standard deviation of the runs; at the end on average {last}."
+    yield draw(f"{name}{'s' * key.endswith('s')} of {model.name}", alt, 3.0, paint)
 
 
 def _running(values: np.ndarray, count: int) -> np.ndarray:

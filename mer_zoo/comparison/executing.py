@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mer_zoo.comparison.claims import LOOK_EVERY, claim, claimed, sweep
+from mer_zoo.comparison.statistics import Broken
 from mer_zoo.comparison.workers import Lost, at_a_time, gpus, spread
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import run_of
@@ -46,6 +47,12 @@ class Failure:
     experiment: Experiment
     message: str
     traceback: str = ""
+
+    @property
+    def broken(self) -> Broken:
+        """What a comparison tells of it."""
+        one = self.experiment
+        return Broken(one.name, one.seed, one.fingerprint, self.message)
 
 
 @dataclass(frozen=True)

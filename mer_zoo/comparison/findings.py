@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mer_zoo.comparison.inference import FEWEST_SEEDS, Pair
+from collections import Counter
+
+from mer_zoo.comparison.inference import FEWEST_SEEDS, LEVEL, Pair
 from mer_zoo.comparison.statistics import Comparison, Model
 
 MOST = 6
@@ -19,7 +21,8 @@ def findings(comparison: Comparison) -> list[str]:
         comparison: of one dataset.
     """
     best = comparison.models[0]
-    found = [f"{best.name} has the highest mean weighted F1: {_percent(best.mean('weighted_f1'))}."]
+    has, of = ("has the highest", ":") if len(comparison.models) > 1 else ("has a", " of")
+    found = [f"{best.name} {has} mean weighted F1{of} {_percent(best.mean('weighted_f1'))}."]
     ceiling = comparison.dataset.ceiling
     if ceiling is not None:
         top = max(comparison.models, key=lambda model: model.mean("accuracy"))
@@ -30,6 +33,10 @@ def findings(comparison: Comparison) -> list[str]:
     found += [_told(pair) for pair in ranked[:MOST]]
     if len(ranked) > MOST:
         found.append(f"{len(ranked) - MOST} more differences stand in the table below.")
+    lost = Counter(run.model for run in comparison.broken)
+    found += [
+        f"Careful: {name} failed in {count} run{'s' * (count > 1)}; why stands below." for name, count in lost.items()
+    ]
     return found + [flag for model in comparison.models if (flag := _one_class(model, comparison))]
 
 
@@ -39,16 +46,16 @@ def _told(pair: Pair) -> str:
     if points < 0:
         first, second, points = second, first, -points
         interval = interval and (-interval[1], -interval[0])
-    if round(points, 1) == 0:
-        return f"{first} and {second} are level."
-    text = f"{first} is ahead of {second} by {points:.1f} points"
+    level = round(points, 1) == 0
+    text = f"{first} and {second} are level" if level else f"{first} is ahead of {second} by {points:.1f} points"
     if interval is not None:
         ends = f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]".replace("-", "−")
         text += f" {ends} over seeds and {pair.samples}"
     if pair.significant:
         return f"{text}: clear."
     if pair.seeds < FEWEST_SEEDS:
-        return f"{text}; too few seeds to call it certain ({pair.seeds} of {FEWEST_SEEDS})."
+        unclear = "" if pair.found.p < LEVEL else "not clear, and "
+        return f"{text}; {unclear}too few seeds to call it certain ({pair.seeds} of {FEWEST_SEEDS})."
     return f"{text}: {pair.verdict}."
 
 

@@ -6,7 +6,7 @@ import io
 import textwrap
 import warnings
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.legend import Legend
+from rich.cells import cell_len
 
 from mer_zoo.comparison.inference import Interval
 from mer_zoo.comparison.statistics import Comparison, Model
@@ -44,6 +45,7 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a name may hold a dollar sign
 }
 WIDTH = 5.0  # inches: text stays readable when a phone shrinks the figure to its width
+LINE = 22  # columns of a name; a Chinese character takes two
 
 
 @dataclass(frozen=True)
@@ -100,24 +102,30 @@ def draw(
 
 
 def look_of(index: int) -> dict[str, Any]:
-    """Colour, marker and line style of the model at this place, distinct for the first 28."""
+    """Colour, marker and line style of the model at this place; the first 28 differ with lines, and with markers."""
     return {
         "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
+        "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
         "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
     }
 
 
-def legend(axes: Axes, count: int) -> Legend:
-    """Put a legend above the axes.
+def legend(axes: Axes) -> Legend:
+    """Put a legend of all that is drawn above the axes, for which the figure grows.
 
     Args:
         axes: of the figure.
-        count: of its entries.
     """
-    return axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=2 if count > 1 else 1, fontsize=9, borderaxespad=0.2
-    )
+    canvas = axes.get_figure(root=True)
+    assert canvas is not None
+    for columns in (2, 1):
+        made = canvas.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=columns, fontsize=9)
+        size = made.get_window_extent()
+        if columns == 1 or size.width < canvas.bbox.width:
+            break
+        made.remove()
+    canvas.set_figheight(canvas.get_figheight() + size.height / canvas.dpi)
+    return made
 
 
 def _scores(comparison: Comparison, score: str, name: str) -> Figure:
@@ -159,7 +167,7 @@ def _scores(comparison: Comparison, score: str, name: str) -> Figure:
         alt += f" At the best epochs on test: {best or 'not recorded'}."
     alt += "" if ceiling is None else f" The ceiling is {100 * ceiling:.2f}."
     caption = f"{name} (dot: one seed; bar: mean{'; cross: its best epoch on test' if oracle else ''})"
-    return draw(caption, alt, 1.1 + 0.42 * len(models), paint, oracle=oracle)
+    return draw(caption, alt, 1.1 + len(models) * _room([model.name for model in models], 0.42), paint, oracle=oracle)
 
 
 def _cost(comparison: Comparison) -> Figure:
@@ -176,14 +184,15 @@ def _cost(comparison: Comparison) -> Figure:
         axes.margins(x=0.15, y=0.15)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         low, high = axes.get_xlim()
-        between = "25" if high < 100 * low else ""  # over more powers of ten they would run into one another
+        # over more powers of ten they would run into one another
+        between = "2345678" if high < 8 * low else "25" if high < 100 * low else ""
         axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in between else "")
         axes.set_xlabel("Seconds per seed (log scale)")
         axes.set_ylabel("Weighted F1 on test, %")
-        legend(axes, len(models))
+        legend(axes)
 
     points = "; ".join(f"{m.name} {100 * m.mean('weighted_f1'):.2f} % in {m.seconds:.3g} s" for m in models)
-    return draw("Score against time (bar: ± standard deviation)", f"{points}.", 2.9 + 0.1 * len(models), paint)
+    return draw("Score against time (bar: ± standard deviation)", f"{points}.", 2.8, paint)
 
 
 def _class_f1(comparison: Comparison) -> Figure:
@@ -197,18 +206,19 @@ def _class_f1(comparison: Comparison) -> Figure:
             look = look_of(i) | {"linestyle": "none"}
             places = np.arange(len(names)) + (i - (len(models) - 1) / 2) * min(0.14, 0.7 / len(models))
             value, low, high = (100 * np.array([getattr(one, end) for one in found[i]]) for end in Interval._fields)
-            reach = np.nan_to_num(np.maximum([value - low, high - value], 0))
+            value[support == 0] = np.nan
+            reach = np.nan_to_num(np.maximum([value - low.clip(0), high.clip(max=100) - value], 0))
             axes.errorbar(value, places, xerr=reach, label=short(model.name), markersize=5, elinewidth=0.8, **look)
         labels = [f"{short(name)} ({count:,})" for name, count in zip(names, support, strict=True)]
         axes.set_yticks(range(len(names)), labels)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(left=max(axes.get_xlim()[0], -5), right=min(axes.get_xlim()[1], 105))
-        axes.set_xlabel("F1 on test, %, mean over seeds; line: 95 % interval")
-        legend(axes, len(models))
+        axes.set_xlabel("F1 on test, %, mean over seeds")
+        legend(axes)
 
     alt = "F1 per class in percent with its interval; the table below has the same numbers."
-    height = 1.3 + 0.1 * len(models) + len(names) * (0.22 + 0.07 * len(models))
-    return draw("F1 per class (in brackets: utterances)", alt, height, paint)
+    height = 1.2 + len(names) * _room(names, 0.22 + 0.07 * len(models))
+    return draw("F1 per class (line: 95 % interval; in brackets: utterances)", alt, height, paint)
 
 
 def confusions(comparison: Comparison) -> Iterator[Figure]:
@@ -265,7 +275,7 @@ def _matrix(
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
         axes.imshow(values, cmap="RdBu_r" if signed else "Blues", vmin=-most if signed else 0, vmax=most)
-        size = 8 if len(names) < 10 else 6
+        size = min(8, 72 / len(names))
         for i, row in enumerate(values):
             for j, value in enumerate(row):
                 ink = "white" if abs(value) > (0.5 if signed else 0.7) * most else INK
@@ -276,11 +286,11 @@ def _matrix(
         axes.set_xlabel("Predicted")
         axes.set_ylabel("True")
         axes.grid(visible=False)
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, labelsize=10 if len(names) < 10 else 8)
         for side in axes.spines.values():
             side.set_visible(False)
 
-    return draw(caption, alt, min(1.6 + 0.5 * len(names), 9), paint, against=against)
+    return draw(caption, alt, min(1.6 + 0.5 * len(names), WIDTH + 0.5), paint, against=against)
 
 
 def reliability(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], errors: Mapping[str, float]) -> Figure:
@@ -295,19 +305,32 @@ def reliability(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], errors: Map
         axes = canvas.subplots()
         axes.plot([0, 100], [0, 100], color="#777777", linewidth=1, linestyle="--")
         for i, (name, (confidence, accuracy)) in enumerate(curves.items()):
-            axes.plot(100 * confidence, 100 * accuracy, label=short(name), markersize=4, linewidth=1.2, **look_of(i))
+            axes.plot(
+                100 * confidence,
+                100 * accuracy,
+                label=short(name),
+                markersize=4,
+                linewidth=1.2,
+                clip_on=False,
+                **look_of(i),
+            )
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 100)
         axes.set_xlabel("Confidence, %")
         axes.set_ylabel("Right, %")
-        legend(axes, len(curves))
+        legend(axes)
 
     told = "; ".join(f"{name} {100 * error:.1f}" for name, error in errors.items())
     alt = f"Share of right utterances by confidence; expected calibration error in points: {told}."
-    return draw("Calibration (dashed: as sure as right)", alt, 3.2 + 0.1 * len(curves), paint)
+    return draw("Calibration (dashed: as sure as right)", alt, 3.1, paint)
 
 
 def short(name: str) -> str:
-    """A name as figures show it."""
+    """A name as figures show it, in lines of which two fit beside each other."""
     name = visible(name)  # an SVG cannot hold control characters
-    return textwrap.fill(name, 26)
+    return textwrap.fill(name, max(LINE * len(name) // max(cell_len(name), 1), 1))
+
+
+def _room(names: Iterable[str], least: float) -> float:
+    """Inches from one name beside the axes to the next."""
+    return max(least, *(0.17 * (short(name).count("\n") + 1) for name in names))

@@ -11,12 +11,17 @@ theme.hidden = false;
 theme.onclick = () => paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 paint(window.matchMedia && matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 // paper is white
-addEventListener("beforeprint", () => paint("light"));
+let shown;
+addEventListener("beforeprint", () => {
+  shown = document.documentElement.dataset.theme;
+  paint("light");
+});
+addEventListener("afterprint", () => paint(shown));
 
 const UNITS = { ms: 1e-3, s: 1, min: 60, h: 3600 };
 const value = (cell) => {
-  const found = /^([+\-\u2212]?[\d.]+)(?:\s*(ms|s|min|h)\b)?/.exec(cell.textContent.trim().replaceAll(",", ""));
-  return found ? Number(found[1].replace("\u2212", "-")) * (UNITS[found[2]] || 1) : null;
+  const found = /^([+\-\u2212]?[\d.]+(?:e[+\-]?\d+)?)(?::(\d\d))?(?:\s*(ms|s|min|h)\b)?/.exec(cell.textContent.trim().replaceAll(",", ""));
+  return found ? (Number(found[1].replace("\u2212", "-")) + Number(found[2] || 0) / 60) * (UNITS[found[3]] || 1) : null;
 };
 
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -27,7 +32,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.textContent = head.textContent;
     head.replaceChildren(button);
     button.onclick = () => {
-      const down = head.getAttribute("aria-sort") !== "descending";
+      const names = column === 0;  // from A to Z first; a name may begin with a number
+      const down = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : !names;
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const rows = [...table.tBodies[0].rows].filter((row) => !row.classList.contains("settings"));
@@ -36,11 +42,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
         return [row, next && next.classList.contains("settings") ? next : null];
       }));
       rows.sort((a, b) => {
-        const [x, y] = [value(a.cells[column]), value(b.cells[column])];
+        const turned = down ? -1 : 1;
+        const [x, y] = names ? [null, null] : [value(a.cells[column]), value(b.cells[column])];
         if (x === null && y === null) {
-          return a.cells[column].textContent.localeCompare(b.cells[column].textContent) * (down ? 1 : -1);
+          return a.cells[column].textContent.localeCompare(b.cells[column].textContent, "en", { numeric: true }) * turned;
         }
-        return x === null ? 1 : y === null ? -1 : (x - y) * (down ? -1 : 1);
+        return x === null ? 1 : y === null ? -1 : (x - y) * turned;
       });
       for (const row of rows) table.tBodies[0].append(...[row, beneath.get(row)].filter(Boolean));
     };
@@ -56,7 +63,7 @@ for (const button of document.querySelectorAll(".minus")) {
   button.onclick = () => {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", on);
-    for (const row of table.tBodies[0].rows) {
+    for (const row of [...table.tBodies[0].rows, ...(table.tFoot ? table.tFoot.rows : [])]) {
       const cells = [...row.cells].slice(first);
       const score = (one) => Number.parseFloat(one.dataset.score ??= one.textContent);
       const level = score(row.cells[base]);
@@ -88,7 +95,7 @@ for (const reader of document.querySelectorAll(".reader")) {
     reader.classList.toggle("silent", !dialogue.turns.some((turn) => turn.text));
     body.replaceChildren(...dialogue.turns.map((turn, number) => {
       const row = document.createElement("tr");
-      row.append(cell(turn.speaker || String(number + 1)), cell(turn.text, "said"), cell(turn.truth || "\u2013"));
+      row.append(cell(turn.speaker || String(number + 1), "name"), cell(turn.text, "said"), cell(turn.truth || "\u2013"));
       for (const [name, share] of turn.models) {
         row.append(cell(`${name} ${share}`, turn.truth ? (name === turn.truth ? "hit" : "miss") : ""));
       }
@@ -198,7 +205,7 @@ for (const looker of document.querySelectorAll(".looker")) {
     body.replaceChildren(...turns.map((turn, number) => {
       const row = document.createElement("tr");
       const right = turn.truth && (turn.truth === one.decided[number] ? "hit" : "miss");
-      row.append(cell(String(number + 1)), cell(turn.speaker), cell(turn.text, "said"), cell(turn.truth || "\u2013"));
+      row.append(cell(String(number + 1)), cell(turn.speaker, "name"), cell(turn.text, "said"), cell(turn.truth || "\u2013"));
       row.append(cell(one.decided[number], right));
       if (group) row.append(cell(looksAt(number)));
       for (const points of Object.values(one.adds)) row.append(cell(signed(points[number], 0)));
@@ -255,6 +262,10 @@ for (const looker of document.querySelectorAll(".looker")) {
   show();
 }
 
+document.querySelector(".exports").hidden = false;
+for (const link of document.querySelectorAll(".exports a")) {
+  link.onclick = () => { link.href = `data:application/octet-stream;base64,${link.dataset.base64}`; };
+}
 for (const link of document.querySelectorAll("a.svg")) {
   link.hidden = false;
   link.onclick = () => { link.href = link.closest("figure").querySelector("img").src; };

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
 
-from mer_zoo.comparison import insides, table, utterances
+from mer_zoo.comparison import insides, summary, table, utterances
 from mer_zoo.comparison.findings import findings
 from mer_zoo.comparison.inference import Interval
-from mer_zoo.comparison.statistics import Comparison, compare_all
+from mer_zoo.comparison.statistics import Broken, Comparison, compare_all
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.results.result import Result
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from mer_zoo.comparison.plots import Figure
 
 
-def comparison_table(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> Tables:
+def comparison_table(
+    results: Sequence[Result],
+    *,
+    control: str | None = None,
+    all_pairs: bool = False,
+    broken: Sequence[Broken] = (),
+) -> Tables:
     """Return the comparison as terminals and notebooks show it.
 
     Per dataset a table in percent, its warnings, and what is clear.
@@ -34,6 +40,7 @@ def comparison_table(results: Sequence[Result], *, control: str | None = None, a
         results: of any number of datasets; each dataset and protocol gets a table of its own.
         control: the model that the others are compared with; None: the first one of the suite.
         all_pairs: compare every two models.
+        broken: runs that left no result, to be told of.
 
     Returns:
         `Tables`; print it. In a narrow terminal the costs go to a second table.
@@ -41,7 +48,7 @@ def comparison_table(results: Sequence[Result], *, control: str | None = None, a
     Raises:
         MerZooError: results cannot share a table, see `statistics.compare`.
     """
-    return Tables(compare_all(results, control=control, all_pairs=all_pairs))
+    return Tables(compare_all(results, control=control, all_pairs=all_pairs, broken=broken))
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ def write_html(
     searches: Sequence[Searched] = (),
     control: str | None = None,
     all_pairs: bool = False,
+    broken: Sequence[Broken] = (),
 ) -> Path:
     """Write the comparison with its plots as one HTML file that loads nothing from elsewhere.
 
@@ -116,9 +124,10 @@ def write_html(
         searches: what is told of searches behind the results.
         control: the model that the others are compared with; None: the first one of the suite.
         all_pairs: compare every two models.
+        broken: runs that left no result, to be told of.
 
     Returns:
-        the path. Tables that lie beside it (`summary.csv`, `.md`, `.tex`, `.json`) are linked.
+        the path. The page holds its numbers as CSV, Markdown, LaTeX and JSON too, to be saved from it.
 
     Raises:
         MerZooError: matplotlib or jinja2 is not installed, results cannot share a table, or the file cannot be written.
@@ -131,7 +140,8 @@ def write_html(
         raise MerZooError(
             f"the HTML report needs {error.name}, which is not installed. Install it: pip install mer-zoo[report]"
         ) from None
-    comparisons = compare_all(results, control=control, all_pairs=all_pairs)
+    choices: dict[str, Any] = {"control": control, "all_pairs": all_pairs, "broken": broken}
+    comparisons = compare_all(results, **choices)
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -143,13 +153,21 @@ def write_html(
         resources.files("mer_zoo.comparison").joinpath(name).read_text(encoding="utf-8")
         for name in ("report.html.jinja", "report.js")
     )
+    exports = {
+        "csv": summary.as_csv(results),
+        "md": table.markdown(results, **choices),
+        "tex": table.latex(results, **choices),
+        "json": summary.as_json(results),
+    }
     text = environment.from_string(source).render(
         sections=[
             _section(one, comparisons, known.get(one.dataset.fingerprint), weights or {}, trust) for one in comparisons
         ],
         searches=searches,
-        beside=[name for name in BESIDE if path.with_name(name).exists()],
+        exports={f"summary.{end}": b64encode(text.encode()).decode() for end, text in exports.items()},
         script=Markup(script),
+        rare=f"{100 * utterances.RARE:.0f}",
+        long=f"{100 * (1 - utterances.LONG):.0f}",
         is_ceiling=table.is_ceiling,
         watermark=table.WATERMARK,
         watermark_meaning=table.WATERMARK_MEANING,
@@ -165,8 +183,6 @@ def write_html(
     write_atomically(path, text)
     return path
 
-
-BESIDE = ("summary.csv", "summary.md", "summary.tex", "summary.json")
 
 PUBLISHED_COLUMNS = {
     "model": "Model",
@@ -266,13 +282,14 @@ def _per_class(comparison: Comparison) -> Iterator[dict[str, Any]]:
     scores = [comparison.class_f1(model) for model in comparison.models]
     support = comparison.models[0].confusion[0].sum((0, 2))
     for i, name in enumerate(comparison.dataset.label_names):
-        yield {"name": name, "support": int(support[i]), "values": [_within(score[i]) for score in scores]}
+        values = [_within(score[i]) if support[i] else table.MISSING for score in scores]
+        yield {"name": name, "support": int(support[i]), "values": values}
 
 
 def _within(one: Interval) -> str:
-    """A score in percent with its interval, which a single seed or dialogue has not."""
+    """A score in percent with its interval, which there is not where nothing differs, such as with a single seed."""
     value, low, high = (100 * x for x in one)
-    return f"{value:.1f}" + ("" if np.isnan(low) else f" [{max(low, 0):.0f}, {min(high, 100):.0f}]")
+    return f"{value:.1f}" + (f" [{max(low, 0):.0f}, {min(high, 100):.0f}]" if low < high else "")
 
 
 def _sizes(comparison: Comparison) -> str:

@@ -86,6 +86,29 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """A run that left no result.
+
+    Attributes:
+        model: the recipe's name.
+        seed: of the run.
+        data: fingerprint of its dataset.
+        why: in one or a few lines.
+    """
+
+    model: str
+    seed: int
+    data: str
+    why: str
+
+    @property
+    def told(self) -> str:
+        """Which run, and why; some reasons name the run themselves."""
+        place = f"{self.model}, seed {self.seed}"
+        return self.why if self.why.startswith(place) else f"{place}: {self.why}"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Models on the same data, test dialogues and protocol: one table.
 
@@ -97,6 +120,7 @@ class Comparison:
         models: best mean weighted F1 first.
         control: the model that the others are compared with; None: every two are compared.
         notes: sentences about runs that were left out or that differ in what bears on time.
+        broken: runs that left no result.
     """
 
     dataset: DatasetInfo
@@ -106,6 +130,7 @@ class Comparison:
     models: tuple[Model, ...]
     control: str | None
     notes: tuple[str, ...] = ()
+    broken: tuple[Broken, ...] = ()
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -232,13 +257,20 @@ def compare(results: Sequence[Result], *, control: str | None = None, all_pairs:
     )
 
 
-def compare_all(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> list[Comparison]:
+def compare_all(
+    results: Sequence[Result],
+    *,
+    control: str | None = None,
+    all_pairs: bool = False,
+    broken: Sequence[Broken] = (),
+) -> list[Comparison]:
     """Make one comparison per dataset, its contents, protocol, split rule and precision; test-oracle comes last.
 
     Args:
         results: of any number of datasets.
         control: as in `compare`; where its runs on a dataset are missing, the first model there stands in, with a note.
         all_pairs: as in `compare`.
+        broken: runs that left no result; they are told of.
 
     Raises:
         MerZooError: what `compare` raises.
@@ -250,7 +282,7 @@ def compare_all(results: Sequence[Result], *, control: str | None = None, all_pa
         groups.setdefault(key, []).append(result)
     if not groups:
         compare([])
-    names = {result.recipe_name for result in results}
+    names = {result.recipe_name for result in results} | {one.model for one in broken}
     if control is not None and control not in names:
         raise MerZooError(f"control: there are no results of '{control}'.{nearest(control, names)}")
     found = []
@@ -260,7 +292,9 @@ def compare_all(results: Sequence[Result], *, control: str | None = None, all_pa
         if control is not None and not there and one.control is not None:
             note = f"The control {control} has no results here; {one.control} stands in for it."
             one = replace(one, notes=(note, *one.notes))
-        found.append(one)
+        here = tuple(run for run in broken if run.data == one.dataset.fingerprint)
+        told = dict.fromkeys(f"Failed: {run.told}" for run in here)
+        found.append(replace(one, notes=(*told, *one.notes), broken=here))
     return found
 
 

@@ -94,14 +94,24 @@ def rows(results: Sequence[Result]) -> list[dict[str, object]]:
     return found
 
 
-def write_csv(results: Sequence[Result], path: Path) -> Path:
-    """Write the rows as CSV, atomically; a name that a spreadsheet would run as a formula gets an apostrophe first."""
+def as_csv(results: Sequence[Result]) -> str:
+    """Return the rows as CSV; a name that a spreadsheet would run as a formula gets an apostrophe first.
+
+    Example:
+        >>> as_csv([])[:19]
+        'dataset,model,seed,'
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows(results):
         writer.writerow({key: _harmless(value) if isinstance(value, str) else value for key, value in row.items()})
-    write_atomically(path, text.getvalue())
+    return text.getvalue()
+
+
+def write_csv(results: Sequence[Result], path: Path) -> Path:
+    """Write the rows as CSV, atomically."""
+    write_atomically(path, as_csv(results))
     return path
 
 

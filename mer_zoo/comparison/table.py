@@ -25,6 +25,7 @@ PAIRS_MEANING = (
     "together, by a jackknife over each."
 )
 CEILING = "ceiling (exact)"
+FAILED = "failed"
 
 SCORE_COLUMNS = {
     "model": "Model",
@@ -66,7 +67,10 @@ def title(comparison: Comparison, among: Sequence[Comparison]) -> str:
 
 
 def rows(comparison: Comparison) -> list[Row]:
-    """One row per model in percent, best first, under the ceiling; below each, if wanted, its scores chosen on test."""
+    """One row per model in percent, best first, under the ceiling; below each, if wanted, its scores chosen on test.
+
+    A model of which every run failed stands at the end.
+    """
     columns = SCORE_COLUMNS | COST_COLUMNS
     empty = dict.fromkeys(columns, MISSING)
     found = []
@@ -79,7 +83,7 @@ def rows(comparison: Comparison) -> list[Row]:
                 "model": model.name,
                 **{score: spread(model.mean(score), model.sd(score)) for score in metrics.SCORES},
                 "gap": MISSING,
-                "seeds": str(len(model.seeds)),
+                "seeds": _seeds(comparison, model.name, model.seeds),
                 "epoch": duration(model.seconds_per_epoch),
                 "total": duration(model.seconds),
                 "memory": MISSING if memory is None else f"{memory:,.0f} MB",
@@ -88,7 +92,16 @@ def rows(comparison: Comparison) -> list[Row]:
         )
         if comparison.protocol == "test-oracle" and model.gap is not None:
             found.append(empty | _oracle(model) | {"gap": signed(model.gap), "seeds": str(len(model.seeds))})
+    for name in dict.fromkeys(run.model for run in comparison.broken):
+        if name not in {model.name for model in comparison.models}:
+            found.append(empty | {"model": name, "weighted_f1": FAILED, "seeds": _seeds(comparison, name, ())})
     return found
+
+
+def _seeds(comparison: Comparison, name: str, there: Sequence[int]) -> str:
+    """How many seeds of a model there are, and of how many where some failed."""
+    wanted = {run.seed for run in comparison.broken if run.model == name} | set(there)
+    return f"{len(there)} of {len(wanted)}" if len(wanted) > len(there) else str(len(there))
 
 
 def ceiling_name(view: str) -> str:
@@ -199,7 +212,7 @@ def markdown(results: Sequence[Result], **choices: Any) -> str:
 
     Args:
         results: of any number of datasets.
-        choices: `control` and `all_pairs` of `statistics.compare`.
+        choices: `control`, `all_pairs` and `broken` of `statistics.compare_all`.
 
     Raises:
         MerZooError: results cannot share a table, see `statistics.compare`.
@@ -222,7 +235,7 @@ def latex(results: Sequence[Result], **choices: Any) -> str:
 
     Args:
         results: of any number of datasets.
-        choices: `control` and `all_pairs` of `statistics.compare`.
+        choices: `control`, `all_pairs` and `broken` of `statistics.compare_all`.
 
     Raises:
         MerZooError: results cannot share a table, see `statistics.compare`.
@@ -242,9 +255,10 @@ def latex(results: Sequence[Result], **choices: Any) -> str:
                 for row in found
             ]
             body = "\n  ".join(lines)
-            form = "".join("p{4cm}" if key == "verdict" else "l" if key == "model" else "r" for key in columns)
+            name = "p{3.1cm}" if max(len(row["model"]) for row in found) > 18 else "l"
+            form = "".join({"model": name, "verdict": "p{2.7cm}"}.get(key, "r") for key in columns)
             parts.append(
-                "\\begin{table}\n\\centering\\small\n"
+                "\\begin{table}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}\n"
                 f"\\caption{{{latex_text(' '.join(caption))}}}\n\\begin{{tabular}}{{{form}}}\n  \\toprule\n  {body}\n"
                 "  \\bottomrule\n\\end{tabular}\n\\end{table}"
             )

@@ -117,8 +117,8 @@ def _kinds(one: Judged, rare: np.ndarray, longest: float) -> Mapping[str, np.nda
         kinds["same speaker goes on"] = known & same
         kinds["speaker changes"] = known & ~same & (place > 0)
         kinds |= _own(speakers, labels, known)
-        for modality, present in one.said.present.items():
-            kinds[f"{modality} is missing"] = known & ~present
+        for modality in one.said.features:
+            kinds[f"{modality} is missing"] = known & ~one.said.mask(modality)
     return kinds
 
 

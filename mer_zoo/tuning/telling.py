@@ -128,10 +128,10 @@ def _history(found: Found, score: str) -> Figure:
                 axes.plot(places, [floor] * len(places), marker, color=colour, clip_on=False, markersize=6, label=name)
         axes.set_xlabel("Trial")
         axes.set_ylabel(f"{_metric(found).capitalize().replace('f1', 'F1')} on validation, %")
-        legend(axes, 5)
+        legend(axes)
 
     alt = f"{score}, by trial; best so far at the end {best[-1]:.1f}."
-    return draw("Trials, and the best so far", alt, 3.4, paint)
+    return draw("Trials, and the best so far", alt, 2.9, paint)
 
 
 def _importance(found: Found) -> Iterator[Figure]:
