@@ -82,8 +82,8 @@ class Found(pydantic.BaseModel):
         """Return the search in words."""
         failed = sum(trial.failed for trial in self.trials)
         text = f"{self.model} on {self.data}: {len(self.trials)} trial{'s' * (len(self.trials) > 1)}, "
-        text += f"{len(self.trials) - len(self.ended) - failed} stopped early, {failed} failed; "
-        text += f"best validation {self.metric.replace('f1', 'F1')} {100 * (self.best.score or 0):.1f}"
+        text += f"{len(self.trials) - len(self.ended) - failed} stopped early{f', {failed} failed' if failed else ''}; "
+        text += f"best validation {self.metric} {100 * (self.best.score or 0):.1f}"
         if self.default is not None:
             text += f", the recipe as it is {100 * (self.default.score or 0):.1f}"
         return f"{text} (mean of {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)})."
