@@ -154,6 +154,21 @@ def test_the_bar_counts_failures_and_says_when_all_is_done(monkeypatch):
         assert task.fields["note"].startswith("3 failed so far")
 
 
+def test_a_long_name_pushes_neither_count_nor_rate_out_of_eighty_columns(monkeypatch):
+    from mer_zoo.commands import terminal
+
+    shown = Console(record=True, width=80, force_terminal=False)
+    monkeypatch.setattr(terminal, "console", lambda stderr=False: shown)
+    with Bar(120, "runs") as bar:
+        bar.start(120, 3)
+        bar.count("2 failed so far; " + "a-name-that-says-what-a-model-is-made-of" * 3 + ", seed 2: weighted F1 0.245")
+        (task,) = bar._progress.tasks
+    text = shown.export_text()
+    assert "4/120" in text
+    assert task.fields["rate"] in text
+    assert "2 failed so far" in text
+
+
 def test_every_gpu_gets_a_worker_that_sees_it_alone(monkeypatch):
     from mer_zoo.comparison.workers import gpus
 
