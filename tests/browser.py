@@ -16,7 +16,6 @@ FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
-    "--disable-threaded-compositing",  # a third less processor time
     "--disable-dev-shm-usage",
     "--disable-quic",
     "--no-first-run",
@@ -52,9 +51,13 @@ class Server:
 
 
 class Browser:
-    """One page of a headless browser; `troubles` collects console errors and failed requests."""
+    """One page of a headless browser; `troubles` collects console errors and failed requests.
 
-    def __init__(self):
+    Without `pictures` none can be taken, and it needs a third less processor time.
+    """
+
+    def __init__(self, pictures=False):
+        flags = FLAGS if pictures else (*FLAGS, "--disable-threaded-compositing")
         self._home = tempfile.mkdtemp()
         (in_read, in_write), (out_read, out_write) = os.pipe(), os.pipe()
 
@@ -66,7 +69,7 @@ class Browser:
             os.set_inheritable(4, True)
 
         self._process = subprocess.Popen(
-            [program(), *FLAGS, f"--user-data-dir={self._home}", "about:blank"],
+            [program(), *flags, f"--user-data-dir={self._home}", "about:blank"],
             preexec_fn=wire,
             close_fds=False,
             stdin=subprocess.DEVNULL,

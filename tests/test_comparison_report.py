@@ -343,6 +343,25 @@ def test_a_browser_draws_the_report(page, tmp_path):
     assert shot.stat().st_size > 20_000
 
 
+def test_a_picture_is_taken_in_the_theme_that_the_reader_prefers(page, tmp_path):
+    import browser
+
+    if browser.program() is None:
+        pytest.skip(f"no browser is installed (looked for {', '.join(browser.PROGRAMS)})")
+    reader = browser.Browser(pictures=True)
+    try:
+        reader.size(WIDTHS["phone"])
+        for theme in ("light", "dark"):
+            preferred = [{"name": "prefers-color-scheme", "value": theme}]
+            reader.call("Emulation.setEmulatedMedia", features=preferred)
+            reader.open(page.as_uri())
+            assert reader.run("document.documentElement.dataset.theme") == theme
+            reader.picture(tmp_path / theme, whole=False)
+        assert (tmp_path / "light").read_bytes() != (tmp_path / "dark").read_bytes()
+    finally:
+        reader.close()
+
+
 WIDTHS = {"desktop": 1280, "phone": 390}
 
 

@@ -187,6 +187,21 @@ def test_a_control_that_is_not_compared_is_named_with_its_place(capsys, small_fo
     assert "--workers 0: want at least 1" in run(capsys, *command, "--workers", "0")[2]
 
 
+def test_a_long_name_pushes_neither_count_nor_rate_out_of_eighty_columns(monkeypatch):
+    from mer_zoo.commands import terminal
+
+    shown = Console(record=True, width=80, force_terminal=False)
+    monkeypatch.setattr(terminal, "console", lambda stderr=False: shown)
+    with Bar(120, "runs") as bar:
+        bar.start(120, 3)
+        bar.count("2 failed so far; " + "a-name-that-says-what-a-model-is-made-of" * 3 + ", seed 2: weighted F1 0.245")
+        (task,) = bar._progress.tasks
+    text = shown.export_text()
+    assert "4/120" in text
+    assert task.fields["rate"] in text
+    assert "2 failed so far" in text
+
+
 def test_every_gpu_gets_a_worker_that_sees_it_alone(monkeypatch):
     from mer_zoo.comparison.workers import gpus
 

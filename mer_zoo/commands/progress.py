@@ -22,14 +22,17 @@ class Bar:
 
     def __init__(self, total: int, what: str) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
+        self._console = terminal.console(stderr=True)
+        room = {"fields[note]": max(16, self._console.width - 56)}  # a long name must not push the rate aside
         name, rate, note = (
-            TextColumn(f"{{task.{text}}}", markup=False) for text in ("description", "fields[rate]", "fields[note]")
+            TextColumn(f"{{task.{text}}}", markup=False, table_column=Column(no_wrap=True, max_width=room.get(text)))
+            for text in ("description", "fields[rate]", "fields[note]")
         )
-        columns = (name, BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), rate, note)
+        columns = (name, BarColumn(bar_width=8), MofNCompleteColumn(), TimeElapsedColumn(), rate, note)
         self._before = self._failed = 0
         self._total, self._first = total, True
-        self._console = terminal.console(stderr=True)
         self._progress = Progress(*columns, console=self._console)
         self._task = self._progress.add_task(what, total=total, rate="", note="")
 
