@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 from mer_zoo.comparison.summary import read_csv
 
 TARGET = Path(__file__).resolve().parent.parent / "docs/assets/ablation.svg"
-CONTROL = "AMB-DSGDN"
+BASELINE = "AMB-DSGDN"
 
 
 def main(paths: list[str]) -> None:
@@ -29,7 +29,7 @@ def main(paths: list[str]) -> None:
     plt.rcParams |= {"svg.hashsalt": "mer_zoo", "svg.fonttype": "none", "font.size": 9}
     figure, panels = plt.subplots(len(found), 1, figsize=(7, 1.6 * len(found)), sharex=False, squeeze=False)
     for panel, (dataset, models) in zip(panels[:, 0], found.items(), strict=True):
-        order = [CONTROL, *(name for name in models if name != CONTROL)][::-1]
+        order = [BASELINE, *(name for name in models if name != BASELINE)][::-1]
         for height, name in enumerate(order):
             scores = [np.mean(folds) for folds in models[name].values()]
             panel.plot(scores, [height] * len(scores), "o", color="#1b6ca8", alpha=0.5, markersize=4)

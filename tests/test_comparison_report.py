@@ -271,11 +271,11 @@ def test_the_report_is_one_well_formed_file_that_loads_nothing(page):
 def test_the_report_holds_its_own_exports_whatever_lies_beside_it(tmp_path):
     (tmp_path / "summary.csv").write_text("of another comparison")
     runs = results()
-    links = Page(write_html(runs, tmp_path / "page.html", control="mmgcn").read_text()).all("a")
+    links = Page(write_html(runs, tmp_path / "page.html", baseline="mmgcn").read_text()).all("a")
     held = {one["download"]: b64decode(one["data-base64"]).decode() for one in links if "data-base64" in one}
     assert held.pop("summary.csv") == write_csv(runs, tmp_path / "mine.csv").read_text()
     assert held.pop("summary.json") == summary.as_json(runs)
-    assert held == {"summary.md": markdown(runs, control="mmgcn"), "summary.tex": latex(runs, control="mmgcn")}
+    assert held == {"summary.md": markdown(runs, baseline="mmgcn"), "summary.tex": latex(runs, baseline="mmgcn")}
 
 
 def test_the_report_shows_every_figure_and_describes_it(page):
@@ -468,12 +468,12 @@ def test_a_class_that_is_not_in_test_has_no_score(tmp_path):
 
 def test_findings_follow_from_the_statistics():
     runs = [fabricate("good", seed=s, skill=0.8) for s in range(6)] + [fabricate("bad", seed=s) for s in range(6)]
-    found = findings(compare(runs, control="bad"))
+    found = findings(compare(runs, baseline="bad"))
     assert found[0].startswith("good has the highest mean weighted F1: ")
     assert re.fullmatch(
         r"good is ahead of bad by \d+\.\d points \[\d+\.\d, \d+\.\d\] over seeds and dialogues: clear\.", found[1]
     )
-    few = findings(compare(runs[:3] + runs[6:9], control="bad"))
+    few = findings(compare(runs[:3] + runs[6:9], baseline="bad"))
     assert "too few seeds to call it certain (3 of 6)." in few[1]
     assert "not clear" not in few[1]
     twins = [fabricate(name, seed=s, skill=0.5) for name in ("one", "two") for s in range(2)]
@@ -481,7 +481,7 @@ def test_findings_follow_from_the_statistics():
     alone = [run.model_copy(update={"recipe_name": name, "recipe": {}}) for run in twins[:2] for name in "ab"]
     assert re.search(r"^[ab] and [ab] are level \[.*not clear, and too few", findings(compare(alone))[1])
     assert findings(compare(twins[:1]))[0].startswith("one has a mean weighted F1 of ")
-    turned = findings(compare(runs, control="good"))  # the control leads: said from the leader's side
+    turned = findings(compare(runs, baseline="good"))  # the baseline leads: said from the leader's side
     assert turned[1] == found[1]
 
 
@@ -505,9 +505,9 @@ def test_a_model_whose_runs_failed_is_a_row_that_says_so(tmp_path):
     broken = [Broken("wild", seed, "print-iemocap", f"wild, seed {seed}, epoch 1: {why}") for seed in range(2)]
     broken += [Broken("shaky", 1, "print-iemocap", "out of memory."), Broken("fine", 7, "other data", "elsewhere")]
     text = io.StringIO()
-    Console(file=text, width=200).print(comparison_table(runs, control="wild", broken=broken))
-    page = write_html(runs, tmp_path / "page.html", control="wild", broken=broken).read_text()
-    marked, set_ = (form(runs, control="wild", broken=broken) for form in (markdown, latex))
+    Console(file=text, width=200).print(comparison_table(runs, baseline="wild", broken=broken))
+    page = write_html(runs, tmp_path / "page.html", baseline="wild", broken=broken).read_text()
+    marked, set_ = (form(runs, baseline="wild", broken=broken) for form in (markdown, latex))
     for export in (text.getvalue(), re.sub(r"</?(th|td)[^>]*>", " ", page), marked, set_):
         (row,) = [line for line in export.splitlines() if re.search(r"wild\W{2,}failed", line)]
         assert "0 of 2" in row
@@ -551,7 +551,7 @@ def test_a_report_of_any_result_files(capsys, tmp_path):
     code, _, err = command(capsys, "report", tmp_path / "runs", "--output", tmp_path / "page.html")
     assert code == 0, err
     assert (tmp_path / "page.html").exists()
-    code, _, err = command(capsys, "report", tmp_path, "--output", tmp_path / "p.html", "--control", "nobody")
+    code, _, err = command(capsys, "report", tmp_path, "--output", tmp_path / "p.html", "--baseline", "nobody")
     assert (code, "no results of 'nobody'" in err) == (2, True)
     (tmp_path / "empty").mkdir()
     code, _, err = command(capsys, "report", tmp_path / "empty")

@@ -57,28 +57,28 @@ def test_a_seed_with_a_missing_fold_is_left_out_aloud():
 def test_the_others_are_compared_with_the_first_model_or_the_named_one():
     results = suite(seeds=6, middle=0.6, strong=0.8, weak=0.4)
     assert [(pair.first, pair.second) for pair in compare(results).pairs] == [("strong", "middle"), ("weak", "middle")]
-    named = compare(results, control="weak")
+    named = compare(results, baseline="weak")
     assert [(pair.first, pair.second) for pair in named.pairs] == [("strong", "weak"), ("middle", "weak")]
     assert len(compare(results, all_pairs=True).pairs) == 3
     assert named.significance.startswith("Each is compared with weak, for new seeds and new dialogues")
     assert "strong > weak" in named.significance
     with pytest.raises(MerZooError, match=r"no results of 'weka' on iemocap\. Did you mean 'weak'"):
-        compare(results, control="weka")
+        compare(results, baseline="weka")
 
 
 def test_a_control_that_a_dataset_lacks_is_replaced_aloud():
     results = [*suite(seeds=2, a=0.6, b=0.5), *(fabricate(name, dataset="meld") for name in ("b", "c"))]
-    first, second = compare_all(results, control="a")
-    assert (first.control, second.control) == ("a", "b")
+    first, second = compare_all(results, baseline="a")
+    assert (first.baseline, second.baseline) == ("a", "b")
     assert first.notes == ()
-    assert second.notes[0] == "The control a has no results here; b stands in for it."
+    assert second.notes[0] == "The baseline a has no results here; b stands in for it."
     with pytest.raises(MerZooError, match="no results of 'bb'"):
-        compare_all(results, control="bb")
+        compare_all(results, baseline="bb")
 
 
 def test_a_pair_is_what_the_formula_says_of_its_predictions():
     results = [r for r in suite(seeds=7, strong=0.75, weak=0.6) if (r.recipe_name, r.seed) != ("weak", 6)]
-    table = compare(results, control="weak")
+    table = compare(results, baseline="weak")
     (pair,) = table.pairs
     a, b = (next(m for m in table.models if m.name == name).confusion for name in ("strong", "weak"))
     assert len(a) == 7

@@ -25,7 +25,7 @@ def read(tmp_path, models, more=""):
 def test_a_grid_becomes_a_row_per_combination(tmp_path):
     grid = "{training.epochs: [1, 2], training.clip: [0.5, null]}"
     models = f"  A: {{recipe: bilstm, change: {{balancing: none}}, grid: {grid}}}\n"
-    made = read(tmp_path, f"{models}  B: mmgcn\n", "control: A, epochs=2, clip=null\n")
+    made = read(tmp_path, f"{models}  B: mmgcn\n", "baseline: A, epochs=2, clip=null\n")
     assert list(made.models) == [f"A, epochs={e}, clip={c}" for e in (1, 2) for c in ("0.5", "null")] + ["B"]
     assert made.models["A, epochs=2, clip=0.5"].change == {
         "balancing": "none",
@@ -178,12 +178,12 @@ def test_the_same_dialogues_by_two_names_are_refused(small_folder, tmp_path):
 
 
 def test_a_control_that_is_not_compared_is_named_with_its_place(capsys, small_folder, tmp_path):
-    read(tmp_path, "  A: bilstm\n  B: majority\n", "control: B\n")
+    read(tmp_path, "  A: bilstm\n  B: majority\n", "baseline: B\n")
     command = ["compare", tmp_path / "suite.yaml", "--dry-run"]
     code, _, err = run(capsys, *command, "--models", "A")
     assert (code, err.count("\n")) == (2, 1)
-    assert "suite.yaml:4:1 control: no model 'B' is compared. Known: A." in err
-    assert "--control: no model 'C' is compared. Known: A, B." in run(capsys, *command, "--control", "C")[2]
+    assert "suite.yaml:4:1 baseline: no model 'B' is compared. Known: A." in err
+    assert "--baseline: no model 'C' is compared. Known: A, B." in run(capsys, *command, "--baseline", "C")[2]
     assert "--workers 0: want at least 1" in run(capsys, *command, "--workers", "0")[2]
 
 

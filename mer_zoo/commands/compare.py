@@ -24,7 +24,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--stack", action=argparse.BooleanOptionalAction, help="train a model's seeds as one program (on GPUs)"
     )
-    command.add_argument("--control", metavar="MODEL", help="the model that the others are compared with")
+    command.add_argument("--baseline", metavar="MODEL", help="the model that the others are compared with")
     command.add_argument("--all-pairs", action="store_true", help="compare every two models")
     command.add_argument("--dry-run", action="store_true", help="only say what would run, and for how long")
     command.add_argument("--keep-weights", action="store_true", help="also save every trained model")
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         )
         tracked = tracking.finish([*results, *failures])
     if results:
-        pairs = {"control": suite.control, "all_pairs": options.all_pairs, "broken": [one.broken for one in failures]}
+        pairs = {"baseline": suite.baseline, "all_pairs": options.all_pairs, "broken": [one.broken for one in failures]}
         console.print(comparison_table(results, **pairs))
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
         for ending, form in (("md", markdown), ("tex", latex)):
@@ -116,8 +116,8 @@ def _suite(options: argparse.Namespace) -> Any:
         changed["protocol"] = options.protocol
     if options.split:
         changed["split"] = {**suite.split.plain(), **running.split_fields(options)}
-    if options.control is not None:
-        changed["control"] = options.control
+    if options.baseline is not None:
+        changed["baseline"] = options.baseline
     if options.models is not None:
         place = f"--models: suite '{options.suite}'"
         chosen = [name for one in options.models.split(";") for name in matching(one.strip(), suite.models, place)]

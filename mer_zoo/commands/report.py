@@ -26,7 +26,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--trust", metavar="PART", action="append", default=[], help="a part by file or module that may be run"
     )
-    command.add_argument("--control", metavar="MODEL", help="the model that the others are compared with")
+    command.add_argument("--baseline", metavar="MODEL", help="the model that the others are compared with")
     command.add_argument("--all-pairs", action="store_true", help="compare every two models")
 
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
                 f"--data {text}: no result is of this dataset ({dataset.fingerprint[:8]}); they are of {others}. Give "
                 "the dataset as the suite did: a folder, or '{name: synthetic, ...}' with its settings."
             )
-    pairs = {"control": options.control, "all_pairs": options.all_pairs}
+    pairs = {"baseline": options.baseline, "all_pairs": options.all_pairs}
     terminal.console().print(comparison_table(results, **pairs))
     page = write_html(
         results,

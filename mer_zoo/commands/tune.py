@@ -107,7 +107,7 @@ def _search(
         results, failures = execute(runs, options.output, **how)
     complete = tracking.finish([*logged, *results, *failures])
     if results:
-        told: dict[str, Any] = {"control": suite.control, "broken": [one.broken for one in failures]}
+        told: dict[str, Any] = {"baseline": suite.baseline, "broken": [one.broken for one in failures]}
         console.print(comparison_table(results, **told))
         console.print(f"One row per run: {write_csv(results, options.output / 'summary.csv')}")
         try:

@@ -183,7 +183,7 @@ class Pair:
 
     Attributes:
         first: name of the one.
-        second: name of the other; the control, unless all pairs are compared.
+        second: name of the other; the baseline, unless all pairs are compared.
         seeds: how many the model with fewer has.
         samples: what the test split is a sample of: "dialogues", or the "folds" of a cross-validation.
         comparisons: how many were made together.

@@ -224,7 +224,7 @@ def _class_f1(comparison: Comparison) -> Figure:
 def confusions(comparison: Comparison) -> Iterator[Figure]:
     """The confusion matrix of every model; against each, its difference to that of the baseline."""
     names = comparison.dataset.label_names
-    base = next((model for model in comparison.models if model.name == comparison.control), None)
+    base = next((model for model in comparison.models if model.name == comparison.baseline), None)
     for model in comparison.models:
         counts, share = model.confusion.sum((0, 1)) / len(model.seeds), _shares(model)
         words = np.vectorize(lambda value, count: f"{value:.0f}\n({count:.0f})")(share, counts)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def comparison_table(
     results: Sequence[Result],
     *,
-    control: str | None = None,
+    baseline: str | None = None,
     all_pairs: bool = False,
     broken: Sequence[Broken] = (),
 ) -> Tables:
@@ -38,7 +38,7 @@ def comparison_table(
 
     Args:
         results: of any number of datasets; each dataset and protocol gets a table of its own.
-        control: the model that the others are compared with; None: the first one of the suite.
+        baseline: the model that the others are compared with; None: the first one of the suite.
         all_pairs: compare every two models.
         broken: runs that left no result, to be told of.
 
@@ -48,7 +48,7 @@ def comparison_table(
     Raises:
         MerZooError: results cannot share a table, see `statistics.compare`.
     """
-    return Tables(compare_all(results, control=control, all_pairs=all_pairs, broken=broken))
+    return Tables(compare_all(results, baseline=baseline, all_pairs=all_pairs, broken=broken))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def write_html(
     weights: Mapping[str, Path] | None = None,
     trust: Collection[str] = (),
     searches: Sequence[Searched] = (),
-    control: str | None = None,
+    baseline: str | None = None,
     all_pairs: bool = False,
     broken: Sequence[Broken] = (),
 ) -> Path:
@@ -122,7 +122,7 @@ def write_html(
         weights: run -> file of its weights, see `insides.kept`; those models are looked into.
         trust: parts by file or module that may be run for that.
         searches: what is told of searches behind the results.
-        control: the model that the others are compared with; None: the first one of the suite.
+        baseline: the model that the others are compared with; None: the first one of the suite.
         all_pairs: compare every two models.
         broken: runs that left no result, to be told of.
 
@@ -140,7 +140,7 @@ def write_html(
         raise MerZooError(
             f"the HTML report needs {error.name}, which is not installed. Install it: pip install mer-zoo[report]"
         ) from None
-    choices: dict[str, Any] = {"control": control, "all_pairs": all_pairs, "broken": broken}
+    choices: dict[str, Any] = {"baseline": baseline, "all_pairs": all_pairs, "broken": broken}
     comparisons = compare_all(results, **choices)
     environment = jinja2.Environment(
         autoescape=True,
@@ -256,8 +256,8 @@ def _section(
             for draw in (curves.balancing_rates, curves.contributions, curves.lambdas)
             for figure in draw(model)
         ],
-        "control": comparison.control,
-        "base": models.index(comparison.control) if comparison.control in models else None,
+        "baseline": comparison.baseline,
+        "base": models.index(comparison.baseline) if comparison.baseline in models else None,
         "samples": "folds" if comparison.folds else "dialogues",
         "sizes": _sizes(comparison),
         "environments": sorted({_environment(run) for model in comparison.models for run in model.all_runs}),

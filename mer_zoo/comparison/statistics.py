@@ -118,7 +118,7 @@ class Comparison:
         dialogues: pooled test dialogues.
         folds: of each dialogue the fold that tested it; empty where there is one test split.
         models: best mean weighted F1 first.
-        control: the model that the others are compared with; None: every two are compared.
+        baseline: the model that the others are compared with; None: every two are compared.
         notes: sentences about runs that were left out or that differ in what bears on time.
         broken: runs that left no result.
     """
@@ -128,17 +128,17 @@ class Comparison:
     dialogues: tuple[str, ...]
     folds: tuple[int, ...]
     models: tuple[Model, ...]
-    control: str | None
+    baseline: str | None
     notes: tuple[str, ...] = ()
     broken: tuple[Broken, ...] = ()
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """Every other model minus the control, or every two models, the better one first."""
+        """Every other model minus the baseline, or every two models, the better one first."""
         names = [model.name for model in self.models]
         chosen = list(combinations(names, 2))
-        if self.control is not None:
-            chosen = [(name, self.control) for name in names if name != self.control]
+        if self.baseline is not None:
+            chosen = [(name, self.baseline) for name in names if name != self.baseline]
         counts = {model.name: self._samples(model) for model in self.models}
         return tuple(pairs(counts, chosen, "folds" if self.folds else "dialogues"))
 
@@ -165,7 +165,7 @@ class Comparison:
         if not self.pairs:
             return ""
         count, samples = len(self.pairs), self.pairs[0].samples
-        against = "Every two models are compared" if self.control is None else f"Each is compared with {self.control}"
+        against = "Every two models are compared" if self.baseline is None else f"Each is compared with {self.baseline}"
         scope = f"{against}, for new seeds and new {samples}; the training data stay" + (
             f"; Holm's correction for {count} comparisons." if count > 1 else "."
         )
@@ -181,14 +181,14 @@ class Comparison:
         return scope + (f" Clear: {'; '.join(claimed)}." if claimed else f" No difference is clear at p < {LEVEL}.")
 
 
-def compare(results: Sequence[Result], *, control: str | None = None, all_pairs: bool = False) -> Comparison:
+def compare(results: Sequence[Result], *, baseline: str | None = None, all_pairs: bool = False) -> Comparison:
     """Put results on one dataset, one set of test dialogues and one protocol side by side.
 
     A seed that lacks a fold which other runs have is left out, with a note.
 
     Args:
         results: of any number of models, seeds and folds.
-        control: the model that each other one is compared with; None: that of the first result, which is the first of
+        baseline: the model that each other one is compared with; None: that of the first result, which is the first of
             the suite. So it is named before a score is seen.
         all_pairs: compare every two models instead, at the price of a stronger correction.
 
@@ -197,7 +197,7 @@ def compare(results: Sequence[Result], *, control: str | None = None, all_pairs:
 
     Raises:
         MerZooError: there are none; datasets, protocols, splits or labels differ; a run occurs twice; one model name
-            stands for different recipes; or there is no such control.
+            stands for different recipes; or there is no such baseline.
     """
     if not results:
         raise MerZooError("nothing to compare: there are no results. Run a suite first, or name another folder.")
@@ -234,10 +234,10 @@ def compare(results: Sequence[Result], *, control: str | None = None, all_pairs:
             del by_name[name]
     if not by_name:
         raise MerZooError("nothing to compare: no seed of any model has all folds. Let the suite finish.")
-    if control is not None and control not in by_name:
-        raise MerZooError(f"control: no results of '{control}' on {first.dataset.name}.{nearest(control, by_name)}")
-    if not all_pairs and control is None:
-        control = first.recipe_name if first.recipe_name in by_name else next(iter(by_name))
+    if baseline is not None and baseline not in by_name:
+        raise MerZooError(f"baseline: no results of '{baseline}' on {first.dataset.name}.{nearest(baseline, by_name)}")
+    if not all_pairs and baseline is None:
+        baseline = first.recipe_name if first.recipe_name in by_name else next(iter(by_name))
     dialogues, fold_of = _dialogues(by_name)
     models = [_model(name, seeds, dialogues) for name, seeds in by_name.items()]
     models.sort(key=lambda model: (-model.mean("weighted_f1"), model.name))
@@ -253,14 +253,14 @@ def compare(results: Sequence[Result], *, control: str | None = None, all_pairs:
     warnings = list(dict.fromkeys(warning for run in kept for warning in run.dataset.warnings))
     dataset = first.dataset.model_copy(update={"warnings": warnings})
     return Comparison(
-        dataset, first.protocol, dialogues, fold_of, tuple(models), None if all_pairs else control, tuple(notes)
+        dataset, first.protocol, dialogues, fold_of, tuple(models), None if all_pairs else baseline, tuple(notes)
     )
 
 
 def compare_all(
     results: Sequence[Result],
     *,
-    control: str | None = None,
+    baseline: str | None = None,
     all_pairs: bool = False,
     broken: Sequence[Broken] = (),
 ) -> list[Comparison]:
@@ -268,7 +268,8 @@ def compare_all(
 
     Args:
         results: of any number of datasets.
-        control: as in `compare`; where its runs on a dataset are missing, the first model there stands in, with a note.
+        baseline: as in `compare`; where its runs on a dataset are missing, the first model there stands in, with a
+            note.
         all_pairs: as in `compare`.
         broken: runs that left no result; they are told of.
 
@@ -283,14 +284,14 @@ def compare_all(
     if not groups:
         compare([])
     names = {result.recipe_name for result in results} | {one.model for one in broken}
-    if control is not None and control not in names:
-        raise MerZooError(f"control: there are no results of '{control}'.{nearest(control, names)}")
+    if baseline is not None and baseline not in names:
+        raise MerZooError(f"baseline: there are no results of '{baseline}'.{nearest(baseline, names)}")
     found = []
     for key in sorted(groups):
-        there = control in {result.recipe_name for result in groups[key]}
-        one = compare(groups[key], control=control if there else None, all_pairs=all_pairs)
-        if control is not None and not there and one.control is not None:
-            note = f"The control {control} has no results here; {one.control} stands in for it."
+        there = baseline in {result.recipe_name for result in groups[key]}
+        one = compare(groups[key], baseline=baseline if there else None, all_pairs=all_pairs)
+        if baseline is not None and not there and one.baseline is not None:
+            note = f"The baseline {baseline} has no results here; {one.baseline} stands in for it."
             one = replace(one, notes=(note, *one.notes))
         here = tuple(run for run in broken if run.data == one.dataset.fingerprint)
         told = dict.fromkeys(f"Failed: {run.told}" for run in here)

@@ -64,7 +64,7 @@ class Suite(pydantic.BaseModel):
         change: changes of every recipe with a model, such as `training.epochs: 10`; learners have no such settings.
         protocol: `validation`, or `test-oracle` to replay the literature.
         split: how the dialogues are split; by default as the data says.
-        control: the model that the others are compared with, chosen before any score is seen; by default the first.
+        baseline: the model that the others are compared with, chosen before any score is seen; by default the first.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -75,7 +75,7 @@ class Suite(pydantic.BaseModel):
     change: dict[str, Any] = {}
     protocol: Protocol = "validation"
     split: SplitRule = SplitRule()
-    control: str | None = None
+    baseline: str | None = None
     _place: Callable[..., str] = pydantic.PrivateAttr(default_factory=lambda: _by_keys)
     _gridded: dict[str, set[str]] = pydantic.PrivateAttr(default_factory=dict)
 
@@ -87,7 +87,7 @@ class Suite(pydantic.BaseModel):
             raise ValueError(f"{twice[0]} is there twice. Leave it out once")
         return value
 
-    @pydantic.field_validator("control")
+    @pydantic.field_validator("baseline")
     @classmethod
     def _control_is_a_model(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
         models = info.data.get("models", {value: None})

@@ -212,7 +212,7 @@ def markdown(results: Sequence[Result], **choices: Any) -> str:
 
     Args:
         results: of any number of datasets.
-        choices: `control`, `all_pairs` and `broken` of `statistics.compare_all`.
+        choices: `baseline`, `all_pairs` and `broken` of `statistics.compare_all`.
 
     Raises:
         MerZooError: results cannot share a table, see `statistics.compare`.
@@ -235,7 +235,7 @@ def latex(results: Sequence[Result], **choices: Any) -> str:
 
     Args:
         results: of any number of datasets.
-        choices: `control`, `all_pairs` and `broken` of `statistics.compare_all`.
+        choices: `baseline`, `all_pairs` and `broken` of `statistics.compare_all`.
 
     Raises:
         MerZooError: results cannot share a table, see `statistics.compare`.

@@ -100,8 +100,8 @@ def suites() -> list[Any]:
     for one in found:
         few = dict(list(one["models"].items())[:2])
         one.update(data=[data], models=few, seeds=2, split={"test": "folds", "folds": 2, "share": 0.2, "seed": 1})
-        one.pop("control", None)
-    return [*found, {**found[0], "control": next(iter(found[0]["models"])), "split": {}, "protocol": "test-oracle"}]
+        one.pop("baseline", None)
+    return [*found, {**found[0], "baseline": next(iter(found[0]["models"])), "split": {}, "protocol": "test-oracle"}]
 
 
 def dataset_settings() -> list[Any]:
