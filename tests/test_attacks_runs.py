@@ -151,9 +151,9 @@ def test_a_diverged_run_keeps_nothing(small_folder, tmp_path, capsys, rate):
 
 
 @pytest.mark.attack("B4")
-def test_a_suite_whose_control_diverges_still_has_its_table(small_folder, tmp_path, capsys):
+def test_a_suite_whose_baseline_diverges_still_has_its_table(small_folder, tmp_path, capsys):
     (tmp_path / "suite.yaml").write_text(
-        f"title: t\ndata: ['{small_folder}']\nseeds: 1\ncontrol: wild\nmodels:\n  fine: majority\n"
+        f"title: t\ndata: ['{small_folder}']\nseeds: 1\nbaseline: wild\nmodels:\n  fine: majority\n"
         "  wild: {recipe: bilstm, change: {training.epochs: 2, training.learning_rate: 1.0e+30}}\n"
     )
     assert main(["compare", str(tmp_path / "suite.yaml"), "--output", str(tmp_path / "out"), "--workers", "1"]) == 1

@@ -66,7 +66,7 @@ def test_the_others_are_compared_with_the_first_model_or_the_named_one():
         compare(results, baseline="weka")
 
 
-def test_a_control_that_a_dataset_lacks_is_replaced_aloud():
+def test_a_baseline_that_a_dataset_lacks_is_replaced_aloud():
     results = [*suite(seeds=2, a=0.6, b=0.5), *(fabricate(name, dataset="meld") for name in ("b", "c"))]
     first, second = compare_all(results, baseline="a")
     assert (first.baseline, second.baseline) == ("a", "b")

@@ -546,7 +546,7 @@ def test_finished_seeds_of_a_stack_outlive_what_breaks_the_others(small_folder, 
 
 def test_a_seed_that_does_not_fit_alone_says_what_helps(small_folder, tmp_path, monkeypatch):
     Card(monkeypatch, holds=0)
-    told = r"MLP does not fit in the memory of cpu\. Lower `training\.dialogues_per_batch`.+ \(CUDA out of memory\. "
+    told = r"MLP, seed \d: it does not fit in the memory of cpu\. Lower `training\.dialogues_per_batch`.+\(CUDA out of"
     with pytest.warns(UserWarning, match="do not fit"):
         results, failures = execute(five_seeds(small_folder), tmp_path, workers=1)
     assert results == []

@@ -177,7 +177,7 @@ def test_the_same_dialogues_by_two_names_are_refused(small_folder, tmp_path):
         suites.experiments(made)
 
 
-def test_a_control_that_is_not_compared_is_named_with_its_place(capsys, small_folder, tmp_path):
+def test_a_baseline_that_is_not_compared_is_named_with_its_place(capsys, small_folder, tmp_path):
     read(tmp_path, "  A: bilstm\n  B: majority\n", "baseline: B\n")
     command = ["compare", tmp_path / "suite.yaml", "--dry-run"]
     code, _, err = run(capsys, *command, "--models", "A")

@@ -136,7 +136,7 @@ def compare(
     results, failures = execute(experiments, Path(output), workers=workers, listener=told.listener(Listener()))
     told.finish([*results, *failures])
     if failures:
-        lines = "\n".join(f"{f.experiment.name}, seed {f.experiment.seed}: {f.message}" for f in failures)
+        lines = "\n".join(failure.broken.told for failure in failures)
         raise MerZooError(
             f"{len(failures)} of {len(results) + len(failures)} runs broke; the others are kept:\n{lines}"
         )

@@ -72,7 +72,7 @@ class Bar:
         else:
             self._failed += 1
             note = f"{experiment.name}, seed {experiment.seed}: failed"
-            self.say(f"{experiment.name}, seed {experiment.seed}: {outcome.message}")  # type: ignore[union-attr]
+            self.say(outcome.broken.told)  # type: ignore[union-attr]
         self._advance(f"{self._failed} failed so far; {note}" if self._failed else note)
 
     def _advance(self, note: str) -> None:

@@ -89,7 +89,7 @@ class Suite(pydantic.BaseModel):
 
     @pydantic.field_validator("baseline")
     @classmethod
-    def _control_is_a_model(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+    def _baseline_is_a_model(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
         models = info.data.get("models", {value: None})
         if value is not None and value not in models:
             raise ValueError(f"no model '{value}' is compared.{nearest(value, models)} Choose one of them".strip())

@@ -102,8 +102,8 @@ def train(
         if isinstance(error, MerZooError) or not memory.ran_out(error):
             raise
         raise MerZooError(
-            f"{task.name} does not fit in the memory of {task.device}. Lower `training.dialogues_per_batch`, or take "
-            f"`--precision bf16`. ({str(error).partition(chr(10))[0]})"
+            f"{task.name}, seed {seed}: it does not fit in the memory of {task.device}. Lower "
+            f"`training.dialogues_per_batch`, or take `--precision bf16`. ({str(error).partition(chr(10))[0]})"
         ) from error
 
 
