@@ -154,16 +154,19 @@ def _fitting(table: Table, room: int) -> Iterator[Any]:
     columns = range(len(table.headings))
     least, most = _least(table), _most(table)
     fits = sum(most) + 2 * len(most) <= room
-    if fits or not table.aside:
+    if fits or (not table.aside and sum(least) + len(least) <= room):
         yield _rich(table, room, gap=2 if fits else 1)
         return
-    kept = [c for c in columns if c not in table.aside]
-    while len(kept) > 2 and sum(least[c] + 1 for c in kept) > room:
-        kept.pop()
-    if len(kept) == 2:  # some word is too long for any way
-        kept = [c for c in columns if c not in table.aside]
-    yield _rich(table.only(kept), room, gap=1)
-    yield _rich(table.only([0, *(c for c in columns if c not in kept)]), room, gap=1)
+    # what both tables begin with: the first column, or all that tell the rows apart
+    both = [0] if table.aside else [c for c in columns if c not in table.numbers]
+    here = [c for c in columns if c not in table.aside]
+    while len({*here} - {*both}) > 1 and sum(least[c] + 1 for c in here) > room:
+        here.remove(max({*here} - {*both}))
+    if sum(least[c] + 1 for c in here) > room:  # some word is too long for any way
+        here = [c for c in columns if c not in table.aside]
+    yield _rich(table.only(here), room, gap=1)
+    if there := {*columns} - {*here}:
+        yield _rich(table.only(sorted({*both} | there)), room, gap=1)
 
 
 def _most(table: Table) -> list[int]:

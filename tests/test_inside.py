@@ -338,6 +338,17 @@ def test_heads_of_modalities_speak_for_themselves():
         np.testing.assert_allclose(found.alone[modality], logits.softmax(-1).detach().numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_no_name_is_broken_where_a_table_is_wider_than_the_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    (dialogue,) = conversations([6])
+    lines = str(attention(saved("amb_dsgdn"), dialogue)).splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    rows = [line.split() for line in lines if line.startswith("same_speaker") and "difference" in line.split()]
+    assert len(rows) == 6 * (2 if columns == "80" else 1)  # two tables, or one
+    assert {len(row) for row in rows} == ({9, 6} if columns == "80" else {11})
+
+
 def test_they_print_tabulate_and_plot():
     pytest.importorskip("matplotlib")
     model = saved("amb_dsgdn")

@@ -2,7 +2,7 @@
 
 import re
 
-from mer_zoo import api
+from mer_zoo.api import running
 from mer_zoo.comparison.summary import markdown, read_csv
 
 
@@ -18,15 +18,8 @@ def test_the_six_lines_run(pytestconfig, tmp_path, monkeypatch):
     text = (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     small = {"name": "synthetic", "dialogues": [12, 4, 4], "utterances": [3, 6]}
-    monkeypatch.setattr(api, "load_data", lambda reference: load(small))
-    compare = api.compare
-    monkeypatch.setattr(api, "compare", lambda models, **given: compare(models, small, workers=1, **given))
+    compare = running.compare
+    monkeypatch.setattr(running, "compare", lambda models, **given: compare(models, small, workers=1, **given))
     code = code.replace('"training.epochs": 5', '"training.epochs": 2')  # it need not learn
     exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "report.html").stat().st_size > 10_000
-
-
-def load(reference):
-    from mer_zoo.data.loading import load
-
-    return load(reference)
