@@ -12,6 +12,7 @@ import pytest
 
 from mer_zoo.cli import main
 from mer_zoo.comparison.claims import claim, sweep
+from mer_zoo.training import checkpoint
 
 POSIX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="signals and processes of Linux")
 
@@ -43,8 +44,13 @@ class Noting(Balancing):
 """
 
 
-def noting(folder):
-    """Return a file with a part that writes its epochs into `notes`, and waits in epoch 3 while there is a `stay`."""
+def noting(folder, monkeypatch):
+    """Return a file with a part that writes its epochs into `notes`, and waits in epoch 3 while there is a `stay`.
+
+    Whatever process reads it writes a checkpoint behind every epoch; this one does so until the test ends.
+    """
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", float("inf"))
     part = folder / "own.py"
     part.write_text(f"NOTES, STAY = {str(folder / 'notes')!r}, {str(folder / 'stay')!r}\n{NOTING}")
     return part
@@ -52,8 +58,13 @@ def noting(folder):
 
 @POSIX
 @pytest.mark.attack("H3")
-def test_a_suite_that_is_killed_within_a_run_goes_on_from_its_checkpoint(tmp_path):
-    notes, stay, part, folder = tmp_path / "notes", tmp_path / "stay", noting(tmp_path), tmp_path / "killed"
+def test_a_suite_that_is_killed_within_a_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    notes, stay, part, folder = (
+        tmp_path / "notes",
+        tmp_path / "stay",
+        noting(tmp_path, monkeypatch),
+        tmp_path / "killed",
+    )
     mine = {"recipe": "bilstm", "change": {"balancing": f"{part}:Noting", "training.epochs": 5}}
     data = {"name": "synthetic", "dialogues": [6, 3, 3], "utterances": [3, 8]}
     plan = tmp_path / "plan.yaml"

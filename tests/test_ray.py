@@ -103,8 +103,8 @@ def test_two_that_ask_share_the_work_and_write_no_file_twice(machines, suite, tm
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="signals and processes of Linux")
-def test_a_run_whose_worker_is_lost_goes_on_from_its_checkpoint_in_a_shared_folder(machines, tmp_path):
-    notes, stay, part = tmp_path / "notes", tmp_path / "stay", noting(tmp_path)
+def test_a_run_whose_worker_is_lost_goes_on_from_its_checkpoint_in_a_shared_folder(machines, tmp_path, monkeypatch):
+    notes, stay, part = tmp_path / "notes", tmp_path / "stay", noting(tmp_path, monkeypatch)
     mine = {"recipe": "bilstm", "change": {"balancing": f"{part}:Noting", "training.epochs": 5}}
     data = {"name": "synthetic", "dialogues": [6, 3, 3], "utterances": [3, 8]}
     one = experiments(checked({"title": "k", "data": [data], "models": {"B": mine}, "seeds": 1}))
