@@ -19,9 +19,10 @@ from rich.console import Console
 from test_cli import run as command
 
 from mer_zoo.comparison import summary, table, utterances
+from mer_zoo.comparison.broken import Broken
 from mer_zoo.comparison.findings import findings
 from mer_zoo.comparison.report import comparison_table, write_html
-from mer_zoo.comparison.statistics import Broken, compare
+from mer_zoo.comparison.statistics import compare
 from mer_zoo.comparison.summary import read_csv, write_csv
 from mer_zoo.comparison.table import latex, markdown
 from mer_zoo.data.loading import load

@@ -395,6 +395,8 @@ def test_mistakes_in_python(tmp_path):
         mer_zoo.tune("bilstm", SMALL, trials=0, output=tmp_path)
     with pytest.raises(MerZooError, match="0 workers: want at least 1"):
         mer_zoo.tune("bilstm", SMALL, workers=0, output=tmp_path)
+    with pytest.raises(MerZooError, match=r"^keys trainig\.\*: nothing that could be searched fits it\."):
+        mer_zoo.tune("bilstm", SMALL, keys=["trainig.*"], output=tmp_path)
     with pytest.raises(MerZooError, match="majority: nothing to search"):
         mer_zoo.tune("majority", SMALL, output=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from mer_zoo.comparison.summary import as_json, write_csv
     from mer_zoo.comparison.table import latex, markdown
     from mer_zoo.comparison.tracking import Tracking
-    from mer_zoo.comparison.workers import at_a_time
+    from mer_zoo.comparison.workers import at_a_time, gpus
     from mer_zoo.data.loading import load
     from mer_zoo.results.writing import write_atomically
 
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         rows = forecast.forecast(experiments, options.output, options.keep_weights)
         console.print(forecast.table(rows))
-        workers = None if executor else at_a_time({options.device}, options.workers)
+        workers = None if executor else at_a_time(gpus({options.device}), options.workers)
         console.print(forecast.sentence(rows, workers))
         return 0
     console.print(Text.assemble((suite.title, "bold"), f": {len(experiments)} runs into {options.output}/"))

@@ -174,7 +174,7 @@ def _searches(options: argparse.Namespace, suite: Suite) -> list[tuple[Search, A
             search = Search.of(entry.recipe, data, name=name, changes=changes, split_rule=suite.split, **how)
             there = replace(search.experiment, device=options.device)
             found.append((replace(search, experiment=there), data))
-    spaces = narrowed([search.space for search, _ in found], options.keys)
+    spaces = narrowed([search.space for search, _ in found], options.keys, "--keys")
     found = [
         (replace(search, space=space), data)
         for (search, data), space in zip(found, spaces, strict=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mer_zoo.comparison.broken import Broken
 from mer_zoo.comparison.claims import LOOK_EVERY, claim, claimed, sweep
-from mer_zoo.comparison.statistics import Broken
 from mer_zoo.comparison.workers import Lost, at_a_time, check_count, gpus, spread
 from mer_zoo.errors import MerZooError
 from mer_zoo.model.saving import run_of
@@ -215,7 +215,7 @@ def _here(
     listener: Listener,
 ) -> Iterator[tuple[str, Result | Failure | None]]:
     devices = gpus({one.device for stack in stacks for one in stack})
-    count = min(at_a_time({one.device for stack in stacks for one in stack}, workers), len(stacks))
+    count = min(at_a_time(devices, workers), len(stacks))
     if count <= 1:
         for stack in stacks:
             yield from work(partial(listener.epoch, stack[0]), folder, stack)

@@ -20,7 +20,6 @@ from mer_zoo.errors import MerZooError
 Machine = Mapping[str, float]
 """Resource -> how much of it a machine has."""
 
-
 REACHED = 10.0
 """Seconds that a cluster has to answer."""
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mer_zoo.comparison import insides, summary, table, utterances
+from mer_zoo.comparison.broken import Broken
 from mer_zoo.comparison.findings import findings
 from mer_zoo.comparison.inference import Interval
-from mer_zoo.comparison.statistics import Broken, Comparison, compare_all
+from mer_zoo.comparison.statistics import Comparison, compare_all
 from mer_zoo.data.conversation import Dataset
 from mer_zoo.errors import MerZooError
 from mer_zoo.results.result import Result

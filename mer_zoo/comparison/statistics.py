@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mer_zoo.comparison.broken import Broken
 from mer_zoo.comparison.inference import FEWEST_SEEDS, LEVEL, Interval, Pair, interval, pairs
 from mer_zoo.errors import MerZooError, nearest
 from mer_zoo.results import metrics
@@ -83,29 +84,6 @@ class Model:
     def parameters(self) -> int:
         """Trainable parameters."""
         return self.all_runs[0].parameters
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A run that left no result.
-
-    Attributes:
-        model: the recipe's name.
-        seed: of the run.
-        data: fingerprint of its dataset.
-        why: in one or a few lines.
-    """
-
-    model: str
-    seed: int
-    data: str
-    why: str
-
-    @property
-    def told(self) -> str:
-        """Which run, and why; some reasons name the run themselves."""
-        place = f"{self.model}, seed {self.seed}"
-        return self.why if self.why.startswith(place) else f"{place}: {self.why}"
 
 
 @dataclass(frozen=True)

@@ -64,14 +64,18 @@ def check_count(workers: int | None) -> None:
         raise MerZooError(f"{workers} workers: want at least 1, or leave it out for one per processor.")
 
 
-def at_a_time(devices: Collection[str], asked: int | None) -> int:
+def at_a_time(places: Sequence[Mapping[str, str]], asked: int | None) -> int:
     """Return how many workers go on at a time: one per GPU or processor, or as many as are asked for, if that is fewer.
 
+    Args:
+        places: what `gpus` returns.
+        asked: a number, if one is asked for.
+
     Example:
-        >>> at_a_time({"cpu"}, 3), at_a_time({"cuda:1"}, 3)
+        >>> at_a_time(gpus({"cpu"}), 3), at_a_time(gpus({"cuda:1"}), 3)
         (3, 1)
     """
-    most = len(gpus(devices))
+    most = len(places)
     return min(most, asked) if most and asked else most or asked or processors()
 
 

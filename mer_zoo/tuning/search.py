@@ -167,7 +167,7 @@ class Search:
         try:
             with claim(self.storage.parent, FILE, wait=True):  # two searches would make the same tables
                 storage = optuna.storages.RDBStorage(
-                    "sqlite:///search.db",
+                    f"sqlite:///{FILE}",
                     engine_kwargs={"creator": self._connected},  # in an address, `?` and `%` mean something
                 )
                 study = optuna.create_study(

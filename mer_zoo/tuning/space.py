@@ -103,8 +103,13 @@ def space_of(experiment: Experiment, name: recipe.Given, *, fixed: Collection[st
     return Space(tuple(sorted(chosen, key=lambda choice: choice.key)))
 
 
-def narrowed(spaces: Sequence[Space], patterns: Sequence[str] | None) -> list[Space]:
-    """Return what of some spaces has keys that fit one of the patterns (None: all); what fits none stays as it is.
+def narrowed(spaces: Sequence[Space], patterns: Sequence[str] | None, place: str = "keys") -> list[Space]:
+    """Return what of some spaces has keys that fit one of the patterns; what fits none stays as it is.
+
+    Args:
+        spaces: of the models that are searched.
+        patterns: of keys; None: all.
+        place: what errors call them.
 
     Raises:
         MerZooError: a pattern that fits nothing in any of them.
@@ -114,7 +119,7 @@ def narrowed(spaces: Sequence[Space], patterns: Sequence[str] | None) -> list[Sp
     keys = sorted({choice.key for space in spaces for choice in space.choices})
     for pattern in patterns if keys else ():
         if not any(fnmatchcase(key, pattern) for key in keys):
-            raise MerZooError(f"--keys {pattern}: nothing that could be searched fits it.{nearest(pattern, keys)}")
+            raise MerZooError(f"{place} {pattern}: nothing that could be searched fits it.{nearest(pattern, keys)}")
     return [Space(tuple(c for c in one.choices if any(fnmatchcase(c.key, p) for p in patterns))) for one in spaces]
 
 

@@ -121,7 +121,7 @@ def _spread(
         yield from executor(train, stacks)
         return
     devices = gpus({device})
-    count = min(at_a_time({device}, workers), total)
+    count = min(at_a_time(devices, workers), total)
     yield from spread(train, stacks, count, devices) if count > 1 else ((stack, train(stack)) for stack in stacks)
 
 
